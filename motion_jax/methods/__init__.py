@@ -1,0 +1,19 @@
+"""The methods by name."""
+
+from ml_collections import ConfigDict
+
+from motion_jax.config import choose
+from motion_jax.methods.base import Method
+from motion_jax.methods.mosi import Mosi
+
+METHODS = {"mosi": Mosi}
+
+
+def make_method(config: ConfigDict) -> Method:
+  """Builds the method that `config.method.name` names.
+
+  Raises:
+    UserError: for an unknown method or network, or impossible settings.
+  """
+  name = choose("method.name", config.method.name, [*METHODS])
+  return METHODS[name](config)

@@ -1,0 +1,151 @@
+"""Checkpoints of a run: state, data position and config, atomic and resumable."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from motion_jax.config import UserError
+from motion_jax.state import TrainState
+
+
+class Checkpoints:
+  """The checkpoints of one working directory (Orbax, written in the background).
+
+  Args:
+    workdir: folder of the run; checkpoints lie in its `checkpoints/`.
+    keep: how many of the latest checkpoints to keep, beside the best one.
+    best: name of the metric, higher is better, whose best checkpoint is kept too.
+  """
+
+  def __init__(self, workdir: pathlib.Path, *, keep: int = 2, best: str = ""):
+    self._directory = workdir.absolute() / "checkpoints"
+    preserve = [policies.LatestN(keep)]
+    if best:
+
+      def metric(metrics):
+        return (metrics or {}).get(best, float("-inf"))
+
+      preserve.append(policies.BestN(get_metric_fn=metric, reverse=False, n=1))
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(preserve),
+        enable_async_checkpointing=True,
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """The last complete checkpoint's step, None when there is none."""
+    return self._manager.latest_step()
+
+  def save(
+    self, state: TrainState, iterator, config: Mapping, metrics: Mapping[str, float]
+  ) -> None:
+    """Starts to write a checkpoint; complete when the next save or `wait` returns.
+
+    Raises:
+      UserError: if this or the previous checkpoint could not be written (disk full,
+        no permission); earlier checkpoints stay as they are.
+    """
+    step = int(jax.device_get(state.step))
+    items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+    items["data"] = grain.checkpoint.CheckpointSave(iterator)
+    items["config"] = ocp.args.JsonSave(dict(config))
+    self._write(
+      lambda: self._manager.save(
+        step, args=ocp.args.Composite(**items), metrics=dict(metrics), force=True
+      )
+    )
+
+  def wait(self) -> None:
+    """Returns when everything is on the disk; raises as `save` does."""
+    self._write(self._manager.wait_until_finished)
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def config(self, step: int) -> dict[str, Any]:
+    """The config that a checkpoint was written with."""
+    args = ocp.args.Composite(config=ocp.args.JsonRestore())
+    return self._read(step, args).config
+
+  def restore(self, step: int, state: TrainState, iterator) -> TrainState:
+    """Restores a checkpoint into the shapes and shardings of `state`.
+
+    Args:
+      step: which checkpoint.
+      state: a TrainState of the run's network and optimiser, with its placement.
+      iterator: the data iterator; it is moved to the position of the checkpoint.
+
+    Returns:
+      The TrainState of that step.
+
+    Raises:
+      UserError: if the files cannot be read or hold another network.
+    """
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(state))
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+    items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+    restored = self._read(step, ocp.args.Composite(**items))
+    return TrainState(
+      step=restored.loop["step"],
+      params=restored.params,
+      aux=restored.aux,
+      opt_state=restored.optimizer,
+      metrics=jax.tree.unflatten(
+        jax.tree.structure(state.metrics), restored.loop["metrics"]
+      ),
+    )
+
+  def restore_weights(self, step: int, params, aux):
+    """Restores (params, aux) alone, into the shapes and shardings given."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, aux))
+    args = ocp.args.Composite(
+      params=ocp.args.StandardRestore(abstract[0]),
+      aux=ocp.args.StandardRestore(abstract[1]),
+    )
+    restored = self._read(step, args)
+    return restored.params, restored.aux
+
+  def _read(self, step, args):
+    try:
+      return self._manager.restore(step, args=args)
+    except Exception as error:
+      if "not compatible with the stored shape" in str(error) or isinstance(
+        error, KeyError
+      ):
+        reason, fix = "holds another network", "use the config it was written with"
+      else:
+        reason = "cannot be read"
+        fix = f"delete {self._directory / str(step)} to fall back on an earlier one"
+      first_line = (str(error).splitlines() or [type(error).__name__])[0]
+      raise UserError(
+        f"the checkpoint of step {step} in {self._directory} {reason}: "
+        f"{first_line}; {fix}"
+      ) from error
+
+  def _write(self, write):
+    try:
+      write()
+    except Exception as error:
+      complete = self._manager.all_steps(read=True)
+      stays = f"step {max(complete)} is complete" if complete else "none is complete"
+      raise UserError(
+        f"a checkpoint could not be written to {self._directory} ({stays}): "
+        f"{str(error)[:300]}; free some space and run the same command again"
+      ) from error
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+  loop = {"step": state.step, "metrics": jax.tree.leaves(state.metrics)}
+  return {
+    "params": state.params,
+    "aux": state.aux,
+    "optimizer": state.opt_state,
+    "loop": loop,
+  }

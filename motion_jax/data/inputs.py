@@ -1,0 +1,36 @@
+"""What the `data` section of a config asks for: a source and a sampler."""
+
+from ml_collections import ConfigDict
+
+from motion_jax.config import choose
+from motion_jax.data.clips import SourceFrame
+from motion_jax.data.sources import Source, open_source
+
+
+def configured_source(config: ConfigDict, split: str) -> Source:
+  """Opens the 'train' or 'heldout' records of a config's `data` section.
+
+  Args:
+    config: `name` (a data set, or 'folder' with `path`), `data_dir`,
+      `heldout_fraction`, and the list files `train_list` and `heldout_list` ('' for
+      none) of a folder.
+    split: 'train' or 'heldout'.
+
+  Raises:
+    UserError: if there is no such data set or folder; the message says how to get it.
+  """
+  is_folder = config.name == "folder"
+  lists = {"train": config.train_list, "heldout": config.heldout_list}
+  return open_source(
+    config.path if is_folder else config.name,
+    split=split,
+    data_dir=config.data_dir or None,
+    heldout_fraction=config.heldout_fraction,
+    list_file=lists[split] or None,
+  )
+
+
+def configured_sampler(config: ConfigDict) -> SourceFrame:
+  """Builds what turns a record into arrays: `config.sampler` with its settings."""
+  choose("data.sampler", config.sampler, ("frame",))
+  return SourceFrame(config.short_side, canvas=tuple(config.canvas))

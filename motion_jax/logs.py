@@ -1,0 +1,154 @@
+"""What a run tells: the console, metrics.jsonl, perf.jsonl, TensorBoard events.
+
+`metrics.jsonl` holds what the seed determines and nothing else, so two runs of one
+config can be compared byte by byte; what the clock measures goes to `perf.jsonl`.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+
+logger = logging.getLogger("motion_jax")
+
+
+def to_console() -> None:
+  """Shows the package's log lines, with the time of day, on stderr."""
+  handler = logging.StreamHandler(sys.stderr)
+  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  logger.handlers = [handler]
+  logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+  logger.propagate = False
+
+
+class Logs:
+  """Writes the scalars of one run; only process 0 touches the disk.
+
+  Args:
+    workdir: folder of the run.
+    step: the step that training starts from; later rows of an interrupted run are
+      dropped, since they will be written again.
+  """
+
+  def __init__(self, workdir: pathlib.Path, *, step: int):
+    self._events = None
+    if jax.process_index() == 0:
+      from tensorboardX import SummaryWriter
+
+      for name in ("metrics.jsonl", "perf.jsonl"):
+        _drop_rows_after(workdir / name, step)
+      self._events = SummaryWriter(str(workdir), purge_step=step or None)
+    self._workdir = workdir
+
+  def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    """Appends what the seed determines, such as 'train/loss', to metrics.jsonl."""
+    self._write("metrics.jsonl", step, values)
+
+  def perf(self, step: int, values: Mapping[str, float]) -> None:
+    """Appends what the clock measures, such as 'perf/data_wait', to perf.jsonl."""
+    self._write("perf.jsonl", step, values)
+
+  def close(self) -> None:
+    if self._events:
+      self._events.close()
+
+  def _write(self, name, step, values):
+    if not self._events:
+      return
+    with open(self._workdir / name, "a", encoding="utf-8") as file:
+      file.write(json.dumps({"step": step, **values}) + "\n")
+    for key, value in values.items():
+      self._events.add_scalar(key, value, step)
+
+
+def read_rows(path: pathlib.Path) -> list[dict]:
+  """The rows of a .jsonl file; a last line cut off by a crash is left out."""
+  rows = []
+  for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return rows
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes JSON so that a crash leaves either the old file or the new one."""
+  temporary = path.with_suffix(".tmp")
+  temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+  os.replace(temporary, path)
+
+
+class Progress:
+  """Clips per second, share of time spent waiting for data, and time left.
+
+  Args:
+    total_steps: length of the training.
+    clips_per_step: network inputs in one step.
+    step: the step that training starts from.
+  """
+
+  def __init__(self, total_steps: int, clips_per_step: int, step: int):
+    self._total_steps = total_steps
+    self._clips_per_step = clips_per_step
+    self._begin(step)
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts what runs inside as waiting for data."""
+    began = time.monotonic()
+    yield
+    self._waited += time.monotonic() - began
+
+  @contextlib.contextmanager
+  def pause(self):
+    """Takes what runs inside (evaluation, saving) out of the speed."""
+    began = time.monotonic()
+    yield
+    self._paused += time.monotonic() - began
+
+  def measure(self, step: int) -> tuple[dict[str, float], str]:
+    """Ends an interval at `step`; returns perf values and their text for a line."""
+    seconds = max(1e-9, time.monotonic() - self._since - self._paused)
+    steps = max(1, step - self._first)
+    rate = steps * self._clips_per_step / seconds
+    wait = min(1.0, self._waited / seconds)
+    left = duration_text((self._total_steps - step) * seconds / steps)
+    self._begin(step)
+    values = {"perf/clips_per_second": rate, "perf/data_wait": wait}
+    return values, f"{rate:.1f} clips/s  data wait {wait:.0%}  left {left}"
+
+  def _begin(self, step):
+    self._first, self._since = step, time.monotonic()
+    self._waited = self._paused = 0.0
+
+
+def metrics_text(values: Mapping[str, float]) -> str:
+  """Metrics for a console line: 'loss 1.532  pretext_accuracy 0.412'."""
+  return "  ".join(
+    f"{name.removeprefix('train/')} {value:.4g}" for name, value in values.items()
+  )
+
+
+def duration_text(seconds: float) -> str:
+  """Seconds as '42s', '3m05s' or '2h10m'."""
+  seconds = round(seconds)
+  if seconds < 60:
+    return f"{seconds}s"
+  minutes, seconds = divmod(seconds, 60)
+  if minutes < 60:
+    return f"{minutes}m{seconds:02d}s"
+  return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def _drop_rows_after(path, step):
+  rows = [row for row in read_rows(path) if row["step"] <= step] if step else []
+  temporary = path.with_suffix(".tmp")
+  temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  os.replace(temporary, path)

@@ -1,0 +1,40 @@
+"""What every method provides; one train step and one loop serve them all."""
+
+from typing import Any, Protocol
+
+import jax
+from clu import metrics
+from flax import nnx
+
+Tree = Any  # nested containers of arrays
+Batch = dict[str, jax.Array]
+
+
+class Method(Protocol):
+  """A pretext task or a supervised task.
+
+  A batch holds the sampler's arrays [B, ...] and `valid` [B] bool, which is False for
+  rows that could not be decoded and for padding: they count in no loss and no metric.
+  """
+
+  metrics: type[metrics.Collection]  # built from the outputs of `loss` and `predict`
+
+  def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+    """Returns (params, aux); aux is all that changes without a gradient."""
+
+  def loss(
+    self, params: Tree, aux: Tree, batch: Batch, key: jax.Array, step: jax.Array
+  ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
+    """Returns (loss, (aux, outputs)) of one training batch; `step` counts from 0."""
+
+  def after_update(self, params: Tree, aux: Tree, step: jax.Array) -> Tree:
+    """Returns aux after the optimiser's update (momentum encoders); most return aux."""
+
+  def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
+    """Returns per-example outputs in evaluation mode; a pure function of its inputs."""
+
+  def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
+    """Returns the network that is evaluated, saved and visualised."""
+
+  def save_figures(self, directory, batch: Batch, key: jax.Array) -> None:
+    """Writes pictures of the training input of `batch`, labels drawn in."""

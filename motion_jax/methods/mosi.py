@@ -1,0 +1,226 @@
+"""MoSI: classify the speed and direction of a crop sliding over a still image.
+
+Huang et al., Self-supervised Motion Learning from Static Images, CVPR 2021.
+"""
+
+import pathlib
+from functools import partial
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics
+from flax import nnx
+from ml_collections import ConfigDict
+
+from motion_jax.config import UserError, choose
+from motion_jax.models import build_model
+from motion_jax.models.common import call, split
+from motion_jax.models.heads import Classifier
+from motion_jax.models.precision import compute_dtype
+from motion_jax.ops import pseudo_motion
+from motion_jax.visualize import clips as clip_figures
+
+
+@flax.struct.dataclass
+class Metrics(metrics.Collection):
+  """Mean cross entropy and accuracy over the pseudo-motion clips."""
+
+  loss: metrics.Average.from_output("loss")
+  pretext_accuracy: metrics.Average.from_output("correct")
+
+
+class Network(nnx.Module):
+  """An encoder and one linear head per label (one, or one per axis)."""
+
+  def __init__(self, encoder: nnx.Module, classes: tuple[int, ...], dropout, *, rngs):
+    self.encoder = encoder
+    self.heads = nnx.List(
+      Classifier(encoder.features, count, dropout=dropout, rngs=rngs)
+      for count in classes
+    )
+
+  def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None):
+    """[B, T, H, W, C] normalised video -> logits, a list of [B, classes] float32."""
+    features = self.encoder(video)
+    return [head(features, rngs=rngs) for head in self.heads]
+
+
+class Mosi:
+  """The pretext task of a config with `method.name = 'mosi'`.
+
+  Args:
+    config: a whole config; its `method` and `model` sections are read.
+
+  Raises:
+    UserError: for settings that cannot work together.
+  """
+
+  metrics = Metrics
+
+  def __init__(self, config: ConfigDict):
+    method = self._config = config.method
+    choose("method.axes", method.axes, ("xy", "x", "y"))
+    choose("method.labels", method.labels, ("joint", "separate"))
+    self.pool = pseudo_motion.label_pool(
+      method.speeds,
+      axes=method.axes,
+      static=method.static,
+      decoupled=method.decoupled,
+    )
+    self.clips_per_example = len(self.pool.speeds)
+    height, width = config.data.canvas
+    if min(height, width, config.data.short_side) <= method.size:
+      raise UserError(
+        f"the crop of method.size={method.size} pixels has no room to move in "
+        f"data.short_side={config.data.short_side}, data.canvas={(height, width)}; "
+        f"the paper's ratio is 320 to 112: set data.short_side and both sides of "
+        f"data.canvas to {round(method.size * 320 / 112)} or more"
+      )
+    joint = method.labels == "joint"
+    self._labels = self.pool.joint[:, None] if joint else _separate(self.pool)
+    self._build = partial(_build, config.model, self._labels, method.dropout)
+    self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._build(nnx.Rngs(0))))
+
+  def init(self, key):
+    _, params, stats = split(self._build(nnx.Rngs(key)))
+    return params, stats
+
+  def loss(self, params, aux, batch, key, step):
+    generate_key, dropout_key = jax.random.split(key)
+    clips, labels = self._generate(generate_key, batch, step=step, train=True)
+    with jax.named_scope("network"):
+      rngs = nnx.Rngs(dropout=dropout_key)
+      logits, aux = call(self._graphdef, params, aux, clips, rngs, train=True)
+    outputs = self._outputs(logits, labels, batch["valid"])
+    return _masked_mean(outputs["loss"], outputs["mask"]), (aux, outputs)
+
+  def after_update(self, params, aux, step):
+    return aux
+
+  def predict(self, params, aux, batch):
+    """Full difficulty, centred trajectories; random draws follow from the batch."""
+    key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
+    clips, labels = self._generate(key, batch, step=None, train=False)
+    logits, _ = call(self._graphdef, params, aux, clips, train=False)
+    return self._outputs(logits, labels, batch["valid"])
+
+  def encoder(self, params, aux):
+    network = nnx.merge(self._graphdef, params, aux)
+    network.eval()
+    return network.encoder
+
+  def save_figures(self, directory: pathlib.Path, batch, key):
+    """Writes every label's clip of the first source image, as a PNG and a GIF."""
+    one = {name: array[:1] for name, array in batch.items()}
+    clips, labels = self._generate(key, one, step=None, train=True)
+    speeds = self.pool.speeds / self._config.speeds
+    titles = [
+      f"label {label}: {_motion_text(*speed)}"
+      for label, speed in zip(labels[:, 0].tolist(), speeds, strict=True)
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    clips = self._denormalized(clips)
+    clip_figures.save_clip_grid(
+      directory / "pretext.png", clips, titles=titles, arrows=speeds
+    )
+    clip_figures.save_gif(directory / "pretext.gif", clips)
+
+  def _generate(self, key, batch, *, step, train):
+    """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.
+
+    All clips of an image follow one another, so a batch split over devices keeps
+    them on one device (same-batch training, section 3.3 of the paper).
+    """
+    method = self._config
+    ease = jnp.ones(()) if step is None else _difficulty(step, method.curriculum_steps)
+    with jax.named_scope("pseudo_motion"):
+      clips, _ = pseudo_motion.generate(
+        key,
+        batch["image"],
+        extent=batch["extent"],
+        speeds=method.speeds,
+        axes=method.axes,
+        static=method.static,
+        decoupled=method.decoupled,
+        frames=method.frames,
+        size=method.size,
+        mask_ratio=_eased_ratio(method.mask_ratio, ease),
+        distance_jitter=tuple(method.distance_jitter),
+        jitter=dict(
+          brightness=method.brightness,
+          contrast=method.contrast,
+          saturation=method.saturation,
+          hue=method.hue,
+          grayscale=method.grayscale,
+          per_frame=method.jitter_per_frame,
+        ),
+        jitter_strength=ease,
+        mean=tuple(method.mean),
+        std=tuple(method.std),
+        train=train,
+        flip=method.flip and train,
+        compat_flip=method.compat_flip and train,
+      )
+    sources = clips.shape[0]
+    labels = jnp.tile(jnp.asarray(self._labels), (sources, 1))
+    return clips.reshape(-1, *clips.shape[2:]), labels
+
+  def _outputs(self, logits, labels, valid):
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+    losses = [cross_entropy(head, labels[:, i]) for i, head in enumerate(logits)]
+    hits = [head.argmax(-1) == labels[:, i] for i, head in enumerate(logits)]
+    return {
+      "loss": sum(losses),
+      "correct": jnp.all(jnp.stack(hits), axis=0).astype(jnp.float32),
+      "mask": jnp.repeat(valid, self.clips_per_example),
+    }
+
+  def _denormalized(self, clips):
+    method = self._config
+    clips = clips * jnp.asarray(method.std) + jnp.asarray(method.mean)
+    return jax.device_get(clips.clip(0.0, 1.0))
+
+
+def _build(model: ConfigDict, labels, dropout, rngs):
+  encoder = build_model(
+    model.name,
+    rngs=rngs,
+    width=model.width,
+    dtype=compute_dtype(model.dtype),
+    lowering=model.lowering,
+    remat=model.remat,
+    bn_groups=model.bn_groups,
+  )
+  classes = tuple(int(count) + 1 for count in labels.max(axis=0))
+  return Network(encoder, classes, dropout, rngs=rngs)
+
+
+def _separate(pool):
+  """One label per axis, [P, 2]."""
+  return jnp.stack([pool.separate_x, pool.separate_y], axis=1)
+
+
+def _difficulty(step, curriculum_steps):
+  """0 at step 0, rising linearly to 1, the paper's setting, at `curriculum_steps`."""
+  if not curriculum_steps:
+    return jnp.ones(())
+  return jnp.minimum(step / curriculum_steps, 1.0)
+
+
+def _eased_ratio(mask_ratio, ease):
+  """The mask ratio range, which a curriculum starts at (1, 1): everything moves."""
+  return tuple(1.0 + (bound - 1.0) * ease for bound in mask_ratio)
+
+
+def _masked_mean(values, mask):
+  return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+def _motion_text(x, y):
+  if not x and not y:
+    return "static"
+  across = f"{'right' if x > 0 else 'left'} {abs(x):g}" if x else ""
+  along = f"{'down' if y > 0 else 'up'} {abs(y):g}" if y else ""
+  return f"window {' '.join(filter(None, (across, along)))}"

@@ -1,0 +1,45 @@
+"""One mesh axis `data`: parameters are replicated, batches are split along axis 0."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from motion_jax.config import UserError
+
+
+def make_mesh() -> Mesh:
+  """The mesh over all devices of all processes."""
+  # Auto: with the default Explicit axes, gathers and reshapes of sharded arrays raise.
+  return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """Every device holds the whole array."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def split_rows(mesh: Mesh) -> NamedSharding:
+  """Axis 0 is split evenly over the devices."""
+  return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Makes global arrays [B, ...] from this process's rows [B / processes, ...]."""
+  rows = split_rows(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(rows, np.asarray(array))
+    for name, array in batch.items()
+  }
+
+
+def check_batch_size(name: str, batch_size: int, multiple: int, of_what: str) -> None:
+  """Raises UserError unless `batch_size` is a positive multiple of `multiple`."""
+  if batch_size < 1 or batch_size % multiple:
+    below = batch_size // multiple * multiple
+    sizes = [str(size) for size in (below, below + multiple) if size > 0]
+    raise UserError(
+      f"{name}={batch_size} must be a multiple of {multiple} ({of_what}); "
+      f"the nearest valid sizes are {' and '.join(sizes)}"
+    )

@@ -1,0 +1,128 @@
+"""The training state, and the one train step and one eval step of every method."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from clu import metrics
+from jax.sharding import Mesh
+
+from motion_jax import sharding
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that changes during training; a pytree of arrays.
+
+  `metrics` accumulates since the last log line; being part of the state it survives
+  an interruption between two log lines.
+  """
+
+  step: jax.Array
+  params: Any
+  aux: Any
+  opt_state: Any
+  metrics: metrics.Collection
+
+
+def create(method, optimizer: optax.GradientTransformation, key, mesh: Mesh):
+  """Initialises a TrainState, replicated on the mesh."""
+
+  def init(key):
+    params, aux = method.init(key)
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      aux=aux,
+      opt_state=optimizer.init(params),
+      metrics=method.metrics.empty(),
+    )
+
+  return jax.jit(init, out_shardings=sharding.replicated(mesh))(key)
+
+
+def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int = 1):
+  """Builds the jitted step.
+
+  Args:
+    method: see `methods.base.Method`.
+    optimizer: from `optim.make_optimizer`.
+    key: PRNG key of the run; step t uses `fold_in(key, t)`, so resuming needs no
+      stored generator.
+    mesh: from `sharding.make_mesh`.
+    accumulate_steps: the batch is processed in this many parts, one after the other,
+      and their gradients are averaged: less memory, same steps. BatchNorm then sees
+      one part at a time.
+
+  Returns:
+    A function (state, batch) -> (state, loss); it donates `state`.
+  """
+
+  def gradients(params, aux, batch, key, step):
+    grad = jax.value_and_grad(method.loss, has_aux=True)
+    (loss, (aux, outputs)), grads = grad(params, aux, batch, key, step)
+    return grads, loss, aux, method.metrics.single_from_model_output(**outputs)
+
+  def accumulated(params, aux, batch, key, step):
+    def split(array):  # part p takes rows p, p + A, ...: no row changes its device
+      parts = array.reshape(-1, accumulate_steps, *array.shape[1:])
+      return jnp.swapaxes(parts, 0, 1)
+
+    def body(carry, inputs):
+      grads, loss, aux, collected = carry
+      part, index = inputs
+      part_grads, part_loss, aux, new = gradients(
+        params, aux, part, jax.random.fold_in(key, index), step
+      )
+      grads = jax.tree.map(jnp.add, grads, part_grads)
+      return (grads, loss + part_loss, aux, collected.merge(new)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    start = (zeros, jnp.zeros(()), aux, method.metrics.empty())
+    inputs = (jax.tree.map(split, batch), jnp.arange(accumulate_steps))
+    (grads, loss, aux, collected), _ = jax.lax.scan(body, start, inputs)
+    mean = jax.tree.map(lambda array: array / accumulate_steps, grads)
+    return mean, loss / accumulate_steps, aux, collected
+
+  def train_step(state: TrainState, batch):
+    compute = gradients if accumulate_steps == 1 else accumulated
+    grads, loss, aux, collected = compute(
+      state.params, state.aux, batch, jax.random.fold_in(key, state.step), state.step
+    )
+    with jax.named_scope("update"):
+      updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      aux = method.after_update(params, aux, state.step)
+    new = TrainState(
+      step=state.step + 1,
+      params=params,
+      aux=aux,
+      opt_state=opt_state,
+      metrics=state.metrics.merge(collected),
+    )
+    return new, loss
+
+  everywhere = sharding.replicated(mesh)
+  return jax.jit(
+    train_step,
+    in_shardings=(everywhere, sharding.split_rows(mesh)),
+    out_shardings=(everywhere, everywhere),
+    donate_argnums=0,
+  )
+
+
+def make_eval_step(method, mesh: Mesh):
+  """Builds the jitted function (params, aux, batch) -> metrics of that batch."""
+
+  def eval_step(params, aux, batch):
+    outputs = method.predict(params, aux, batch)
+    return method.metrics.single_from_model_output(**outputs)
+
+  everywhere = sharding.replicated(mesh)
+  return jax.jit(
+    eval_step,
+    in_shardings=(everywhere, everywhere, sharding.split_rows(mesh)),
+    out_shardings=everywhere,
+  )

@@ -1,0 +1,295 @@
+"""The one training loop: every method, pretraining or supervised, runs through it."""
+
+import logging
+import pathlib
+import signal
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from motion_jax import logs, optim, sharding, state
+from motion_jax.checkpoint import Checkpoints
+from motion_jax.config import UserError, difference, steps_of
+from motion_jax.data import pipeline
+from motion_jax.data.inputs import configured_sampler, configured_source
+from motion_jax.evaluate import HeldOut
+from motion_jax.methods import make_method
+from motion_jax.visualize.curves import save_curves
+
+logger = logging.getLogger("motion_jax")
+
+# Steps dispatched ahead of the device: enough to hide the host, few enough that
+# their batches do not fill the memory.
+STEPS_IN_FLIGHT = 2
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """Trains as `config` says, from the last checkpoint in `workdir` if there is one.
+
+  Args:
+    config: see the files in `configs/`.
+    workdir: writable folder of the run.
+
+  Returns:
+    The last evaluation, {'eval/<metric>': value}; empty if a signal came before one.
+
+  Raises:
+    UserError: for data, settings or checkpoints that cannot be used, and for a loss
+      that is no longer finite; that message has the step.
+  """
+  run = Run(config, workdir)
+  with StopSignal() as stop:
+    values = run.loop(stop)
+  run.checkpoints.wait()
+  if stop.requested:
+    logger.info("stopped by a signal; the same command goes on from here")
+  else:
+    run.report()
+  run.close()
+  return values
+
+
+class Run:
+  """What one training is made of, and its loop."""
+
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+    self.config, self.workdir = config, workdir
+    self.mesh = sharding.make_mesh()
+    _check_batch(config, self.mesh.size)
+    self.checkpoints = Checkpoints(
+      workdir, keep=config.train.keep, best=config.train.best
+    )
+    resumed = self.checkpoints.latest_step()
+    if resumed is not None:
+      self._check_same_config(resumed)
+    self.method = make_method(config)
+    self._open_data()
+    self._plan()
+    self.held_out = HeldOut(self.method, config, self.mesh)
+    self._init_state()
+    if resumed is not None:
+      self.state = self.checkpoints.restore(resumed, self.state, self.batches)
+    self.first_step = resumed or 0
+    if jax.process_index() == 0:
+      logs.write_json(workdir / "config.json", config.to_dict())
+    self.logs = logs.Logs(workdir, step=self.first_step)
+    self._announce()
+
+  def loop(self, stop: "StopSignal") -> dict[str, float]:
+    """Trains until the last step or until `stop` is requested."""
+    progress = logs.Progress(self.total_steps, self.clips_per_step, self.first_step)
+    losses = LossWatch()
+    values = {}
+    for step in range(self.first_step + 1, self.total_steps + 1):
+      with progress.waiting():
+        batch = self._next_batch()
+      if step == 1 and jax.process_index() == 0:
+        self.method.save_figures(self.workdir / "figures", batch, self.step_key)
+      with jax.transfer_guard("disallow"):
+        self.state, loss = self.train_step(self.state, batch)
+      losses.add(step, loss)
+      last = step == self.total_steps
+      if last or step % self.config.train.log_every == 0:
+        losses.check()
+        self._log(step, *progress.measure(step))
+      with progress.pause():
+        values = self._evaluate(step) if last or step % self.eval_every == 0 else {}
+        if last or stop.requested or step % self.checkpoint_every == 0:
+          losses.check()
+          config = self.config.to_dict()
+          self.checkpoints.save(self.state, self.batches, config, values)
+      if stop.requested:
+        break
+    return values
+
+  def report(self) -> None:
+    """Writes summary.json and the curves; tells where the encoder is."""
+    rows = logs.read_rows(self.workdir / "metrics.jsonl")
+    summary = {key: value for row in rows for key, value in row.items()}
+    summary["parameters"] = self.parameters
+    summary["bad_files"] = len(self.bad_files)
+    if jax.process_index() == 0:
+      logs.write_json(self.workdir / "summary.json", summary)
+      save_curves(self.workdir / "figures" / "curves.png", rows)
+    logger.info(
+      "done: %s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
+      "  curves: tensorboard --logdir %s",
+      logs.metrics_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
+      str(self.workdir),
+      self.workdir / "figures",
+      self.workdir,
+    )
+
+  def close(self) -> None:
+    self.checkpoints.close()
+    self.logs.close()
+
+  def _check_same_config(self, step):
+    stored = self.checkpoints.config(step)
+    rows = [
+      row
+      for row in difference(stored, self.config.to_dict())
+      if not row.startswith("train.allow_config_change:")
+    ]
+    if rows and not self.config.train.allow_config_change:
+      raise UserError(
+        f"{self.workdir} holds a run with another config:\n  "
+        + "\n  ".join(rows)
+        + "\nchoose another --workdir, or go on with the changes by "
+        "--config.train.allow_config_change=True"
+      )
+
+  def _open_data(self):
+    data, train = self.config.data, self.config.train
+    self.source = configured_source(data, "train")
+    sampler = configured_sampler(data)
+    self.batches = iter(
+      pipeline.make_pipeline(
+        self.source,
+        sampler,
+        batch_size=train.batch_size,
+        seed=self.config.seed,
+        threads=data.threads,
+        workers=data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+      )
+    )
+    self.batch_shapes = {
+      name: jax.ShapeDtypeStruct(
+        (train.batch_size, *array.shape),
+        array.dtype,
+        sharding=sharding.split_rows(self.mesh),
+      )
+      for name, array in pipeline.empty_row(sampler).items()
+    }
+    self.bad_files = pipeline.BadFiles(
+      self.source, self.workdir / "bad_files.txt", max_fraction=data.max_bad_fraction
+    )
+
+  def _plan(self):
+    train = self.config.train
+    length = dict(examples=len(self.source), batch_size=train.batch_size)
+    self.total_steps = steps_of(train.duration, **length)
+    length["total_steps"] = self.total_steps
+    self.checkpoint_every = steps_of(train.checkpoint_every, **length)
+    self.eval_every = steps_of(self.config.eval.every, **length)
+    self.warmup_steps = steps_of(self.config.optim.warmup, **length)
+    self.clips_per_step = train.batch_size * self.method.clips_per_example
+
+  def _init_state(self):
+    config = self.config
+    self.schedule = optim.learning_rate(
+      base=config.optim.learning_rate,
+      total_steps=self.total_steps,
+      warmup_steps=self.warmup_steps,
+      warmup_start=config.optim.warmup_start,
+    )
+    optimizer = optim.make_optimizer(config.optim, self.schedule)
+    init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
+    self.state = state.create(self.method, optimizer, init_key, self.mesh)
+    leaves = jax.tree.leaves(self.state.params)
+    self.parameters = sum(leaf.size for leaf in leaves)
+    began = time.monotonic()
+    step = state.make_train_step(
+      self.method,
+      optimizer,
+      self.step_key,
+      self.mesh,
+      accumulate_steps=config.train.accumulate_steps,
+    )
+    self.train_step = step.lower(self.state, self.batch_shapes).compile()
+    self.compile_seconds = time.monotonic() - began
+    self.empty_metrics = jax.jit(
+      self.method.metrics.empty, out_shardings=sharding.replicated(self.mesh)
+    )
+
+  def _announce(self):
+    config = self.config
+    logger.info("devices: %d x %s", self.mesh.size, jax.devices()[0].device_kind)
+    logger.info(
+      "data: %s, %d to train on, %d held out",
+      self.source.name,
+      len(self.source),
+      len(self.held_out),
+    )
+    logger.info("network: %s, %s parameters", config.model.name, f"{self.parameters:,}")
+    logger.info(
+      "batch: %d sources, %d clips; %d steps; step compiled in %.1f s",
+      config.train.batch_size,
+      self.clips_per_step,
+      self.total_steps,
+      self.compile_seconds,
+    )
+    logger.info("workdir: %s", self.workdir)
+    if self.first_step:
+      logger.info("resumed at step %d", self.first_step)
+
+  def _next_batch(self):
+    batch = next(self.batches)
+    self.bad_files.update(batch)
+    return sharding.shard_batch(self.mesh, batch)
+
+  def _log(self, step, perf, perf_text):
+    computed = jax.device_get(self.state.metrics.compute())
+    self.state = self.state.replace(metrics=self.empty_metrics())
+    values = {f"train/{name}": float(value) for name, value in computed.items()}
+    text = logs.metrics_text(values)
+    values["train/learning_rate"] = float(self.schedule(step - 1))
+    self.logs.metrics(step, values)
+    self.logs.perf(step, perf)
+    logger.info("step %d/%d  %s  %s", step, self.total_steps, text, perf_text)
+
+  def _evaluate(self, step):
+    values = self.held_out(self.state.params, self.state.aux)
+    self.logs.metrics(step, values)
+    logger.info("step %d/%d  %s", step, self.total_steps, logs.metrics_text(values))
+    return values
+
+
+class LossWatch:
+  """Keeps the loop close to the device and finds the first loss that is not finite."""
+
+  def __init__(self):
+    self._losses = []
+
+  def add(self, step: int, loss: jax.Array) -> None:
+    """Notes a step's loss; waits for the step before the last few."""
+    self._losses.append((step, loss))
+    if len(self._losses) > STEPS_IN_FLIGHT:
+      self._losses[-STEPS_IN_FLIGHT - 1][1].block_until_ready()
+
+  def check(self) -> None:
+    """Raises UserError, naming the step, if a loss since the last check is bad."""
+    for step, loss in self._losses:
+      value = float(jax.device_get(loss))
+      if not np.isfinite(value):
+        raise UserError(
+          f"the loss of step {step} is {value}; the last checkpoint is from before. "
+          "Try a lower --config.optim.learning_rate or --config.optim.clip_norm=1.0"
+        )
+    self._losses.clear()
+
+
+class StopSignal:
+  """While active, SIGTERM only sets `requested`: the loop saves and ends."""
+
+  def __enter__(self):
+    self.requested = False
+    self._before = signal.signal(signal.SIGTERM, self._request)
+    return self
+
+  def __exit__(self, *unused):
+    signal.signal(signal.SIGTERM, self._before)
+
+  def _request(self, *unused):
+    self.requested = True
+
+
+def _check_batch(config, devices):
+  train = config.train
+  multiple = devices * train.accumulate_steps
+  reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
+  sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)

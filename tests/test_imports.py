@@ -1,0 +1,60 @@
+"""Imports run one way: main, train | methods, data | models, ops | config."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "motion_jax"
+LOW = {"models", "ops", "evaluation", "visualize", "state", "optim", "sharding"}
+MIDDLE = {"methods", "data", "checkpoint", "logs"}
+ALLOWED = {
+  **{name: {"config"} for name in LOW},
+  "methods": LOW | {"config"},
+  "data": {"config"},
+  "checkpoint": LOW | {"config", "methods"},  # load_encoder builds the method
+  "logs": {"config"},
+  "config": set(),
+}
+# Inside one layer: a lower file may be used by its neighbours.
+NEIGHBOURS = {"state": {"sharding"}, "evaluation": {"models", "ops"}}
+
+
+def imported(path):
+  """Names of the parts of our package that a file imports."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+      continue
+    for name in names:
+      parts = name.split(".")
+      if parts[0] == "motion_jax" and len(parts) > 1:
+        yield parts[1]
+      elif parts[0] in ("jax", "flax", "tensorflow", "torch"):
+        yield parts[0]
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_imports_go_down_only(path):
+  part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+  ours = {name for name in imported(path) if name not in ("jax", "flax")}
+  assert "tensorflow" not in ours
+  if part == "data":
+    assert not {"jax", "flax"} & set(imported(path))
+  if part in ALLOWED:
+    allowed = ALLOWED[part] | NEIGHBOURS.get(part, set()) | {part}
+    assert ours - {"torch"} <= allowed
+
+
+@pytest.mark.parametrize(
+  "path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem
+)
+def test_configs_import_only_the_config_module(path):
+  assert set(imported(path)) <= {"config"}
