@@ -1,0 +1,205 @@
+"""Building blocks of all networks, and their split into plain arrays."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from motion_jax.models import conv
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What all convolutions and normalisations of a network share.
+
+  Attributes:
+    init: 'uniform' draws kernels from U(+-1/sqrt(fan_in)), PyTorch's default; 'he'
+      from N(0, 2/fan_out).
+    eps: added to the variance in batch normalisation.
+    groups: parts of the batch with their own statistics.
+    dtype: compute dtype; parameters and statistics are float32.
+    lowering: see `conv.conv3d`.
+  """
+
+  init: str
+  eps: float
+  groups: int
+  dtype: jnp.dtype
+  lowering: str
+
+
+class Conv(nnx.Module):
+  """3D convolution without bias, padded by half its kernel; see `conv.conv3d`."""
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    kernel: conv.Triple,
+    strides: conv.Triple,
+    *,
+    settings: Settings,
+    rngs: nnx.Rngs,
+  ):
+    shape, taps = (*kernel, inputs, outputs), math.prod(kernel)
+    if settings.init == "uniform":
+      value = uniform_fan_in(rngs.params(), shape, taps * inputs)
+    else:
+      value = jax.random.normal(rngs.params(), shape) * (2 / (taps * outputs)) ** 0.5
+    self.kernel = nnx.Param(value)
+    self.strides = strides
+    self.padding = tuple(size // 2 for size in kernel)
+    self.dtype = settings.dtype
+    self.lowering = settings.lowering
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return conv.conv3d(
+      x.astype(self.dtype),
+      self.kernel[...].astype(self.dtype),
+      strides=self.strides,
+      padding=self.padding,
+      lowering=self.lowering,
+    )
+
+
+class BatchNorm(nnx.Module):
+  """Batch normalisation over all axes but the last, in `groups` parts of the batch.
+
+  With G groups every B/G consecutive examples are normalised by their own statistics,
+  as G devices with B/G examples each would do; running averages are the mean over the
+  groups. The running variance is the unbiased one, as in PyTorch. Statistics are
+  computed in float32.
+
+  Args:
+    channels: size of the last axis.
+    eps: added to the variance.
+    groups: number of parts; must divide the batch.
+  """
+
+  def __init__(self, channels: int, *, eps: float, groups: int = 1):
+    self.scale = nnx.Param(jnp.ones(channels))
+    self.bias = nnx.Param(jnp.zeros(channels))
+    self.mean = nnx.BatchStat(jnp.zeros(channels))
+    self.var = nnx.BatchStat(jnp.ones(channels))
+    self.eps = eps
+    self.groups = groups
+    self.momentum = 0.9
+    self.use_running_average = False
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    if self.use_running_average:
+      return _affine(x, self.mean[...], self.var[...], self)
+    if x.shape[0] % self.groups:
+      raise ValueError(
+        f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
+        f" try {self.groups * max(1, x.shape[0] // self.groups)}"
+      )
+    parts = x.reshape(self.groups, -1, *x.shape[1:])
+    axes = tuple(range(1, parts.ndim - 1))
+    wide = parts.astype(jnp.float32)
+    mean = wide.mean(axes, keepdims=True)
+    var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - mean**2, 0.0)
+    y = _affine(parts, mean, var, self).reshape(x.shape)
+    count = parts.size // (self.groups * parts.shape[-1])
+    self._track(self.mean, mean)
+    self._track(self.var, var * (count / max(count - 1, 1)))
+    return y
+
+  def _track(self, average, value):
+    value = jax.lax.stop_gradient(value.reshape(self.groups, -1).mean(0))
+    average[...] = self.momentum * average[...] + (1 - self.momentum) * value
+
+
+class ConvPath(nnx.Module):
+  """Convolutions, each with its BatchNorm, and ReLU between them (not after).
+
+  Args:
+    steps: (inputs, outputs, kernel, strides) of every convolution.
+    settings: shared by all of them.
+    rngs: the `params` stream draws the kernels.
+  """
+
+  def __init__(self, steps: Sequence[tuple], *, settings: Settings, rngs: nnx.Rngs):
+    self.convs = nnx.List([Conv(*step, settings=settings, rngs=rngs) for step in steps])
+    self.norms = nnx.List(
+      [BatchNorm(step[1], eps=settings.eps, groups=settings.groups) for step in steps]
+    )
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    for index, (convolve, normalise) in enumerate(
+      zip(self.convs, self.norms, strict=True)
+    ):
+      x = normalise(convolve(nnx.relu(x) if index else x))
+    return x
+
+
+def uniform_fan_in(key: jax.Array, shape: Sequence[int], fan_in: int) -> jax.Array:
+  """Draws from U(+-1/sqrt(fan_in)), PyTorch's default for weights and biases."""
+  limit = fan_in**-0.5
+  return jax.random.uniform(key, shape, minval=-limit, maxval=limit)
+
+
+def split(module: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+  """Splits a module into its structure and two trees of plain arrays.
+
+  Returns:
+    (graphdef, params, stats): structure, trained arrays, BatchNorm statistics.
+  """
+  graphdef, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+  return graphdef, *nnx.as_pure((params, stats))
+
+
+def call(
+  graphdef, params, stats, *args, train: bool, method: str = "__call__", **kwargs
+):
+  """Calls a split module without side effects.
+
+  Args:
+    graphdef: structure from `split`.
+    params: trained arrays from `split`.
+    stats: BatchNorm statistics from `split`.
+    *args: passed to the method.
+    train: True uses and tracks batch statistics and enables dropout; False uses the
+      running averages.
+    method: name of the method to call.
+    **kwargs: passed to the method.
+
+  Returns:
+    (result of the method, new stats).
+  """
+  module = nnx.merge(graphdef, params, stats)
+  if train:
+    module.train()
+  else:
+    module.eval()
+  result = getattr(module, method)(*args, **kwargs)
+  return result, nnx.as_pure(nnx.state(module, nnx.BatchStat))
+
+
+def rematerialised(module: nnx.Module, x: jax.Array) -> jax.Array:
+  """Calls a module, recomputing its inner activations in the backward pass."""
+  graphdef, params, stats = split(module)
+
+  def run(params, stats, x):
+    inner = nnx.merge(graphdef, params, stats)
+    return inner(x), nnx.as_pure(nnx.state(inner, nnx.BatchStat))
+
+  y, stats = jax.checkpoint(run)(params, stats, x)
+  nnx.update(module, stats)
+  return y
+
+
+def parameter_count(target) -> int:
+  """Number of trained values of a module, or of a tree of arrays."""
+  if isinstance(target, nnx.Module):
+    target = split(target)[1]
+  return sum(leaf.size for leaf in jax.tree.leaves(target))
+
+
+def _affine(x, mean, var, norm):
+  factor = norm.scale[...] * jax.lax.rsqrt(var + norm.eps)
+  shift = norm.bias[...] - mean * factor
+  return x * factor.astype(x.dtype) + shift.astype(x.dtype)

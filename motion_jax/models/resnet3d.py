@@ -1,0 +1,267 @@
+"""3D residual networks: one table of variants, one encoder."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from motion_jax.models import common, conv
+
+STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
+ENDPOINTS = (*STAGES, "pooled")
+
+_STEM_POOL = {"window": (1, 3, 3), "strides": (1, 2, 2), "padding": (0, 1, 1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """One row of the table; stages are conv2 to conv5.
+
+  Attributes:
+    blocks: residual blocks per stage.
+    widths: channels per stage, in units of the first stage's.
+    times: temporal taps per stage.
+    strides: (T, H, W) strides of the first block per stage.
+    stem: kernel of the first convolution.
+    stem_pool: a 1x3x3 max pooling with stride 2 ends the stem.
+    factorised: '' for full 3D kernels; 'conv' for (2+1)D with a mid width per pair of
+      convolutions, 'block' for one mid width per block.
+    stem_middle: channels between the halves of a factorised stem, at width 64.
+    eps: of the batch normalisation.
+    init: see `common.Conv`.
+  """
+
+  blocks: tuple[int, ...]
+  widths: tuple[int, ...] = (1, 2, 4, 8)
+  times: tuple[int, ...] = (3, 3, 3, 3)
+  strides: tuple[conv.Triple, ...] = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+  stem: conv.Triple = (3, 7, 7)
+  stem_pool: bool = False
+  factorised: str = ""
+  stem_middle: int = 0
+  eps: float = 1e-5
+  init: str = "he"
+
+
+_R2D3D = {
+  "widths": (1, 2, 4, 4),
+  "times": (1, 1, 3, 3),
+  "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+  "stem": (1, 7, 7),
+  "stem_pool": True,
+}
+
+VARIANTS = {
+  # MoSI's networks: eps 1e-3 and PyTorch's default initialisation, as its code has.
+  "r2d3d_18": Variant(blocks=(2, 2, 2, 2), eps=1e-3, init="uniform", **_R2D3D),
+  "r2plus1d_10": Variant(
+    blocks=(1, 1, 1, 1), factorised="conv", stem_middle=83, eps=1e-3, init="uniform"
+  ),
+  # DPC's deeper network. Differs from DPC: the last ReLU is kept, as in MoSI's.
+  "r2d3d_34": Variant(blocks=(3, 4, 6, 3), **_R2D3D),
+  # As in torchvision.
+  "r3d_18": Variant(blocks=(2, 2, 2, 2)),
+  "r2plus1d_18": Variant(blocks=(2, 2, 2, 2), factorised="block", stem_middle=45),
+}
+
+
+class Encoder(nnx.Module):
+  """A 3D ResNet that maps normalised video to pooled features.
+
+  Build it with `build_model`. `features` is the size of the pooled features.
+  """
+
+  def __init__(self, variant: Variant, *, width, in_channels, remat, settings, rngs):
+    self.stem = Stem(variant, in_channels, width, settings=settings, rngs=rngs)
+    stages, inputs = [], width
+    for depth, factor, time, strides in zip(
+      variant.blocks, variant.widths, variant.times, variant.strides, strict=True
+    ):
+      blocks = []
+      for index in range(depth):
+        blocks.append(
+          BasicBlock(
+            inputs,
+            width * factor,
+            time,
+            strides if index == 0 else (1, 1, 1),
+            factorised=variant.factorised,
+            settings=settings,
+            rngs=rngs,
+          )
+        )
+        inputs = width * factor
+      stages.append(nnx.List(blocks))
+    self.stages = nnx.List(stages)
+    self.features = inputs
+    self.remat = remat
+
+  def __call__(self, video: jax.Array) -> jax.Array:
+    """Maps [B, T, H, W, C] normalised video to [B, features] float32."""
+    return self.until(video, "pooled")
+
+  def endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
+    """All named activations: conv1 to conv5 [B, T', H', W', D] and pooled [B, D]."""
+    result, x = {}, video
+    for name in ENDPOINTS:
+      x = result[name] = self._step(name, x)
+    return result
+
+  def until(self, video: jax.Array, name: str) -> jax.Array:
+    """The activation at one endpoint.
+
+    Args:
+      video: [B, T, H, W, C] normalised video.
+      name: one of `ENDPOINTS`.
+
+    Raises:
+      ValueError: if there is no such endpoint.
+    """
+    x = video
+    for step in ENDPOINTS[: _position(name) + 1]:
+      x = self._step(step, x)
+    return x
+
+  def after(self, activation: jax.Array, name: str) -> jax.Array:
+    """Pooled features [B, D] from the activation at endpoint `name`.
+
+    `after(until(video, name), name)` equals a plain call; gradients with respect to
+    the activation are what Grad-CAM needs.
+    """
+    x = activation
+    for step in ENDPOINTS[_position(name) + 1 :]:
+      x = self._step(step, x)
+    return x
+
+  def _step(self, name, x):
+    with jax.named_scope(name):
+      if name == "pooled":
+        return x.astype(jnp.float32).mean((1, 2, 3))
+      if name == "conv1":
+        return self._run(self.stem, x)
+      for block in self.stages[STAGES.index(name) - 1]:
+        x = self._run(block, x)
+      return x
+
+  def _run(self, module, x):
+    return common.rematerialised(module, x) if self.remat else module(x)
+
+
+class Stem(nnx.Module):
+  """First convolution (or a spatial and a temporal one), then max pooling if any."""
+
+  def __init__(self, variant, inputs, width, *, settings, rngs):
+    steps = [(inputs, width, variant.stem, (1, 2, 2))]
+    if variant.factorised:
+      middle = variant.stem_middle * width // 64
+      steps = factorise(*steps[0], middle)
+    self.path = common.ConvPath(steps, settings=settings, rngs=rngs)
+    self.pool = variant.stem_pool
+    self.lowering = settings.lowering
+
+  def __call__(self, x):
+    x = nnx.relu(self.path(x))
+    if not self.pool:
+      return x
+    return conv.max_pool(x, lowering=self.lowering, **_STEM_POOL)
+
+
+class BasicBlock(nnx.Module):
+  """Two 3x3 convolutions (each split in two if factorised) beside a shortcut.
+
+  The shortcut is the identity, or a 1x1x1 convolution where the shape changes.
+  """
+
+  def __init__(self, inputs, outputs, time, strides, *, factorised, settings, rngs):
+    kernel = (time, 3, 3)
+    steps = [(inputs, outputs, kernel, strides), (outputs, outputs, kernel, (1, 1, 1))]
+    if factorised:
+      middles = [middle_width(*step[:3]) for step in steps]
+      if factorised == "block":
+        middles = [middles[0]] * 2
+      steps = [
+        part
+        for step, middle in zip(steps, middles, strict=True)
+        for part in factorise(*step, middle)
+      ]
+    self.path = common.ConvPath(steps, settings=settings, rngs=rngs)
+    shortcut = None
+    if strides != (1, 1, 1) or inputs != outputs:
+      shortcut = common.ConvPath(
+        [(inputs, outputs, (1, 1, 1), strides)], settings=settings, rngs=rngs
+      )
+    self.shortcut = shortcut
+
+  def __call__(self, x):
+    shortcut = x if self.shortcut is None else self.shortcut(x)
+    return nnx.relu(self.path(x) + shortcut)
+
+
+def build_model(
+  name: str,
+  *,
+  rngs: nnx.Rngs,
+  width: int = 64,
+  dtype: jnp.dtype = jnp.float32,
+  lowering: str = "auto",
+  remat: bool = False,
+  bn_groups: int = 1,
+  in_channels: int = 3,
+) -> Encoder:
+  """Builds an encoder by name.
+
+  Args:
+    name: a key of `VARIANTS`.
+    rngs: the `params` stream draws the weights.
+    width: channels of the first stage; 64 in the papers, 8 or 16 for small runs.
+    dtype: compute dtype; parameters, statistics and pooled features are float32.
+    lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
+    remat: recompute the activations of a block in the backward pass; less memory for
+      about a third more time.
+    bn_groups: parts of the batch with their own BatchNorm statistics.
+    in_channels: channels of the video.
+
+  Returns:
+    An encoder; `encoder(video)` maps [B, T, H, W, C] to [B, encoder.features].
+
+  Raises:
+    ValueError: if the name or the lowering is unknown.
+  """
+  if name not in VARIANTS:
+    raise ValueError(f"network {name!r} is unknown; use one of {', '.join(VARIANTS)}")
+  if lowering not in conv.LOWERINGS:
+    raise ValueError(
+      f"lowering {lowering!r} is unknown; use one of {', '.join(conv.LOWERINGS)}"
+    )
+  variant = VARIANTS[name]
+  settings = common.Settings(
+    init=variant.init, eps=variant.eps, groups=bn_groups, dtype=dtype, lowering=lowering
+  )
+  return Encoder(
+    variant,
+    width=width,
+    in_channels=in_channels,
+    remat=remat,
+    settings=settings,
+    rngs=rngs,
+  )
+
+
+def middle_width(inputs: int, outputs: int, kernel: conv.Triple) -> int:
+  """Channels between the two halves of a (2+1)D kernel: as many weights as in 3D."""
+  time, area = kernel[0], kernel[1] * kernel[2]
+  return time * area * inputs * outputs // (area * inputs + time * outputs)
+
+
+def factorise(inputs, outputs, kernel, strides, middle):
+  """Splits one 3D step into a spatial and a temporal one with `middle` channels."""
+  spatial = (inputs, middle, (1, *kernel[1:]), (1, *strides[1:]))
+  temporal = (middle, outputs, (kernel[0], 1, 1), (strides[0], 1, 1))
+  return [spatial, temporal]
+
+
+def _position(name):
+  if name not in ENDPOINTS:
+    raise ValueError(f"endpoint {name!r} is unknown; use one of {', '.join(ENDPOINTS)}")
+  return ENDPOINTS.index(name)
