@@ -12,6 +12,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 from motion_jax.config import UserError
 from motion_jax.state import TrainState
 
+# What Orbax says when shapes or names differ from the stored ones.
+_OTHER_TREE = ("not compatible with the stored shape", "tree structures do not match")
+
 
 class Checkpoints:
   """The checkpoints of one working directory (Orbax, written in the background).
@@ -116,9 +119,7 @@ class Checkpoints:
     try:
       return self._manager.restore(step, args=args)
     except Exception as error:
-      if "not compatible with the stored shape" in str(error) or isinstance(
-        error, KeyError
-      ):
+      if any(sign in str(error) for sign in _OTHER_TREE):
         reason, fix = "holds another network", "use the config it was written with"
       else:
         reason = "cannot be read"

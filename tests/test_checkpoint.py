@@ -1,0 +1,129 @@
+"""Checkpoints: exact, atomic, and clear when they cannot be used."""
+
+import resource
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from motion_jax import sharding, state
+from motion_jax.checkpoint import Checkpoints
+from motion_jax.config import UserError
+
+CONFIG = {"model": {"name": "tiny", "shape": [1, 2]}}
+METHOD, OPTIMIZER = tiny.Regression(), optax.adam(1e-2)
+
+
+def fresh(seed=0):
+  return state.create(METHOD, OPTIMIZER, jax.random.key(seed), sharding.make_mesh())
+
+
+def data():
+  return iter(grain.MapDataset.range(100).seed(0).shuffle().repeat().to_iter_dataset())
+
+
+def trained(steps, current=None, first=0):
+  step = state.make_train_step(
+    METHOD, OPTIMIZER, jax.random.key(9), sharding.make_mesh()
+  )
+  current = current or fresh()
+  for index in range(first, first + steps):
+    current, _ = step(current, tiny.batch(index))
+  return current
+
+
+def leaves(tree):
+  return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_a_restored_run_goes_on_bit_for_bit(tmp_path):
+  batches = data()
+  current = trained(3)
+  for _ in range(3):
+    next(batches)
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(current, batches, CONFIG, {})
+  # The step donates the saved arrays while they may still be on their way to disk.
+  straight = trained(4, current, first=3)
+  upcoming = [next(batches) for _ in range(3)]
+  checkpoints.wait()
+  checkpoints.close()
+
+  again = Checkpoints(tmp_path)
+  assert again.latest_step() == 3
+  assert again.config(3) == CONFIG
+  moved = data()
+  resumed = trained(4, again.restore(3, fresh(seed=5), moved), first=3)
+  for one, other in zip(leaves(straight), leaves(resumed), strict=True):
+    np.testing.assert_array_equal(one, other)
+  assert [next(moved) for _ in range(3)] == upcoming
+
+
+def test_the_best_and_the_latest_are_kept(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=2, best="eval/score")
+  current = fresh()
+  scores = [0.1, 0.9, None, 0.3, 0.2]
+  for index, score in enumerate(scores):
+    at = current.replace(step=jnp.asarray(index + 1))
+    metrics = {} if score is None else {"eval/score": score}
+    checkpoints.save(at, data(), CONFIG, metrics)
+  checkpoints.wait()
+  assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "5"]
+  assert checkpoints.latest_step() == 5
+
+
+def test_weights_alone_can_be_restored(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  current = trained(2)
+  checkpoints.save(current, data(), CONFIG, {})
+  checkpoints.wait()
+  other = fresh(seed=5)
+  params, aux = checkpoints.restore_weights(2, other.params, other.aux)
+  np.testing.assert_array_equal(params["kernel"], current.params["kernel"])
+  assert int(aux["calls"]) == 2
+
+
+def test_another_network_is_refused(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(trained(1), data(), CONFIG, {})
+  checkpoints.wait()
+  larger = fresh().replace(params={"kernel": jnp.zeros((5, 1))})
+  with pytest.raises(UserError, match="another network"):
+    checkpoints.restore(1, larger, data())
+  renamed = fresh().replace(params={"weights": jnp.zeros((3, 1))})
+  with pytest.raises(UserError, match="another network"):
+    checkpoints.restore(1, renamed, data())
+
+
+def test_an_unreadable_checkpoint_says_what_to_delete(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(trained(1), data(), CONFIG, {})
+  checkpoints.wait()
+  for path in (tmp_path / "checkpoints" / "1").rglob("*"):
+    if path.is_file() and path.parent.name == "d":
+      path.write_bytes(b"\0" * path.stat().st_size)
+  with pytest.raises(UserError, match=r"delete .*checkpoints/1"):
+    checkpoints.restore(1, fresh(), data())
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_valid(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  first = trained(1)
+  checkpoints.save(first, data(), CONFIG, {})
+  checkpoints.wait()
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    with pytest.raises(UserError, match="step 1 is complete"):
+      checkpoints.save(first.replace(step=jnp.asarray(2)), data(), CONFIG, {})
+      checkpoints.wait()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  again = Checkpoints(tmp_path)
+  assert again.latest_step() == 1
+  restored = again.restore(1, fresh(seed=5), data())
+  np.testing.assert_array_equal(restored.params["kernel"], first.params["kernel"])

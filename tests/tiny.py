@@ -1,0 +1,43 @@
+"""The smallest method: a linear regression, for tests of the core."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from clu import metrics
+
+
+@flax.struct.dataclass
+class Metrics(metrics.Collection):
+  loss: metrics.Average.from_output("loss")
+
+
+class Regression:
+  """Predicts `target` [B] from `inputs` [B, 3]; aux counts the calls of `loss`."""
+
+  metrics = Metrics
+  clips_per_example = 1
+
+  def init(self, key):
+    return {"kernel": jax.random.normal(key, (3, 1))}, {"calls": jnp.zeros(())}
+
+  def loss(self, params, aux, batch, key, step):
+    outputs = self.predict(params, aux, batch)
+    mean = jnp.sum(outputs["loss"] * outputs["mask"]) / jnp.sum(outputs["mask"])
+    noise = 1e-3 * jax.random.normal(key) * params["kernel"].sum()
+    return mean + noise, ({"calls": aux["calls"] + 1}, outputs)
+
+  def after_update(self, params, aux, step):
+    return aux
+
+  def predict(self, params, aux, batch):
+    error = (batch["inputs"] @ params["kernel"])[:, 0] - batch["target"]
+    return {"loss": error**2, "mask": batch["valid"]}
+
+
+def batch(seed, rows=8):
+  inputs = jax.random.normal(jax.random.key(seed), (rows, 3))
+  return {
+    "inputs": inputs,
+    "target": inputs @ jnp.asarray([1.0, -2.0, 0.5]),
+    "valid": jnp.arange(rows) != 3,
+  }
