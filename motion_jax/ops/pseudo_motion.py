@@ -150,29 +150,34 @@ def draw(
     ValueError: for a mask ratio or distance range that makes no sense.
   """
   _check_ranges(mask_ratio, distance_jitter, pool)
-  classes = pool.num_classes
   distance = distance_jitter if train and tuple(distance_jitter) != (1, 1) else None
 
   def draw_image(row, extent):
-    keys = jax.random.split(jax.random.fold_in(key, row), 5)
-    box = background = colours = late_flip = None
+    key_place, key_jitter = jax.random.split(jax.random.fold_in(key, row))
+    unit = jax.random.uniform(key_place, (pool.num_classes, 12))
+    box = background = colours = None
     if mask_ratio is not None:
       background, box = static_mask.draw_mask(
-        keys[0], classes, frames=frames, size=size, ratio=mask_ratio
+        unit[:, 6:10], frames=frames, size=size, ratio=mask_ratio
       )
     if jitter is not None:
+      shape = (pool.num_classes, frames)
       colours = augment.draw_jitter(
-        keys[1], (classes, frames), strength=jitter_strength, **jitter
+        key_jitter, shape, strength=jitter_strength, **jitter
       )
-    if compat_flip:
-      late_flip = jax.random.bernoulli(keys[2], 0.5, (classes,))
     return Draws(
-      flip=jax.random.bernoulli(keys[3], 0.5) & (flip and train),
+      flip=(unit[0, 10] < 0.5) & (flip and train),
       window=trajectory.draw_windows(
-        keys[4], extent, pool, frames=frames, size=size, distance=distance, train=train
+        unit[:, :6],
+        extent,
+        pool,
+        frames=frames,
+        size=size,
+        distance=distance,
+        train=train,
       ),
       jitter=colours,
-      late_flip=late_flip,
+      late_flip=unit[:, 11] < 0.5 if compat_flip else None,
       background=background,
       box=box,
     )

@@ -7,20 +7,20 @@ jittered frame while the inside of the box flickers with the jitter of every fra
 import jax
 import jax.numpy as jnp
 
+from motion_jax.ops.draws import integers
+
 
 def draw_mask(
-  key: jax.Array,
-  clips: int,
+  unit: jax.Array,
   *,
   frames: int,
   size: int,
   ratio: tuple[float | jax.Array, float | jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws the mask of each clip.
+  """Draws the mask of each of P clips.
 
   Args:
-    key: PRNG key.
-    clips: number of clips P.
+    unit: float32 [P, 4] unit draws: one for the frame and the side, two for the place.
     frames: clip length T.
     size: side of the clips in pixels.
     ratio: range of the box's side as a fraction of `size`; may be traced.
@@ -29,12 +29,10 @@ def draw_mask(
     background: int32 [P] in [0, T).
     box: int32 [P, 3], (x, y, side) in pixels, inside the clip.
   """
-  frame_key, side_key, place_key = jax.random.split(key, 3)
-  background = jax.random.randint(frame_key, (clips,), 0, frames)
+  background = integers(unit[:, 0], 0, frames - 1)
   low, high = ratio
-  side = jax.random.uniform(side_key, (clips,), minval=low, maxval=high) * size
-  side = side.astype(jnp.int32)[:, None]
-  place = jax.random.randint(place_key, (clips, 2), 0, size - side + 1)
+  side = ((low + (high - low) * unit[:, 1:2]) * size).astype(jnp.int32)
+  place = integers(unit[:, 2:], 0, size - side)
   return background, jnp.concatenate([place, side], axis=-1)
 
 

@@ -12,6 +12,7 @@ margin * steps * (frames - 1) must stay below 2^30. Every argument but `frames` 
 import jax
 import jax.numpy as jnp
 
+from motion_jax.ops.draws import integers
 from motion_jax.ops.speed_labels import LabelPool
 
 # Added before truncation to a distance in float32, whose rounding may otherwise
@@ -75,7 +76,7 @@ def positions(
 
 
 def draw_windows(
-  key: jax.Array,
+  unit: jax.Array,
   extent: jax.Array,
   pool: LabelPool,
   *,
@@ -87,7 +88,7 @@ def draw_windows(
   """Draws a path for every class: a random square of the picture, a path inside it.
 
   Args:
-    key: PRNG key.
+    unit: float32 [P, 6] unit draws: two for the square, the distance and the start.
     extent: int32 [2], (height, width) of the picture; the square's side is the minimum.
     pool: the P motion classes.
     frames: clip length T.
@@ -98,23 +99,18 @@ def draw_windows(
   Returns:
     int32 [P, T, 2], (x, y) of the window's top left corner in the picture.
   """
-  corner_key, start_key, distance_key = jax.random.split(key, 3)
+  corner_unit, distance_unit, start_unit = jnp.split(unit, 3, axis=-1)
   picture = extent[::-1]
   side = picture.min()
-  corner = jax.random.randint(
-    corner_key, pool.speeds.shape, 0, jnp.maximum(picture - side, 0) + 1
-  )
+  corner = integers(corner_unit, 0, picture - side)
   path = dict(margin=jnp.maximum(side - size, 0), steps=pool.steps)
   speed = jnp.asarray(pool.speeds)
   if distance is not None:
     low, high = distance
     high = jnp.where(abs(speed) < pool.steps, high, min(high, 1.0))
-    path["distance"] = jax.random.uniform(
-      distance_key, speed.shape, minval=low, maxval=high
-    )
+    path["distance"] = low + (high - low) * distance_unit
   if train:
-    low, high = start_range(speed=speed, **path)
-    start = jax.random.randint(start_key, speed.shape, low, high + 1)
+    start = integers(start_unit, *start_range(speed=speed, **path))
   else:
     start = centred_start(speed=speed, **path)
   offset = positions(start, speed, frames=frames, **path)
