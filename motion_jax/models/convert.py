@@ -1,0 +1,206 @@
+"""PyTorch weights into our networks and back.
+
+Layouts are the names that published checkpoints use:
+
+  tada            MoSI (TAdaConv): `backbone.conv2.res_1.conv_branch.a.weight`, with the
+                  pretext head `head.out_joint`
+  tada_finetuned  the same backbone with the classifier `head.out`
+  torchvision     `layer1.0.conv1.0.weight` and `fc`
+  dpc             DPC's R-2D3D: `layer1.0.conv1.weight`; has no classifier
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from motion_jax.models import common, heads, resnet3d
+from motion_jax.models.torch_file import load_torch, save_torch
+
+__all__ = ["LAYOUTS", "Report", "export_weights", "import_weights", "load_torch"]
+__all__ += ["save_torch"]
+
+LAYOUTS = ("tada", "tada_finetuned", "torchvision", "dpc")
+
+_HEADS = {"tada": "head.out_joint", "tada_finetuned": "head.out", "torchvision": "fc"}
+_TO_TORCH = {5: (4, 3, 0, 1, 2), 2: (1, 0), 1: (0,)}
+_FROM_TORCH = {5: (2, 3, 4, 1, 0), 2: (1, 0), 1: (0,)}
+
+Split = tuple[nnx.GraphDef, nnx.State, nnx.State]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What an import did; all names are the checkpoint's.
+
+  Attributes:
+    loaded: arrays that were copied.
+    missing: arrays of the network that the checkpoint lacks; they kept their values.
+    unexpected: arrays of the checkpoint that the network has no place for.
+  """
+
+  loaded: tuple[str, ...]
+  missing: tuple[str, ...]
+  unexpected: tuple[str, ...]
+
+  def __str__(self):
+    parts = [f"loaded {len(self.loaded)} arrays"]
+    for title in ("missing", "unexpected"):
+      names = getattr(self, title)
+      if names:
+        more = ", ..." if len(names) > 5 else ""
+        parts.append(f"{len(names)} {title} ({', '.join(names[:5])}{more})")
+    return "; ".join(parts)
+
+
+def import_weights(
+  target: nnx.Module | Split, state: dict[str, np.ndarray], layout: str
+) -> tuple[nnx.Module | Split, Report]:
+  """Copies PyTorch weights into an encoder or a classifier.
+
+  Args:
+    target: `Encoder` or `Classifier`, or the result of `common.split` of one; it is
+      not changed.
+    state: arrays by name, e.g. from `load_torch`.
+    layout: one of `LAYOUTS`.
+
+  Returns:
+    (a copy of target with the weights, report).
+
+  Raises:
+    ValueError: if the layout is unknown, a shape differs, or no name fits.
+  """
+  is_module = isinstance(target, nnx.Module)
+  module = nnx.merge(*(common.split(target) if is_module else target))
+  if layout == "dpc":
+    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+  loaded, missing = [], []
+  for name, variable in _named_variables(module, layout):
+    if name not in state:
+      missing.append(name)
+      continue
+    value = np.asarray(state[name], np.float32)
+    expected = tuple(variable.shape[axis] for axis in _TO_TORCH[variable.ndim])
+    if value.shape != expected:
+      raise ValueError(
+        f"{name} has shape {value.shape}; the network needs {expected}:"
+        " build it with the width and channels of the checkpoint"
+      )
+    variable.set_value(jnp.asarray(value.transpose(_FROM_TORCH[variable.ndim])))
+    loaded.append(name)
+  if not loaded:
+    raise ValueError(
+      f"no array fits layout {layout!r}: found {', '.join(list(state)[:3])}, ...;"
+      f" expected {', '.join(missing[:3])}, ...; layouts: {', '.join(LAYOUTS)}"
+    )
+  ignored = {*loaded, *(n for n in state if n.endswith("num_batches_tracked"))}
+  report = Report(
+    tuple(loaded), tuple(missing), tuple(n for n in state if n not in ignored)
+  )
+  return (module if is_module else common.split(module)), report
+
+
+def export_weights(target: nnx.Module | Split, layout: str) -> dict[str, np.ndarray]:
+  """Writes an encoder or a classifier as a PyTorch state_dict of arrays.
+
+  Args:
+    target: as for `import_weights`.
+    layout: one of `LAYOUTS`.
+
+  Returns:
+    float32 arrays by name; `save_torch` writes them to a file.
+
+  Raises:
+    ValueError: if the layout is unknown or does not fit the network.
+  """
+  module = target if isinstance(target, nnx.Module) else nnx.merge(*target)
+  return {
+    name: np.asarray(variable[...], np.float32).transpose(_TO_TORCH[variable.ndim])
+    for name, variable in _named_variables(module, layout)
+  }
+
+
+def _named_variables(module, layout) -> Iterator[tuple[str, nnx.Variable]]:
+  if layout not in LAYOUTS:
+    raise ValueError(f"layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
+  if isinstance(module, heads.Classifier):
+    if layout not in _HEADS:
+      raise ValueError(f"layout {layout!r} has no classifier; use one of {_HEADS}")
+    yield f"{_HEADS[layout]}.weight", module.kernel
+    yield f"{_HEADS[layout]}.bias", module.bias
+    return
+  for path, names in _named_paths(module, layout):
+    for convolution, (name, _) in zip(path.convs, names, strict=True):
+      yield f"{name}.weight", convolution.kernel
+    for norm, (_, name) in zip(path.norms, names, strict=True):
+      yield f"{name}.weight", norm.scale
+      yield f"{name}.bias", norm.bias
+      yield f"{name}.running_mean", norm.mean
+      yield f"{name}.running_var", norm.var
+
+
+def _named_paths(encoder: resnet3d.Encoder, layout):
+  """Every `ConvPath` with the (convolution, norm) names of its steps."""
+  style = {"torchvision": _Torchvision, "dpc": _Dpc}.get(layout, _Tada)
+  yield encoder.stem.path, style.stem(len(encoder.stem.path.convs))
+  for stage, blocks in enumerate(encoder.stages):
+    for index, block in enumerate(blocks):
+      prefix = style.block.format(
+        stage1=stage + 1, stage2=stage + 2, index0=index, index1=index + 1
+      )
+      yield block.path, style.path(prefix, len(block.path.convs))
+      if block.shortcut is not None:
+        conv, norm = style.shortcut
+        yield block.shortcut, [(f"{prefix}.{conv}", f"{prefix}.{norm}")]
+
+
+class _Tada:
+  block = "backbone.conv{stage2}.res_{index1}"
+  shortcut = ("short_cut", "short_cut_bn")
+
+  @staticmethod
+  def stem(count):
+    letters = ("a",) if count == 1 else ("a1", "a2")
+    return [(f"backbone.conv1.{x}", f"backbone.conv1.{x}_bn") for x in letters]
+
+  @staticmethod
+  def path(prefix, count):
+    letters = ("a", "b") if count == 2 else ("a1", "a2", "b1", "b2")
+    return [
+      (f"{prefix}.conv_branch.{x}", f"{prefix}.conv_branch.{x}_bn") for x in letters
+    ]
+
+
+class _Torchvision:
+  block = "layer{stage1}.{index0}"
+  shortcut = ("downsample.0", "downsample.1")
+
+  @staticmethod
+  def stem(count):
+    return [(f"stem.{3 * i}", f"stem.{3 * i + 1}") for i in range(count)]
+
+  @staticmethod
+  def path(prefix, count):
+    names = []
+    for conv in ("conv1", "conv2"):
+      step = f"{prefix}.{conv}"
+      if count == 2:
+        names.append((f"{step}.0", f"{step}.1"))
+      else:
+        names += [(f"{step}.0.0", f"{step}.0.1"), (f"{step}.0.3", f"{step}.1")]
+    return names
+
+
+class _Dpc:
+  block = "layer{stage1}.{index0}"
+  shortcut = ("downsample.0", "downsample.1")
+
+  @staticmethod
+  def stem(count):
+    return [("conv1", "bn1")][:count]
+
+  @staticmethod
+  def path(prefix, count):
+    return [(f"{prefix}.conv{i}", f"{prefix}.bn{i}") for i in (1, 2)][:count]
