@@ -1,6 +1,7 @@
 """3D residual networks: one table of variants, one encoder."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ class Variant:
       convolutions, 'block' for one mid width per block.
     stem_middle: channels between the halves of a factorised stem, at width 64.
     eps: of the batch normalisation.
-    init: see `common.Conv`.
+    init: of the kernels; see `common.draw_kernels`.
   """
 
   blocks: tuple[int, ...]
@@ -72,8 +73,8 @@ class Encoder(nnx.Module):
   Build it with `build_model`. `features` is the size of the pooled features.
   """
 
-  def __init__(self, variant: Variant, *, width, in_channels, remat, settings, rngs):
-    self.stem = Stem(variant, in_channels, width, settings=settings, rngs=rngs)
+  def __init__(self, variant: Variant, *, width, in_channels, remat, settings):
+    self.stem = Stem(variant, in_channels, width, settings=settings)
     stages, inputs = [], width
     for depth, factor, time, strides in zip(
       variant.blocks, variant.widths, variant.times, variant.strides, strict=True
@@ -88,7 +89,6 @@ class Encoder(nnx.Module):
             strides if index == 0 else (1, 1, 1),
             factorised=variant.factorised,
             settings=settings,
-            rngs=rngs,
           )
         )
         inputs = width * factor
@@ -134,6 +134,15 @@ class Encoder(nnx.Module):
       x = self._step(step, x)
     return x
 
+  def paths(self) -> Iterator[common.ConvPath]:
+    """All convolutions and their norms, in the order of the forward pass."""
+    yield self.stem.path
+    for blocks in self.stages:
+      for block in blocks:
+        yield block.path
+        if block.shortcut is not None:
+          yield block.shortcut
+
   def _step(self, name, x):
     with jax.named_scope(name):
       if name == "pooled":
@@ -151,12 +160,12 @@ class Encoder(nnx.Module):
 class Stem(nnx.Module):
   """First convolution (or a spatial and a temporal one), then max pooling if any."""
 
-  def __init__(self, variant, inputs, width, *, settings, rngs):
+  def __init__(self, variant, inputs, width, *, settings):
     steps = [(inputs, width, variant.stem, (1, 2, 2))]
     if variant.factorised:
       middle = variant.stem_middle * width // 64
       steps = factorise(*steps[0], middle)
-    self.path = common.ConvPath(steps, settings=settings, rngs=rngs)
+    self.path = common.ConvPath(steps, settings=settings)
     self.pool = variant.stem_pool
     self.lowering = settings.lowering
 
@@ -173,7 +182,7 @@ class BasicBlock(nnx.Module):
   The shortcut is the identity, or a 1x1x1 convolution where the shape changes.
   """
 
-  def __init__(self, inputs, outputs, time, strides, *, factorised, settings, rngs):
+  def __init__(self, inputs, outputs, time, strides, *, factorised, settings):
     kernel = (time, 3, 3)
     steps = [(inputs, outputs, kernel, strides), (outputs, outputs, kernel, (1, 1, 1))]
     if factorised:
@@ -185,11 +194,11 @@ class BasicBlock(nnx.Module):
         for step, middle in zip(steps, middles, strict=True)
         for part in factorise(*step, middle)
       ]
-    self.path = common.ConvPath(steps, settings=settings, rngs=rngs)
+    self.path = common.ConvPath(steps, settings=settings)
     shortcut = None
     if strides != (1, 1, 1) or inputs != outputs:
       shortcut = common.ConvPath(
-        [(inputs, outputs, (1, 1, 1), strides)], settings=settings, rngs=rngs
+        [(inputs, outputs, (1, 1, 1), strides)], settings=settings
       )
     self.shortcut = shortcut
 
@@ -236,16 +245,14 @@ def build_model(
     )
   variant = VARIANTS[name]
   settings = common.Settings(
-    init=variant.init, eps=variant.eps, groups=bn_groups, dtype=dtype, lowering=lowering
+    eps=variant.eps, groups=bn_groups, dtype=dtype, lowering=lowering
   )
-  return Encoder(
-    variant,
-    width=width,
-    in_channels=in_channels,
-    remat=remat,
-    settings=settings,
-    rngs=rngs,
+  encoder = Encoder(
+    variant, width=width, in_channels=in_channels, remat=remat, settings=settings
   )
+  convs = [convolution for path in encoder.paths() for convolution in path.convs]
+  common.draw_kernels(convs, rngs.params(), variant.init)
+  return encoder
 
 
 def middle_width(inputs: int, outputs: int, kernel: conv.Triple) -> int:
