@@ -1,0 +1,179 @@
+"""Prepared TFDS data sets as sources."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import logging
+
+from motion_jax.config import UserError
+from motion_jax.data import sources
+
+# What `python -m motion_jax.prepare NAME` needs besides the name.
+PREPARE = {
+  "ucf101": "--source=FOLDER_OR_ZIP_OF_VIDEOS --splits=FOLDER_OF_OFFICIAL_LISTS",
+  "hmdb51": "--source=FOLDER_OF_VIDEOS --splits=FOLDER_OF_OFFICIAL_LISTS",
+  "kinetics400": "--source=FOLDER_OF_CLIPS --splits=FOLDER_OF_CSV_FILES",
+  "imagenet_subset": "--source=IMAGENET_TRAIN_FOLDER --per_class=10",
+  "video_folder": "--source=FOLDER --name=NAME",
+  "image_folder": "--source=FOLDER --name=NAME",
+}
+EMBEDDED = "synthetic_actions"
+OFFICIAL_SPLITS = {"ucf101": 3, "hmdb51": 3}  # data sets with several official splits
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSource:
+  """Records of a prepared data set."""
+
+  name: str
+  split: str
+  classes: tuple[str, ...] | None
+  ids: Sequence[str]
+  records: Any  # TFDS data source; opens its files when first read, pickles small
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def __getitem__(self, index: int) -> sources.Record:
+    example = self.records[index]
+    kind = next(kind for kind in ("video", "frames", "image") if kind in example)
+    media = example[kind]
+    return sources.Record(
+      id=self.ids[index],
+      kind=kind,
+      media=tuple(media) if kind == "frames" else media,
+      label=int(example["label"]),
+      num_frames=int(example["num_frames"]),
+      fps=float(example["fps"]),
+      height=int(example["height"]),
+      width=int(example["width"]),
+    )
+
+  def id_of(self, index: int) -> str:
+    return self.ids[index]
+
+
+def is_name(name: str) -> bool:
+  """Tells whether this is the name of one of our data sets, with or without variant."""
+  return name.partition(":")[0] in (*PREPARE, EMBEDDED)
+
+
+def open_dataset(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> DatasetSource:
+  """Opens a prepared data set; see `sources.open_source`."""
+  import tensorflow_datasets as tfds
+
+  from motion_jax.data.builders import base
+
+  root = pathlib.Path(data_dir).expanduser() if data_dir else base.default_data_dir()
+  base_name, _, variant = name.partition(":")
+  words = [word for word in variant.split(",") if word]
+  official = None
+  if base_name in OFFICIAL_SPLITS:
+    official, words = _official_split(name, words)
+  if base_name == EMBEDDED:
+    path = _build_embedded(name, words, root)
+  else:
+    path = _find(name, base_name, words, root, data_dir is not None)
+  builder = tfds.builder_from_directory(os.fspath(path))
+  parts = _parts(name, split, list(builder.info.splits), official)
+  ids = [key for part in parts for key in builder.info.metadata["ids"][part]]
+  label = builder.info.features["label"]
+  source = DatasetSource(
+    name=name,
+    split=split,
+    classes=tuple(label.names) if hasattr(label, "names") else None,
+    ids=ids,
+    records=builder.as_data_source(split="+".join(parts)),
+  )
+  logging.info("%s, split %s: %d records in %s", name, split, len(source), path)
+  return source
+
+
+def prepare_command(name: str, data_dir: str | os.PathLike | None = None) -> str:
+  """Returns the command that prepares a data set."""
+  command = f"python -m motion_jax.prepare {name} {PREPARE[name]}"
+  return command + (f" --data_dir={data_dir}" if data_dir else "")
+
+
+def _build_embedded(name: str, words: list[str], root: pathlib.Path) -> pathlib.Path:
+  from motion_jax.data.builders import synthetic_actions
+
+  config = words[0] if words else "default"
+  if len(words) > 1 or config not in synthetic_actions.SIZES:
+    raise UserError(
+      f"unknown variant in {name!r}; synthetic_actions has "
+      f"{', '.join(synthetic_actions.SIZES)}"
+    )
+  try:
+    return synthetic_actions.build(root, config)
+  except OSError as error:
+    raise UserError(
+      f"cannot write synthetic_actions below {root}: {error}. Give another folder with "
+      "data_dir or in the environment variable TFDS_DATA_DIR."
+    ) from error
+
+
+def _official_split(name: str, words: list[str]) -> tuple[int, list[str]]:
+  """Takes the number of the official split out of the variant; 1 by default."""
+  known = {f"split{i + 1}": i for i in range(OFFICIAL_SPLITS[name.partition(":")[0]])}
+  chosen = [known[word] for word in words if word in known]
+  if len(chosen) > 1:
+    raise UserError(f"{name!r} names more than one official split")
+  return (chosen or [0])[0], [word for word in words if word not in known]
+
+
+def _find(
+  name: str, base_name: str, words: list[str], root: pathlib.Path, is_given: bool
+) -> pathlib.Path:
+  """Finds the folder of the prepared variant that has all the words."""
+  found = {
+    path.parent.parent.name: path.parent
+    for path in sorted((root / base_name).glob("*/*/dataset_info.json"))
+  }
+  command = prepare_command(base_name, root if is_given else None)
+  if not found:
+    raise UserError(
+      f"{base_name} is not prepared in {root}. Prepare it with\n{command}"
+    )
+  matching = [
+    config
+    for config in found
+    if all(word == config or word in config.split("_") for word in words)
+  ]
+  if not matching:
+    raise UserError(
+      f"{name!r}: no variant of {base_name} in {root} fits; there are "
+      f"{', '.join(found)}. Use one of these, or prepare another with\n{command}"
+    )
+  preferred = [config for config in matching if config.startswith("video")] or matching
+  if len(preferred) > 1:
+    raise UserError(
+      f"{name!r} fits {', '.join(preferred)} in {root}; say which one, for example "
+      f"{base_name}:{preferred[0]}"
+    )
+  return found[preferred[0]]
+
+
+def _parts(
+  name: str, split: str, available: list[str], official: int | None
+) -> list[str]:
+  """Lists the TFDS splits that make up a split."""
+  if official is not None:
+    # A part is named after its role in each official split, as in train_test_unused.
+    wanted = "test" if split == "heldout" else split
+    parts = [part for part in available if part.split("_")[official] == wanted]
+    known = ["train", "test", "heldout"]
+  else:
+    heldout = [part for part in ("test", "val") if part in available][:1]
+    parts = heldout if split == "heldout" else [split] if split in available else []
+    known = [*available, "heldout"] if heldout else available
+  if not parts:
+    raise UserError(f"{name} has no split {split!r}; it has {', '.join(known)}")
+  return parts

@@ -1,0 +1,275 @@
+"""Folders of videos, images and frame folders, used as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+
+from absl import logging
+
+from motion_jax.config import UserError
+from motion_jax.data import sources
+
+VIDEO_SUFFIXES = frozenset(
+  [
+    ".3gp",
+    ".asf",
+    ".avi",
+    ".flv",
+    ".gif",
+    ".h264",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".vob",
+    ".webm",
+    ".wmv",
+  ]
+)
+IMAGE_SUFFIXES = frozenset(
+  [".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+)
+_SPLIT_NAMES = frozenset(
+  ["train", "training", "test", "testing", "val", "valid", "validation"]
+)
+_MIN_FRAMES = 2  # numbered images in a folder that make it a video
+_NUMBER = re.compile(r"(\d+)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSource:
+  """Records of a folder; media are read when they are decoded."""
+
+  name: str
+  split: str
+  classes: tuple[str, ...] | None
+  ids: Sequence[str]
+  kinds: Sequence[str]
+  labels: Sequence[int]
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  def __getitem__(self, index: int) -> sources.Record:
+    kind = self.kinds[index]
+    path = pathlib.Path(self.name, self.ids[index])
+    media, num_frames = path, None
+    if kind == "frames":
+      media = frame_paths(path)
+      num_frames = len(media)
+    elif kind == "image":
+      num_frames = 1
+    return sources.Record(
+      self.ids[index], kind, media, self.labels[index], num_frames=num_frames
+    )
+
+  def id_of(self, index: int) -> str:
+    return self.ids[index]
+
+
+def open_folder(
+  path: str,
+  split: str,
+  *,
+  heldout_fraction: float = 0.1,
+  list_file: str | os.PathLike | None = None,
+) -> FolderSource:
+  """Opens a folder; see `sources.open_source`."""
+  root = os.path.abspath(os.path.expanduser(path))
+  if not os.path.isdir(root):
+    raise UserError(
+      f"no data set and no folder is called {path!r} (looked at {root}). Give the path "
+      "of a folder of videos or images, or the name of a data set such as "
+      "synthetic_actions, ucf101 or hmdb51."
+    )
+  if list_file is not None:
+    return _from_list(root, split, pathlib.Path(list_file).expanduser())
+  names = {"train": "train", "all": "all"}
+  names |= dict.fromkeys(("heldout", "test", "val"), "heldout")
+  if split not in names:
+    raise UserError(f"a folder has no split {split!r}; use train, heldout or all")
+  if not 0 <= heldout_fraction < 1:
+    raise UserError(f"heldout_fraction is {heldout_fraction}; it must be in [0, 1)")
+  found = sorted(_scan(root))
+  if not found:
+    raise UserError(
+      f"no videos or images in {root}. Looked in all sub-folders for files that end in "
+      f"{' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}."
+    )
+  classes, labels = _labels([entry[0] for entry in found])
+  chosen = _select([e[0] for e in found], names[split], heldout_fraction)
+  if not chosen:
+    raise UserError(
+      f"the {split!r} split of {root} is empty: it has {len(found)} file(s) and "
+      f"heldout_fraction is {heldout_fraction}; add files or use split all"
+    )
+  source = FolderSource(
+    root,
+    split,
+    classes,
+    [found[i][0] for i in chosen],
+    [found[i][1] for i in chosen],
+    [labels[i] for i in chosen],
+  )
+  _report(source)
+  return source
+
+
+def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+  """Lists the images of a frame folder in the order of their numbers."""
+  names = [e.name for e in os.scandir(folder) if _suffix(e.name) in IMAGE_SUFFIXES]
+  names.sort(key=lambda name: (_frame_number(name) or 0, name))
+  return tuple(folder / name for name in names)
+
+
+def _scan(root: str) -> list[tuple[str, str]]:
+  """Finds (path in the folder, kind) of all media; opens no file."""
+  found, seen, pending = [], set(), [""]
+  while pending:
+    inside = pending.pop()
+    where = os.path.realpath(os.path.join(root, inside))
+    if where in seen:  # a link that leads back
+      continue
+    seen.add(where)
+    images = []
+    with os.scandir(os.path.join(root, inside)) as entries:
+      for entry in entries:
+        if entry.name.startswith("."):
+          continue
+        path = f"{inside}/{entry.name}" if inside else entry.name
+        suffix = _suffix(entry.name)
+        if entry.is_dir():
+          pending.append(path)
+        elif suffix in VIDEO_SUFFIXES:
+          found.append((path, "video"))
+        elif suffix in IMAGE_SUFFIXES:
+          images.append(path)
+    if inside and _are_frames(images):
+      found.append((inside, "frames"))
+    else:
+      found += [(path, "image") for path in images]
+  return found
+
+
+def _are_frames(paths: list[str]) -> bool:
+  """Tells whether images are the frames of one video: numbered without a gap."""
+  if len(paths) < _MIN_FRAMES:
+    return False
+  numbers = [_frame_number(path) for path in paths]
+  if None in numbers:
+    return False
+  prefixes = {_NUMBER.sub("", os.path.splitext(path)[0]) for path in paths}
+  count = len(paths)
+  return (
+    len(prefixes) == 1
+    and len(set(numbers)) == count
+    and max(numbers) - min(numbers) == count - 1
+  )
+
+
+def _frame_number(name: str) -> int | None:
+  match = _NUMBER.search(os.path.splitext(name)[0])
+  return int(match[1]) if match else None
+
+
+def _suffix(name: str) -> str:
+  return os.path.splitext(name)[1].lower()
+
+
+def _labels(paths: list[str]) -> tuple[tuple[str, ...] | None, list[int]]:
+  """Takes the first sub-folder as class if every medium lies in one of several."""
+  tops = [path.partition("/") for path in paths]
+  classes = tuple(sorted({top for top, _, _ in tops}))
+  all_inside = all(rest for _, _, rest in tops)
+  if not all_inside or len(classes) < 2 or _SPLIT_NAMES.issuperset(classes):
+    return None, [-1] * len(paths)
+  index = {name: number for number, name in enumerate(classes)}
+  return classes, [index[top] for top, _, _ in tops]
+
+
+def _select(ids: list[str], split: str, fraction: float) -> list[int]:
+  """Returns the positions that belong to a split; the same for the same identifiers."""
+  everything = list(range(len(ids)))
+  if split == "all":
+    return everything
+  scores = [_hash(name) for name in ids]
+  heldout = {i for i in everything if scores[i] < fraction}
+  if fraction and len(ids) > 1:  # both parts hold something, however few files
+    heldout = heldout or {min(everything, key=scores.__getitem__)}
+    if len(heldout) == len(ids):
+      heldout.remove(max(everything, key=scores.__getitem__))
+  return [i for i in everything if (i in heldout) == (split == "heldout")]
+
+
+def _hash(name: str) -> float:
+  """Maps a name to [0, 1)."""
+  digest = hashlib.blake2b(os.fsencode(name), digest_size=6).digest()
+  return int.from_bytes(digest, "big") / 2**48
+
+
+def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:
+  try:
+    lines = list_file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+  except OSError as error:
+    raise UserError(f"cannot read the list of files {list_file}: {error}") from error
+  ids, labels = [], []
+  for line in filter(None, map(str.strip, lines)):
+    path, _, last = line.rpartition(" ")
+    labelled = bool(path) and re.fullmatch(r"-?\d+", last)
+    ids.append(path.strip() if labelled else line)
+    labels.append(int(last) if labelled else -1)
+  if not any(os.path.exists(os.path.join(root, name)) for name in ids[:100]):
+    raise UserError(
+      f"none of the first {len(ids[:100])} files of {list_file} is in {root}; the list "
+      "needs a line `path [label]` for each file, with paths relative to that folder"
+    )
+  kinds = [_kind(name) for name in ids]
+  source = FolderSource(root, split, _class_names(ids, labels), ids, kinds, labels)
+  _report(source)
+  return source
+
+
+def _kind(name: str) -> str:
+  suffix = _suffix(name)
+  if suffix in VIDEO_SUFFIXES:
+    return "video"
+  return "image" if suffix in IMAGE_SUFFIXES else "frames"
+
+
+def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
+  """Names classes after their sub-folders, or after their numbers."""
+  if max(labels) < 0:
+    return None
+  folders: dict[int, set[str]] = {}
+  for name, label in zip(ids, labels, strict=True):
+    folders.setdefault(label, set()).add(name.partition("/")[0])
+  names = [str(label) for label in range(max(labels) + 1)]
+  if all(len(tops) == 1 for tops in folders.values()):
+    for label, tops in folders.items():
+      if label >= 0:
+        names[label] = next(iter(tops))
+  return tuple(names)
+
+
+def _report(source: FolderSource) -> None:
+  counts = {"video": "videos", "image": "images", "frames": "frame folders"}
+  parts = [
+    f"{source.kinds.count(kind)} {words}"
+    for kind, words in counts.items()
+    if kind in source.kinds
+  ]
+  classes = f"{len(source.classes)} classes" if source.classes else "no classes"
+  logging.info(
+    "%s, split %s: %s, %s", source.name, source.split, ", ".join(parts), classes
+  )

@@ -1,0 +1,168 @@
+"""Batches of samples: endless and shuffled for training, one pass for evaluation.
+
+A batch is a dict of the sampler's arrays with a leading batch axis, and of `label`
+[B] int32, `index` [B] int32 (position in the source) and `valid` [B] bool. A record
+that cannot be decoded gives zeros and `valid` False; it never stops a run by itself.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import os
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from motion_jax.config import UserError
+from motion_jax.data.bad_files import BadFiles
+from motion_jax.data.clips import DecodeError, Sampler
+from motion_jax.data.sources import Source
+
+__all__ = ["BadFiles", "evaluation_batches", "make_pipeline"]
+
+
+def make_pipeline(
+  source: Source,
+  sampler: Sampler,
+  *,
+  batch_size: int,
+  seed: int,
+  num_epochs: int | None = None,
+  threads: int | None = None,
+  prefetch: int | None = None,
+  workers: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.IterDataset:
+  """Builds the training batches; every epoch is shuffled anew.
+
+  Global batch number n holds the same samples whatever the number of hosts: row r of
+  the batch of host h is row r * process_count + h of the global batch.
+
+  Args:
+    source: where records come from.
+    sampler: what is taken from a record.
+    batch_size: records of a global batch; a host yields batch_size // process_count.
+    seed: of the order and of the sampler's generators.
+    num_epochs: passes over the source, without the last incomplete batch; None for
+      no end.
+    threads: decoding threads per process; None for the number of cores.
+    prefetch: batches decoded ahead per process; None for one more than threads.
+    workers: worker processes that decode; 0 decodes in this process.
+    process_index: number of this host.
+    process_count: number of hosts.
+
+  Returns:
+    A Grain data set; its iterators have exact `get_state` and `set_state`.
+
+  Raises:
+    UserError: if the batch size does not fit the hosts or the source.
+  """
+  if batch_size < 1 or batch_size % process_count:
+    nearest = max(1, batch_size // process_count) * process_count
+    raise UserError(
+      f"batch_size {batch_size} must be a positive multiple of the {process_count} "
+      f"processes; try {nearest}"
+    )
+  threads = threads or os.cpu_count() or 1
+  batches = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
+  if num_epochs is not None:
+    whole = len(batches) // batch_size * batch_size
+    if not whole:
+      raise UserError(
+        f"{num_epochs} epoch(s) of the {len(source)} records of {source.name} do not "
+        f"fill one batch of {batch_size}; lower batch_size to {len(batches)}"
+      )
+    batches = batches[:whole]
+  # Hosts take their share last, so that their random numbers differ.
+  batches = batches.random_map(_Sample(source, sampler))
+  batches = batches[process_index::process_count]
+  batches = batches.batch(batch_size // process_count, drop_remainder=True)
+  stream = batches.to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch or threads + 1)
+  )
+  if workers:
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  return stream
+
+
+def evaluation_batches(
+  source: Source,
+  sampler: Sampler,
+  *,
+  batch_size: int,
+  seed: int,
+  limit: int | None = None,
+  threads: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields one pass in order; the same samples on every call.
+
+  Args:
+    source: where records come from.
+    sampler: what is taken from a record.
+    batch_size: rows of every batch.
+    seed: of the sampler's generators; each record has its own.
+    limit: how many records to take, evenly spaced over the source; None for all.
+    threads: decoding threads; None for the number of cores.
+
+  Yields:
+    Batches of one shape. Rows that fill up the last one have index -1, label -1 and
+    valid False.
+  """
+  count = len(source)
+  indices = np.arange(count)
+  if limit is not None and limit < count:
+    indices = np.arange(limit) * count // limit
+  sample = _Sample(source, sampler)
+  threads = threads or os.cpu_count() or 1
+
+  def row(index: int) -> dict[str, np.ndarray]:
+    return sample.random_map(index, np.random.default_rng([seed, index]))
+
+  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    rest = iter(indices.tolist())
+    ahead = collections.deque()
+    for _ in range(0, len(indices), batch_size):
+      wanted = batch_size + 2 * threads - len(ahead)  # keep the threads busy
+      ahead.extend(pool.submit(row, i) for i in itertools.islice(rest, wanted))
+      rows = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+      rows += [sample.padding()] * (batch_size - len(rows))
+      yield {key: np.stack([r[key] for r in rows]) for key in rows[0]}
+
+
+class _Sample(grain.transforms.RandomMap):
+  """Takes a sample from the record at a position of a source."""
+
+  def __init__(self, source: Source, sampler: Sampler):
+    self._source = source
+    self._sampler = sampler
+
+  def random_map(self, index, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    label = -1
+    try:
+      record = self._source[int(index)]
+      label = record.label
+      arrays = self._sampler(record, rng)
+      valid = True
+    except (DecodeError, OSError, MemoryError):
+      arrays = self._sampler.empty()
+      valid = False
+    return _with_labels(arrays, label, index, valid)
+
+  def padding(self) -> dict[str, np.ndarray]:
+    return _with_labels(self._sampler.empty(), -1, -1, False)
+
+
+def _with_labels(arrays: dict, label: int, index: int, valid: bool) -> dict:
+  return {
+    **arrays,
+    "label": np.int32(label),
+    "index": np.int32(index),
+    "valid": np.bool_(valid),
+  }

@@ -1,0 +1,101 @@
+"""Where records come from: prepared TFDS data sets, folders, lists of files.
+
+A source is a sequence of records with known identifiers. Nothing is decoded or probed
+when it is opened.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import Literal, Protocol
+
+Kind = Literal["video", "image", "frames"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One video or image, still encoded.
+
+  Attributes:
+    id: identifier, unique in its data set.
+    kind: "video", "image", or "frames" (a video as a sequence of images).
+    media: encoded bytes or the path of a file; for "frames" a tuple of those.
+    label: class index, -1 if unknown.
+    num_frames, fps, height, width: None if not known before the file is opened.
+  """
+
+  id: str
+  kind: Kind
+  media: bytes | pathlib.Path | tuple[bytes | pathlib.Path, ...]
+  label: int = -1
+  num_frames: int | None = None
+  fps: float | None = None
+  height: int | None = None
+  width: int | None = None
+
+
+class Source(Protocol):
+  """A sequence of records.
+
+  Attributes:
+    name: data set name or path.
+    split: the part of it that this is.
+    classes: names of the labels, or None if there are no labels.
+  """
+
+  name: str
+  split: str
+  classes: tuple[str, ...] | None
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Record: ...
+
+  def id_of(self, index: int) -> str:
+    """Returns the identifier of a record without reading its media."""
+    ...
+
+
+def open_source(
+  name_or_path: str | os.PathLike,
+  *,
+  split: str = "train",
+  data_dir: str | os.PathLike | None = None,
+  heldout_fraction: float = 0.1,
+  list_file: str | os.PathLike | None = None,
+) -> Source:
+  """Opens a data set by name, or a folder by path.
+
+  Args:
+    name_or_path: a data set ("synthetic_actions", "hmdb51", ...), optionally with a
+      variant ("ucf101:split2", "hmdb51:split3,frames", "imagenet_subset:20",
+      "video_folder:mine"), or the path of a folder with any mix of videos, images and
+      folders of frames, with or without a sub-folder per class.
+    split: data set: "train", "test", "val" where it has one, or "heldout" (the test or
+      val split). Folder: "train", "heldout" (also as "test" or "val") or "all".
+    data_dir: root of prepared data sets; None for $TFDS_DATA_DIR, or
+      ~/tensorflow_datasets.
+    heldout_fraction: share of a folder's files in "heldout", chosen by a hash of the
+      file's path in the folder.
+    list_file: text file with a line `path [label]` for each file of the folder that
+      is to be used, relative to the folder. The list then is the split: `split` and
+      `heldout_fraction` have no effect.
+
+  Returns:
+    The source.
+
+  Raises:
+    UserError: unknown name, data set not prepared, folder missing or without media,
+      unknown split; the message has the fix.
+  """
+  # Here, so that a worker process that only unpickles records does not load TFDS.
+  from motion_jax.data import datasets, folders
+
+  name = os.fspath(name_or_path)
+  if list_file is None and datasets.is_name(name):
+    return datasets.open_dataset(name, split, data_dir)
+  return folders.open_folder(
+    name, split, heldout_fraction=heldout_fraction, list_file=list_file
+  )
