@@ -81,8 +81,8 @@ def method():
       size=112,  # section 4.1
       mask_ratio=(0.3, 0.5),  # of `size`, section 3.3; (1.0, 1.0): unmasked
       distance_jitter=(1.0, 1.0),  # code
-      flip=False,  # mirrors the source image, before the label is drawn
-      compat_flip=False,  # code: mirrors the clip, leaves the label (wrong) as it is
+      flip=True,  # half of the source images, before cropping: labels stay true
+      compat_flip=False,  # code: half of the finished clips, whose label turns wrong
       brightness=0.5,  # colour jitter: code, drawn anew for every frame
       contrast=0.5,
       saturation=0.5,

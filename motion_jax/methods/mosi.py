@@ -20,7 +20,6 @@ from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import pseudo_motion
-from motion_jax.visualize import clips as clip_figures
 
 
 @flax.struct.dataclass
@@ -113,6 +112,8 @@ class Mosi:
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes every label's clip of the first source image, as a PNG and a GIF."""
+    from motion_jax.visualize import clips as clip_figures
+
     one = {name: array[:1] for name, array in batch.items()}
     clips, labels = self._generate(key, one, step=None, train=True)
     speeds = self.pool.speeds / self._config.speeds
