@@ -4,32 +4,63 @@ A speed is an integer pair (x, y). Positive x moves the crop window to the right
 positive y moves it down, so the content moves the other way on the screen.
 """
 
-from typing import NamedTuple
+import dataclasses
+import functools
 
 import numpy as np
 
 AXES = ("x", "y", "xy")
 
 
-class LabelPool(NamedTuple):
-  """The motions of one task; row i of every field describes class i.
+@dataclasses.dataclass(frozen=True)
+class LabelPool:
+  """The motions of one task, hashable; row i of every array describes class i.
 
-  Fields:
+  Attributes:
+    steps: non-zero speeds per direction (K; the paper's C is 2K+1).
+    axes, static, decoupled: see `label_pool`.
     speeds: [P, 2] int32, (x, y) in [-steps, steps].
     joint: [P] int32, 0..P-1.
-    separate_x, separate_y: [P] int32, classes of a head per axis.
-    steps: number of non-zero speeds in each direction (K; the paper's C is 2K+1).
+    separate_x, separate_y: [P] int32, classes of one head per axis.
   """
 
-  speeds: np.ndarray
-  joint: np.ndarray
-  separate_x: np.ndarray
-  separate_y: np.ndarray
   steps: int
+  axes: str
+  static: bool
+  decoupled: bool
+
+  @functools.cached_property
+  def speeds(self) -> np.ndarray:
+    steps = range(-self.steps, self.steps + 1)
+    if not self.decoupled:
+      return np.array([(x, y) for x in steps for y in steps], np.int32)
+    pairs = [(x, 0) for x in steps if x and "x" in self.axes]
+    pairs += [(0, y) for y in steps if y and "y" in self.axes]
+    pairs += [(0, 0)] * self.static
+    return np.array(pairs, np.int32)
 
   @property
   def num_classes(self) -> int:
-    return len(self.joint)
+    return len(self.speeds)
+
+  @property
+  def joint(self) -> np.ndarray:
+    return np.arange(self.num_classes, dtype=np.int32)
+
+  @property
+  def separate_x(self) -> np.ndarray:
+    return self._separate(0)
+
+  @property
+  def separate_y(self) -> np.ndarray:
+    return self._separate(1)
+
+  def _separate(self, axis: int) -> np.ndarray:
+    speed = self.speeds[:, axis]
+    # Without a static class the positive speeds move down by one, and a zero speed
+    # shares the class of speed +1 (official numbering).
+    moved_down = 0 if self.static else speed > 0
+    return (speed + self.steps - moved_down).astype(np.int32)
 
 
 def label_pool(
@@ -63,21 +94,4 @@ def label_pool(
       f"the joint grid (decoupled=False) needs axes='xy', found {axes!r}; "
       "a single axis has only the decoupled pool"
     )
-  steps = range(-speeds, speeds + 1)
-  if decoupled:
-    pairs = [(x, 0) for x in steps if x and "x" in axes]
-    pairs += [(0, y) for y in steps if y and "y" in axes]
-    pairs += [(0, 0)] * static
-  else:
-    pairs = [(x, y) for x in steps for y in steps]
-  pool = np.array(pairs, np.int32)
-  # Without a static class the positive speeds move down by one, and a zero speed
-  # shares the class of speed +1 (official numbering).
-  separate = pool + speeds - (0 if static else pool > 0)
-  return LabelPool(
-    speeds=pool,
-    joint=np.arange(len(pool), dtype=np.int32),
-    separate_x=separate[:, 0].astype(np.int32),
-    separate_y=separate[:, 1].astype(np.int32),
-    steps=speeds,
-  )
+  return LabelPool(speeds, axes, static, decoupled)

@@ -1,0 +1,159 @@
+"""Colour jitter against golden numbers and its promises about randomness."""
+
+import colorsys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from motion_jax.ops import augment
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "mosi.npz")
+OPERATIONS = {
+  "brightness": augment.adjust_brightness,
+  "contrast": augment.adjust_contrast,
+  "saturation": augment.adjust_saturation,
+  "hue": augment.adjust_hue,
+}
+ROWS = list(OPERATIONS)
+CASES = [
+  *[f"{kind}_{name}" for kind in ("frame", "clip") for name in OPERATIONS],
+  *["gray", "extreme_brightness", "extreme_hue"],
+  *[f"sequence{i}" for i in range(5)],
+]
+
+
+def _golden_clip(name):
+  return jnp.asarray(GOLDEN[f"jitter/{name}"].transpose(1, 2, 3, 0))
+
+
+def _steps(case):
+  """Returns the golden (operation, factors) of a case in their order."""
+  prefix = f"jitter/{case}/factor"
+  keys = sorted(key for key in GOLDEN.files if key.startswith(prefix))
+  return [(key.split("_")[-1], GOLDEN[key]) for key in keys]
+
+
+def _starts_gray(case):
+  return case in ("gray", "sequence3", "sequence4")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_single_operations_equal_the_golden_ones(case):
+  video = _golden_clip("clip")
+  if _starts_gray(case):
+    video = augment.to_grayscale(video)
+  for name, factor in _steps(case):
+    video = OPERATIONS[name](video, factor)
+  expected = _golden_clip(f"{case}/output")
+  np.testing.assert_allclose(video, expected, atol=2e-5, rtol=0)
+
+
+def _jitter(steps, frames, grayscale):
+  """Packs golden steps; operations that are missing become identities."""
+  factors = np.ones((4, frames), np.float32)
+  factors[augment.HUE] = 0
+  order = [ROWS.index(name) for name, _ in steps]
+  for name, factor in steps:
+    factors[ROWS.index(name)] = factor
+  order += [row for row in range(4) if row not in order]
+  return augment.JitterFactors(
+    jnp.asarray(factors), jnp.asarray(order, jnp.int32), jnp.asarray(grayscale)
+  )
+
+
+def test_a_batch_of_different_orders_equals_the_golden_sequences():
+  video = _golden_clip("clip")
+  cases = [case for case in CASES if not case.startswith("extreme")]
+  draws = [_jitter(_steps(case), len(video), _starts_gray(case)) for case in cases]
+  batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *draws)
+  videos = jnp.broadcast_to(video, (len(cases), *video.shape))
+  found = jax.jit(augment.apply_jitter)(videos, batch)
+  expected = np.stack([_golden_clip(f"{case}/output") for case in cases])
+  np.testing.assert_allclose(found, expected, atol=2e-5, rtol=0)
+
+
+def test_hue_agrees_with_colorsys_on_every_corner_of_the_cube():
+  levels = np.linspace(0, 1, 6)
+  colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
+  for shift in (-0.5, -0.25, -0.01, 0.0, 0.1, 1 / 3, 0.5):
+    expected = []
+    for colour in colours:
+      hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+      expected.append(colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value))
+    video = jnp.asarray(colours, jnp.float32).reshape(1, 6, 36, 3)
+    found = augment.adjust_hue(video, jnp.float32(shift)).reshape(-1, 3)
+    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+
+
+def _video(clips=3, frames=5):
+  return jax.random.uniform(jax.random.key(7), (clips, frames, 12, 10, 3))
+
+
+def test_full_jitter_stays_in_range_and_changes_every_frame_differently():
+  still = jnp.repeat(_video(frames=1), 5, axis=1)
+  result = np.asarray(augment.color_jitter(jax.random.key(0), still, grayscale=0.0))
+  assert result.min() >= 0 and result.max() <= 1
+  change = abs(result[:, 1:] - result[:, :1]).mean((2, 3, 4))
+  assert (change > 0.01).all()
+
+
+def test_clip_wise_jitter_changes_all_frames_alike():
+  still = jnp.repeat(_video(frames=1), 5, axis=1)
+  result = augment.color_jitter(jax.random.key(0), still, per_frame=False)
+  np.testing.assert_array_equal(result, jnp.repeat(result[:, :1], 5, axis=1))
+  assert abs(result - still).mean() > 0.05
+
+
+def test_strength_zero_is_the_identity_and_may_be_traced():
+  video = _video()
+  jitter = jax.jit(
+    lambda strength: augment.color_jitter(jax.random.key(1), video, strength=strength)
+  )
+  np.testing.assert_allclose(jitter(0.0), video, atol=2e-6)
+  weak, full = (abs(jitter(s) - video).mean() for s in (0.1, 1.0))
+  assert 0 < 2 * weak < full
+
+
+def test_factors_fill_their_ranges_and_strength_scales_them():
+  draw = augment.draw_jitter(jax.random.key(2), (2000, 4))
+  half = augment.draw_jitter(jax.random.key(2), (2000, 4), strength=0.5)
+  for row, (centre, spread) in enumerate([(1, 0.5), (1, 0.5), (1, 0.5), (0, 0.25)]):
+    deviation = draw.factors[:, row] - centre
+    assert 0.99 * spread < abs(deviation).max() <= spread
+    assert abs(deviation.mean()) < 0.02 * spread
+    np.testing.assert_allclose(half.factors[:, row] - centre, deviation / 2, atol=1e-6)
+  # 2000 draws at p = 0.3: four standard deviations are 0.041.
+  assert abs(draw.grayscale.mean() - 0.3) < 0.041
+  assert abs(half.grayscale.mean() - 0.15) < 0.041
+
+
+def test_all_orders_of_the_operations_occur_equally_often():
+  order = augment.draw_jitter(jax.random.key(3), (4800, 2)).order
+  _, count = np.unique(np.asarray(order), axis=0, return_counts=True)
+  assert len(count) == 24
+  assert abs(count - 200).max() < 70
+
+
+def test_frames_of_one_clip_get_independent_factors():
+  factors = np.asarray(augment.draw_jitter(jax.random.key(4), (4000, 2)).factors)
+  for row in range(4):
+    correlation = np.corrcoef(factors[:, row, 0], factors[:, row, 1])[0, 1]
+    assert abs(correlation) < 0.07
+
+
+@pytest.mark.parametrize("name", [*ROWS, "grayscale"])
+def test_ranges_out_of_bounds_are_refused(name):
+  with pytest.raises(ValueError, match=f"jitter {name} must be in .* found 1.5"):
+    augment.draw_jitter(jax.random.key(0), (2, 2), **{name: 1.5})
+
+
+def test_normalize_takes_one_number_or_one_per_channel():
+  video = _video()
+  expected = (np.asarray(video) - 0.45) / 0.225
+  np.testing.assert_allclose(augment.normalize(video, 0.45, 0.225), expected, atol=1e-6)
+  mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+  expected = (np.asarray(video) - mean) / std
+  np.testing.assert_allclose(augment.normalize(video, mean, std), expected, atol=1e-6)
