@@ -16,7 +16,6 @@ from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sampler, configured_source
 from motion_jax.evaluate import HeldOut
 from motion_jax.methods import make_method
-from motion_jax.visualize.curves import save_curves
 
 logger = logging.getLogger("motion_jax")
 
@@ -76,6 +75,7 @@ class Run:
       logs.write_json(workdir / "config.json", config.to_dict())
     self.logs = logs.Logs(workdir, step=self.first_step)
     self._announce()
+    self._compile()
 
   def loop(self, stop: "StopSignal") -> dict[str, float]:
     """Trains until the last step or until `stop` is requested."""
@@ -106,6 +106,8 @@ class Run:
 
   def report(self) -> None:
     """Writes summary.json and the curves; tells where the encoder is."""
+    from motion_jax.visualize.curves import save_curves
+
     rows = logs.read_rows(self.workdir / "metrics.jsonl")
     summary = {key: value for row in rows for key, value in row.items()}
     summary["parameters"] = self.parameters
@@ -192,16 +194,13 @@ class Run:
     self.state = state.create(self.method, optimizer, init_key, self.mesh)
     leaves = jax.tree.leaves(self.state.params)
     self.parameters = sum(leaf.size for leaf in leaves)
-    began = time.monotonic()
-    step = state.make_train_step(
+    self.train_step = state.make_train_step(
       self.method,
       optimizer,
       self.step_key,
       self.mesh,
       accumulate_steps=config.train.accumulate_steps,
     )
-    self.train_step = step.lower(self.state, self.batch_shapes).compile()
-    self.compile_seconds = time.monotonic() - began
     self.empty_metrics = jax.jit(
       self.method.metrics.empty, out_shardings=sharding.replicated(self.mesh)
     )
@@ -217,15 +216,22 @@ class Run:
     )
     logger.info("network: %s, %s parameters", config.model.name, f"{self.parameters:,}")
     logger.info(
-      "batch: %d sources, %d clips; %d steps; step compiled in %.1f s",
+      "batch: %d sources, %d clips; %d steps",
       config.train.batch_size,
       self.clips_per_step,
       self.total_steps,
-      self.compile_seconds,
     )
     logger.info("workdir: %s", self.workdir)
     if self.first_step:
       logger.info("resumed at step %d", self.first_step)
+
+  def _compile(self):
+    if self.first_step >= self.total_steps:
+      return  # nothing left to train
+    logger.info("compiling the train step (the next start takes it from the cache)")
+    began = time.monotonic()
+    self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
+    logger.info("compiled in %.1f s", time.monotonic() - began)
 
   def _next_batch(self):
     batch = next(self.batches)
@@ -293,3 +299,10 @@ def _check_batch(config, devices):
   multiple = devices * train.accumulate_steps
   reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
   sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)
+  groups = config.model.bn_groups
+  part = train.batch_size // train.accumulate_steps
+  if part % groups:
+    raise UserError(
+      f"model.bn_groups={groups} must divide the {part} sources that are processed "
+      f"together (train.batch_size / train.accumulate_steps)"
+    )

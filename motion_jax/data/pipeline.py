@@ -22,7 +22,7 @@ from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import DecodeError, Sampler
 from motion_jax.data.sources import Source
 
-__all__ = ["BadFiles", "evaluation_batches", "make_pipeline"]
+__all__ = ["BadFiles", "empty_row", "evaluation_batches", "make_pipeline"]
 
 
 def make_pipeline(
@@ -132,8 +132,13 @@ def evaluation_batches(
       wanted = batch_size + 2 * threads - len(ahead)  # keep the threads busy
       ahead.extend(pool.submit(row, i) for i in itertools.islice(rest, wanted))
       rows = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-      rows += [sample.padding()] * (batch_size - len(rows))
+      rows += [empty_row(sampler)] * (batch_size - len(rows))
       yield {key: np.stack([r[key] for r in rows]) for key in rows[0]}
+
+
+def empty_row(sampler: Sampler) -> dict[str, np.ndarray]:
+  """One row of zeros with `valid` False: the names, shapes and types of a batch."""
+  return _with_labels(sampler.empty(), -1, -1, False)
 
 
 class _Sample(grain.transforms.RandomMap):
@@ -154,9 +159,6 @@ class _Sample(grain.transforms.RandomMap):
       arrays = self._sampler.empty()
       valid = False
     return _with_labels(arrays, label, index, valid)
-
-  def padding(self) -> dict[str, np.ndarray]:
-    return _with_labels(self._sampler.empty(), -1, -1, False)
 
 
 def _with_labels(arrays: dict, label: int, index: int, valid: bool) -> dict:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from motion_jax.config import choose
+from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.mosi import Mosi
 
@@ -16,4 +16,7 @@ def make_method(config: ConfigDict) -> Method:
     UserError: for an unknown method or network, or impossible settings.
   """
   name = choose("method.name", config.method.name, [*METHODS])
-  return METHODS[name](config)
+  try:
+    return METHODS[name](config)
+  except ValueError as error:  # of the networks and ops, which know no UserError
+    raise UserError(str(error)) from error
