@@ -18,6 +18,7 @@ class Method(Protocol):
   """
 
   metrics: type[metrics.Collection]  # built from the outputs of `loss` and `predict`
+  clips_per_example: int  # network inputs made from one row of the batch
 
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Returns (params, aux); aux is all that changes without a gradient."""
@@ -32,6 +33,9 @@ class Method(Protocol):
 
   def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
     """Returns per-example outputs in evaluation mode; a pure function of its inputs."""
+
+  def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:
+    """Returns what the network is trained on: its inputs and labels, on the device."""
 
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
     """Returns the network that is evaluated, saved and visualised."""

@@ -88,7 +88,7 @@ class Mosi:
 
   def loss(self, params, aux, batch, key, step):
     generate_key, dropout_key = jax.random.split(key)
-    clips, labels = self._generate(generate_key, batch, step=step, train=True)
+    clips, labels = self._make_clips(generate_key, batch, step=step, train=True)
     with jax.named_scope("network"):
       rngs = nnx.Rngs(dropout=dropout_key)
       logits, aux = call(self._graphdef, params, aux, clips, rngs, train=True)
@@ -101,9 +101,12 @@ class Mosi:
   def predict(self, params, aux, batch):
     """Full difficulty, centred trajectories; random draws follow from the batch."""
     key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
-    clips, labels = self._generate(key, batch, step=None, train=False)
+    clips, labels = self._make_clips(key, batch, step=None, train=False)
     logits, _ = call(self._graphdef, params, aux, clips, train=False)
     return self._outputs(logits, labels, batch["valid"])
+
+  def pretext(self, batch, key, step):
+    return self._make_clips(key, batch, step=step, train=True)
 
   def encoder(self, params, aux):
     network = nnx.merge(self._graphdef, params, aux)
@@ -115,7 +118,7 @@ class Mosi:
     from motion_jax.visualize import clips as clip_figures
 
     one = {name: array[:1] for name, array in batch.items()}
-    clips, labels = self._generate(key, one, step=None, train=True)
+    clips, labels = jax.jit(partial(self.pretext, step=None))(one, key)
     speeds = self.pool.speeds / self._config.speeds
     titles = [
       f"label {label}: {_motion_text(*speed)}"
@@ -128,7 +131,7 @@ class Mosi:
     )
     clip_figures.save_gif(directory / "pretext.gif", clips)
 
-  def _generate(self, key, batch, *, step, train):
+  def _make_clips(self, key, batch, *, step, train):
     """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.
 
     All clips of an image follow one another, so a batch split over devices keeps

@@ -1,0 +1,153 @@
+"""Speed of a recipe: `python -m motion_jax.benchmark --config=configs/mosi.py:hmdb51`.
+
+Times the whole training step on generated pictures, the making of its pretext inputs
+alone, and, where the recipe's data is at hand, the input pipeline. One JSON object per
+convolution lowering goes to stdout, a table to stderr.
+"""
+
+import json
+import statistics
+import sys
+import time
+
+import cv2
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from motion_jax import command, logs, optim, sharding, state
+from motion_jax.config import UserError
+from motion_jax.data import pipeline, throughput
+from motion_jax.data.inputs import configured_sampler, configured_source
+from motion_jax.data.sources import Record
+from motion_jax.methods import make_method
+
+_CONFIG = command.define_config_flag()
+_STEPS = flags.DEFINE_integer("steps", 10, "Timed steps; medians are reported.")
+_LOWERINGS = flags.DEFINE_list(
+  "lowerings",
+  [],
+  "Convolution lowerings to compare: native, folded; the recipe's if ''.",
+)
+_INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
+
+
+def main() -> None:
+  logs.to_console()
+  command.use_compilation_cache()
+  config = _CONFIG.value
+  rate = input_rate(config, _INPUT_SECONDS.value)
+  for lowering in _LOWERINGS.value or [config.model.lowering]:
+    config.model.lowering = lowering
+    result = {**measure(config, _STEPS.value), **rate}
+    print(json.dumps(result), flush=True)
+    print(table(result), file=sys.stderr, flush=True)
+
+
+def measure(config: ConfigDict, steps: int) -> dict:
+  """Times a recipe's training step.
+
+  Args:
+    config: a whole config.
+    steps: timed repetitions, after one that is not.
+
+  Returns:
+    What was run, and in `step_seconds` (median), `pretext_share` (of the step),
+    `compile_seconds`, `teraflops_per_step` and `gigabytes_accessed` (both as the
+    compiler counts them, for one device), `teraflops_per_second` (one device),
+    `memory_gigabytes` (arguments and temporaries of one device), `clips_per_second`.
+  """
+  mesh = sharding.make_mesh()
+  method = make_method(config)
+  key = jax.random.key(config.seed)
+  optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
+  current = state.create(method, optimizer, key, mesh)
+  batch = sharding.shard_batch(mesh, example_batch(config))
+  step = state.make_train_step(
+    method, optimizer, key, mesh, accumulate_steps=config.train.accumulate_steps
+  )
+  began = time.monotonic()
+  compiled = step.lower(current, batch).compile()
+  compile_seconds = time.monotonic() - began
+  times = []
+  for _ in range(steps + 1):
+    began = time.monotonic()
+    current, loss = compiled(current, batch)
+    loss.block_until_ready()
+    times.append(time.monotonic() - began)
+  seconds = statistics.median(times[1:])
+  pretext = jax.jit(method.pretext)
+  pretext_seconds = _median_seconds(lambda: pretext(batch, key, current.step), steps)
+  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  clips = config.train.batch_size * method.clips_per_example
+  return {
+    "config": config.name,
+    "network": config.model.name,
+    "lowering": config.model.lowering,
+    "dtype": config.model.dtype,
+    "jax": jax.__version__,
+    "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
+    "clips_per_step": clips,
+    "step_seconds": seconds,
+    "step_seconds_min_max": [min(times[1:]), max(times[1:])],
+    "clips_per_second": clips / seconds,
+    "pretext_share": pretext_seconds / seconds,
+    "compile_seconds": compile_seconds,
+    "teraflops_per_step": cost.get("flops", 0.0) / 1e12,
+    "teraflops_per_second": cost.get("flops", 0.0) / 1e12 / seconds,
+    "gigabytes_accessed": cost.get("bytes accessed", 0.0) / 1e9,
+    "memory_gigabytes": (memory.argument_size_in_bytes + memory.temp_size_in_bytes)
+    / 1e9,
+  }
+
+
+def input_rate(config: ConfigDict, seconds: float) -> dict:
+  """Sources per second of the input pipeline alone; None without the data set."""
+  try:
+    source = configured_source(config.data, "train")
+  except UserError as error:
+    return {"sources_per_second": None, "input_note": str(error).splitlines()[0]}
+  rate = throughput.input_rate(
+    source,
+    configured_sampler(config.data),
+    batch_size=config.train.batch_size,
+    seconds=seconds,
+    threads=config.data.threads,
+  )
+  return {"sources_per_second": rate}
+
+
+def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
+  """A batch of random pictures that has passed the recipe's sampler."""
+  rng = np.random.default_rng(0)
+  sampler = configured_sampler(config.data)
+  height, width = config.data.canvas
+  pictures = rng.integers(0, 256, (2, height, width, 3), np.uint8)
+  frames = tuple(cv2.imencode(".jpg", frame)[1].tobytes() for frame in pictures)
+  record = Record(id="example", kind="frames", media=frames, label=0)
+  row = {**pipeline.empty_row(sampler), **sampler(record, rng), "valid": np.bool_(True)}
+  size = config.train.batch_size
+  return {name: np.stack([array] * size) for name, array in row.items()}
+
+
+def table(result: dict) -> str:
+  """A result as aligned lines."""
+  lines = []
+  for name, value in result.items():
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    lines.append(f"  {name:24s}{text}")
+  return "\n".join(lines)
+
+
+def _median_seconds(function, count):
+  times = []
+  for _ in range(count + 1):
+    began = time.monotonic()
+    jax.block_until_ready(function())
+    times.append(time.monotonic() - began)
+  return statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+  sys.exit(command.run(main, sys.argv))

@@ -1,0 +1,64 @@
+"""What all commands share: flags, wrong input as one message, the compilation cache."""
+
+import errno
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from motion_jax.config import UserError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def define_config_flag():
+  """Defines --config; returns its holder."""
+  return config_flags.DEFINE_config_file("config", None, "A file of configs/.")
+
+
+def run(program: Callable[[], None], argv: list[str]) -> int:
+  """Parses the flags and runs a program.
+
+  Args:
+    program: takes nothing; its flags are absl's.
+    argv: the command line.
+
+  Returns:
+    The exit code: 0, or 2 after a message when the input was wrong or the disk full.
+  """
+  try:
+    _parse(argv)
+    program()
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except OSError as error:
+    if error.errno not in _DISK_FULL:
+      raise
+    print(f"error: {error}; free some space and run it again", file=sys.stderr)
+    return 2
+  return 0
+
+
+def use_compilation_cache() -> None:
+  """Keeps compiled programs in $JAX_COMPILATION_CACHE_DIR or the user cache folder."""
+  if not jax.config.jax_compilation_cache_dir:
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    path = pathlib.Path(home) / "motion_jax" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(path))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _parse(argv):
+  try:
+    rest = flags.FLAGS(argv)
+    if flags.FLAGS.config is None:
+      raise UserError("--config is missing; try --config=configs/mosi.py")
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+    raise UserError(str(e).strip("'\"")) from e
+  if len(rest) > 1:
+    raise UserError(f"unexpected arguments {rest[1:]}; every option starts with --")
