@@ -58,6 +58,7 @@ def _parse(argv):
     rest = flags.FLAGS(argv)
     if flags.FLAGS.config is None:
       raise UserError("--config is missing; try --config=configs/mosi.py")
+    flags.FLAGS.config.to_dict()  # raises what went wrong when the file was loaded
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
     raise UserError(str(e).strip("'\"")) from e
   if len(rest) > 1:

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from motion_jax.config import choose
+from motion_jax.config import UserError, choose
 from motion_jax.data.clips import SourceFrame
 from motion_jax.data.sources import Source, open_source
 
@@ -20,6 +20,8 @@ def configured_source(config: ConfigDict, split: str) -> Source:
     UserError: if there is no such data set or folder; the message says how to get it.
   """
   is_folder = config.name == "folder"
+  if is_folder and not config.path:
+    raise UserError("data.name is 'folder'; say which by --config.data.path=FOLDER")
   lists = {"train": config.train_list, "heldout": config.heldout_list}
   return open_source(
     config.path if is_folder else config.name,

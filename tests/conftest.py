@@ -1,0 +1,36 @@
+"""Shared by all tests: compiled programs are cached, small picture folders are made."""
+
+import os
+import pathlib
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Programs compiled once serve the whole session, its child processes included."""
+  path = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+  if not path:
+    path = str(tmp_path_factory.mktemp("xla"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = path
+  jax.config.update("jax_compilation_cache_dir", path)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+  """A folder of 24 textured JPEG pictures of several sizes."""
+  folder = tmp_path_factory.mktemp("pictures")
+  rng = np.random.default_rng(0)
+  for index in range(24):
+    height, width = rng.integers(70, 140, 2)
+    coarse = rng.integers(0, 256, (9, 9, 3), np.uint8)
+    picture = cv2.resize(coarse, (int(width), int(height)))
+    picture = cv2.add(picture, rng.integers(0, 60, picture.shape, np.uint8))
+    cv2.imwrite(str(folder / f"{index:02d}.jpg"), picture)
+  return folder

@@ -1,0 +1,110 @@
+"""Wrong input ends with one message that names the fix, and exit code 2."""
+
+import pathlib
+import sys
+
+import pytest
+from absl import flags
+from conftest import ROOT
+
+from motion_jax import command, main
+
+
+@pytest.fixture(autouse=True)
+def command_line(monkeypatch):
+  """Restores `sys.argv`, which the config flag reads itself."""
+  monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def run(capsys, *args, config="mosi.py:smoke"):
+  """Runs the program in this process; returns (exit code, what stderr shows)."""
+  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+    delattr(flags.FLAGS, name)  # overrides are defined anew by every parse
+  flags.FLAGS.unparse_flags()
+  sys.argv = ["main", f"--config={ROOT}/configs/{config}", *args]
+  code = command.run(main.main, sys.argv)
+  return code, capsys.readouterr().err
+
+
+FOLDER = ("--config.data.name=folder",)
+WRONG = {
+  "missing folder": (["--config.data.path=/nowhere/videos"], "/nowhere/videos"),
+  "no folder given": ([], "--config.data.path"),
+  "unknown network": (["--config.model.name=resnet50"], "r2d3d_18"),
+  "unknown method": (["--config.method.name=moco"], "mosi"),
+  "unknown key": (["--config.optim.learning_rte=1"], "learning_rate"),
+  "unknown mode": (["--config.mode=test"], "evaluate"),
+  "wrong type": (["--config.train.batch_size=many"], "batch_size"),
+  "unknown option": (["--work_dir=x"], "workdir"),
+  "no room for the crop": (["--config.data.short_side=32"], "no room to move"),
+  "wrong duration": (["--config.train.duration=ten"], "100 epochs"),
+  "batch and accumulation": (["--config.train.accumulate_steps=3"], "6 and 9"),
+  "batch and groups": (["--config.model.bn_groups=3"], "bn_groups"),
+  "unknown optimiser": (["--config.optim.name=adan"], "adamw"),
+  "unknown lowering": (["--config.model.lowering=fast"], "folded"),
+  "unknown dtype": (["--config.model.dtype=half"], "bfloat16"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_names_the_fix(name, capsys, pictures, tmp_path):
+  args, fix = WRONG[name]
+  path = [] if name == "no folder given" else [f"--config.data.path={pictures}"]
+  code, text = run(capsys, f"--workdir={tmp_path / 'run'}", *FOLDER, *path, *args)
+  assert code == 2
+  assert fix in text
+  assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+  ("config", "fix"),
+  [
+    ("mosi.py:hmbd51", "hmdb51"),
+    ("mosi.py:hmdb51,netwrk=r3d_18", "network"),
+    ("mosy.py", "mosy.py"),
+  ],
+)
+def test_a_wrong_config_argument_names_the_fix(config, fix, capsys):
+  code, text = run(capsys, config=config)
+  assert code == 2
+  assert fix in text
+
+
+def test_an_empty_folder_says_what_it_looked_for(capsys, tmp_path):
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  code, text = run(
+    capsys, *FOLDER, f"--config.data.path={empty}", f"--workdir={tmp_path / 'run'}"
+  )
+  assert code == 2
+  assert str(empty) in text
+  assert "mp4" in text
+
+
+def test_a_data_set_that_is_not_prepared_prints_the_command(capsys, tmp_path):
+  code, text = run(
+    capsys, f"--config.data.data_dir={tmp_path}", f"--workdir={tmp_path / 'run'}",
+    config="mosi.py:hmdb51",
+  )  # fmt: skip
+  assert code == 2
+  assert "python -m motion_jax.prepare hmdb51" in text
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(capsys, tmp_path):
+  file = tmp_path / "file"
+  file.touch()
+  code, text = run(capsys, f"--workdir={file / 'run'}")
+  assert code == 2
+  assert "choose another --workdir" in text
+
+
+def test_evaluating_before_training_says_so(capsys, tmp_path):
+  code, text = run(capsys, "--config.mode=evaluate", f"--workdir={tmp_path}")
+  assert code == 2
+  assert "train first" in text
+
+
+def test_nothing_is_left_behind_by_a_refused_run(capsys, tmp_path):
+  workdir = tmp_path / "run"
+  run(capsys, *FOLDER, "--config.data.path=/nowhere", f"--workdir={workdir}")
+  assert not [path for path in pathlib.Path(workdir).rglob("*") if path.is_file()]
