@@ -11,23 +11,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import pathlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from motion_jax.data import timeline
+from motion_jax.data.timeline import VideoError
+
+__all__ = ["VideoError", "VideoInfo", "VideoReader", "probe", "read_frames"]
+
 Media = bytes | str | os.PathLike
 
-_SEEK_GAP = 8  # frames; rolling forward over fewer is cheaper than a seek
-_DEFAULT_FPS = 25.0  # of streams that state no rate
 _local = threading.local()
-
-
-class VideoError(Exception):
-  """A video cannot be opened, or a frame that it promises cannot be decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,7 @@ class VideoReader:
     try:
       self._open()
       try:
-        self._timeline = _from_header(self._container, self._stream)
+        self._timeline = timeline.from_header(self._container, self._stream)
         if self._timeline is None:
           self._index_packets()
       except BaseException:
@@ -128,7 +126,7 @@ class VideoReader:
 
   def _read(self, indices: np.ndarray) -> np.ndarray:
     if self._timeline.pts is not None:
-      targets = self._timeline.pts[self._timeline.ranks(indices)]
+      targets = self._timeline.times(indices)
       found = self._decode_times(np.unique(targets))
       if found is None and self._timeline.from_header:
         self._reopen()
@@ -162,7 +160,7 @@ class VideoReader:
     self._open()
 
   def _index_packets(self) -> None:
-    self._timeline = _from_packets(self._container, self._stream)
+    self._timeline = timeline.from_packets(self._container, self._stream)
     self._reopen()
 
   def _decode_times(self, targets: np.ndarray) -> dict[int, np.ndarray] | None:
@@ -188,13 +186,14 @@ class VideoReader:
     self._fresh = False
     context = self._stream.codec_context
     wanted = set(run)
-    missing = len(run)
-    unsent = len(run)
+    whole, missing, unsent = None, len(run), len(run)
     for packet in self._container.demux(self._stream):
       is_wanted = packet.pts in wanted
-      # Pictures that no other one refers to are decoded only when asked for.
-      context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
       unsent -= is_wanted
+      if whole is not is_wanted:
+        # Pictures that no other one refers to are decoded only when asked for.
+        whole = is_wanted
+        context.skip_frame = "DEFAULT" if whole else "NONREF"
       for frame in _decode(context, packet, unsent == 0):
         if frame.pts in wanted and frame.pts not in found:
           found[frame.pts] = self._to_rgb(frame)
@@ -228,101 +227,15 @@ class VideoReader:
     return image
 
 
-@dataclasses.dataclass(frozen=True)
-class _Timeline:
-  """The pictures of a video in the order in which they are shown."""
-
-  count: int
-  fps: float
-  pts: np.ndarray | None = None  # [count] sorted time stamps; None: unknown
-  keys: np.ndarray | None = None  # sorted time stamps of the key frames
-  from_header: bool = False
-
-  def ranks(self, indices: np.ndarray) -> np.ndarray:
-    """Returns which picture is shown for each frame number."""
-    times = np.linspace(self.pts[0], self.pts[-1], self.count)
-    if np.abs(self.pts - times).max() <= 1:  # constant rate, up to rounding
-      return indices
-    return np.searchsorted(self.pts, times[indices] + 0.5, side="right") - 1
-
-  def runs(self, targets: np.ndarray, fresh: bool) -> Iterable[tuple[list, bool]]:
-    """Splits sorted targets where a seek saves decoding; yields (run, seek first)."""
-    position = self.pts[0] if fresh else None
-    run, seek = [], False
-    for target in targets.tolist():
-      if position is None or self._worth_a_seek(position, target):
-        if run:
-          yield run, seek
-        run, seek = [], True
-      run.append(target)
-      position = target
-    yield run, seek
-
-  def _worth_a_seek(self, position: int, target: int) -> bool:
-    key = self.keys[max(0, np.searchsorted(self.keys, target, side="right") - 1)]
-    skipped = np.searchsorted(self.pts, [position, key])
-    return skipped[1] - skipped[0] > _SEEK_GAP
-
-
-def _from_header(container, stream) -> _Timeline | None:
-  """Reads the time line from an mp4 index, if it is complete and of constant rate."""
-  if "mp4" not in container.format.name or stream.start_time is None:
-    return None
-  entries = stream.index_entries
-  count = len(entries)
-  if count < 2 or count != stream.frames:
-    return None
-  times = np.fromiter((entry.timestamp for entry in entries), np.int64, count)
-  step = int(times[1] - times[0])
-  if step < 1 or (np.diff(times) != step).any():
-    return None
-  is_key = np.fromiter((entry.is_keyframe for entry in entries), bool, count)
-  pts = stream.start_time + step * np.arange(count)
-  return _Timeline(count, float(1 / (step * stream.time_base)), pts, pts[is_key], True)
-
-
-def _from_packets(container, stream) -> _Timeline:
-  """Reads the time line from the packets; decodes nothing."""
-  pts, keys = [], []
-  try:
-    for packet in container.demux(stream):
-      if packet.size and not packet.is_discard:
-        pts.append(packet.pts)
-        if packet.is_keyframe:
-          keys.append(packet.pts)
-  except av.FFmpegError:
-    if not pts:  # what lies before the damage is usable
-      raise
-  if not pts:
-    raise VideoError("no video frames")
-  rate = stream.average_rate or stream.guessed_rate
-  fps = float(rate) if rate else _DEFAULT_FPS
-  # AVI has no time stamps of its own; those made up for these codecs are out of order.
-  made_up = container.format.name == "avi" and stream.codec_context.name in (
-    "h264",
-    "hevc",
-  )
-  if made_up or None in pts or not keys or len(set(pts)) < len(pts):
-    return _Timeline(len(pts), fps)
-  pts = np.sort(np.array(pts, np.int64))
-  if len(pts) > 1:
-    fps = float((len(pts) - 1) / ((pts[-1] - pts[0]) * stream.time_base))
-  return _Timeline(len(pts), fps, pts, np.sort(np.array(keys, np.int64)))
-
-
-def _decode(context, packet, drain: bool) -> Iterable[av.VideoFrame]:
+def _decode(context, packet, drain: bool) -> list[av.VideoFrame]:
   """Decodes a packet; `drain` also hands out what the decoder holds back."""
-  yield from context.decode(packet)
+  frames = context.decode(packet)
   if drain and packet.size:
-    yield from context.decode(None)
+    frames += context.decode(None)
+  return frames
 
 
 def _reason(error: Exception) -> str:
   if isinstance(error, av.FFmpegError):
     return error.strerror or type(error).__name__
   return str(error) or type(error).__name__
-
-
-def is_path(media: object) -> bool:
-  """Tells whether media is a path on disk (else it holds the bytes themselves)."""
-  return isinstance(media, str | pathlib.PurePath)
