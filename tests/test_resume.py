@@ -1,0 +1,107 @@
+"""Kill a run at any moment, repeat the command: the same numbers, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+STEPS = 14
+
+
+def command(pictures, workdir, *overrides):
+  return [
+    sys.executable,
+    "-m",
+    "motion_jax.main",
+    f"--config={ROOT}/configs/mosi.py:smoke",
+    f"--workdir={workdir}",
+    "--config.data.name=folder",
+    f"--config.data.path={pictures}",
+    f"--config.train.duration={STEPS} steps",
+    "--config.train.log_every=2",
+    "--config.train.checkpoint_every=3 steps",
+    "--config.eval.every=5 steps",
+    "--config.method.curriculum_steps=6",
+    *overrides,
+  ]
+
+
+def run(*args):
+  return subprocess.run(command(*args), capture_output=True, text=True)
+
+
+def rows(workdir):
+  path = workdir / "metrics.jsonl"
+  return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def interrupt(pictures, workdir, after_rows, signal_number):
+  """Starts a run, sends a signal once that many rows are written; returns it."""
+  process = subprocess.Popen(
+    command(pictures, workdir), stderr=subprocess.PIPE, text=True
+  )
+  while rows(workdir) < after_rows and process.poll() is None:
+    time.sleep(0.002)
+  time.sleep(random.random() * 0.2)
+  process.send_signal(signal_number)
+  process.wait(timeout=120)
+  return process
+
+
+@pytest.fixture(scope="module")
+def straight(pictures, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("straight")
+  result = run(pictures, workdir)
+  assert result.returncode == 0, result.stderr
+  return workdir
+
+
+@pytest.mark.slow
+def test_three_kills_leave_no_trace(straight, pictures, tmp_path):
+  for after_rows in (1, 4, 7):
+    process = interrupt(pictures, tmp_path, after_rows, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+  result = run(pictures, tmp_path)
+  assert result.returncode == 0, result.stderr
+  expected = (straight / "metrics.jsonl").read_bytes()
+  assert (tmp_path / "metrics.jsonl").read_bytes() == expected
+  assert rows(straight) == STEPS // 2 + 3
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_zero(straight, pictures, tmp_path):
+  process = interrupt(pictures, tmp_path, 3, signal.SIGTERM)
+  assert process.returncode == 0
+  saved = [int(name) for name in os.listdir(tmp_path / "checkpoints")]
+  assert 6 <= max(saved) < STEPS
+  result = run(pictures, tmp_path)
+  assert f"resumed at step {max(saved)}" in result.stderr
+  expected = (straight / "metrics.jsonl").read_bytes()
+  assert (tmp_path / "metrics.jsonl").read_bytes() == expected
+
+
+@pytest.mark.slow
+def test_a_changed_config_is_refused_with_the_keys(straight, pictures):
+  before = (straight / "metrics.jsonl").read_bytes()
+  result = run(pictures, straight, "--config.optim.learning_rate=0.5")
+  assert result.returncode == 2
+  assert "optim.learning_rate: 0.002 -> 0.5" in result.stderr
+  assert "Traceback" not in result.stderr
+  assert (straight / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_finished_run_only_reports_again(straight, pictures):
+  before = (straight / "metrics.jsonl").read_bytes()
+  summary = json.loads((straight / "summary.json").read_text())
+  result = run(pictures, straight)
+  assert result.returncode == 0, result.stderr
+  assert f"resumed at step {STEPS}" in result.stderr
+  assert (straight / "metrics.jsonl").read_bytes() == before
+  assert json.loads((straight / "summary.json").read_text()) == summary
