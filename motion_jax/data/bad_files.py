@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from motion_jax.config import UserError
-from motion_jax.data import clips
+from motion_jax.data import media
 from motion_jax.data.sources import Source
 
 
@@ -63,7 +63,7 @@ class BadFiles:
 
   def _reason(self, index: int) -> str:
     try:
-      return clips.diagnose(self._source[index])
+      return media.diagnose(self._source[index])
     except OSError as error:
       return str(error)
 

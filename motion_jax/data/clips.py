@@ -7,23 +7,15 @@ decoded. Samplers are small, stateless and picklable.
 
 from __future__ import annotations
 
-import os
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.data import video
+from motion_jax.data.media import DecodeError, place, read_record, resize_short_side
 from motion_jax.data.sources import Record
 
-cv2.setNumThreads(0)  # records are decoded in parallel, not pixels
-
-_MAX_PIXELS = 2**25  # of a resized frame; 400 MB as float32
-
-
-class DecodeError(Exception):
-  """The media of a record cannot be decoded."""
+__all__ = ["Clip", "DecodeError", "Sampler", "SourceFrame"]
 
 
 class Sampler(Protocol):
@@ -63,17 +55,10 @@ class SourceFrame:
       DecodeError: if the frame cannot be decoded.
     """
     draw, *places = rng.random(3)
-    frame = random_frame(record, draw)
+    frame = read_record(record, lambda count, fps: [int(draw * count)])[0]
     frame = resize_short_side(frame, self.short_side)
-    top, left = (
-      int(place * (max(0, have - room) + 1))
-      for place, have, room in zip(places, frame.shape[:2], self.canvas, strict=True)
-    )
-    frame = frame[top : top + self.canvas[0], left : left + self.canvas[1]]
     out = self.empty()
-    height, width = frame.shape[:2]
-    np.copyto(out["image"][:height, :width], frame, casting="unsafe")  # truncates
-    out["extent"][:] = height, width
+    out["extent"][:] = place(frame, out["image"], places)
     return out
 
   def empty(self) -> dict:
@@ -83,95 +68,100 @@ class SourceFrame:
     }
 
 
-def random_frame(record: Record, draw: float) -> np.ndarray:
-  """Decodes the frame at a uniform random position.
+class Clip:
+  """Frames of a video at a fixed pace, for training or as evenly spaced views."""
+
+  def __init__(
+    self,
+    frames: int,
+    interval: int,
+    *,
+    short_side: int,
+    canvas: tuple[int, int],
+    views: int | None = None,
+    fps: float = 30.0,
+  ):
+    """Fixes pace and sizes.
+
+    Args:
+      frames: length of a clip.
+      interval: frames from one to the next, at the rate `fps`; videos of other rates
+        are sampled at the same pace in seconds.
+      short_side: length in pixels to which the shorter side is resized.
+      canvas: (height, width) in pixels; as in `SourceFrame`.
+      views: None for one clip at a random time, or a number of evenly spaced clips.
+      fps: rate that `interval` refers to.
+    """
+    if min(frames, interval, short_side, *canvas) < 1 or (views or 1) < 1:
+      raise UserError(
+        f"a clip of {frames} frames at interval {interval}, short_side {short_side}, "
+        f"canvas {tuple(canvas)}, views {views}: all must be at least 1"
+      )
+    self.frames, self.interval, self.fps = frames, interval, fps
+    self.short_side, self.canvas, self.views = short_side, tuple(canvas), views
+
+  def __call__(self, record: Record, rng: np.random.Generator) -> dict:
+    """Decodes the clip or the views.
+
+    Returns:
+      video: [T, H, W, 3] uint8, with views [views, T, H, W, 3]; zero outside.
+      extent: [2] int32, height and width of the frames in it.
+
+    Raises:
+      DecodeError: if one of the frames cannot be decoded.
+    """
+    start, *places = rng.random(3)
+    starts = [start] if self.views is None else view_starts(self.views)
+    video = read_record(record, lambda count, fps: self._indices(count, fps, starts))
+    out = self.empty()
+    target = out["video"].reshape(-1, *self.canvas, 3)
+    for frame, slot in zip(video, target, strict=True):
+      resized = resize_short_side(frame, self.short_side)
+      out["extent"][:] = place(resized, slot, places)
+    return out
+
+  def _indices(self, count: int, fps: float, starts: list[float]) -> np.ndarray:
+    options = {"frames": self.frames, "interval": self.interval, "target_fps": self.fps}
+    return np.concatenate([clip_indices(count, fps, s, **options) for s in starts])
+
+  def empty(self) -> dict:
+    shape = (self.frames, *self.canvas, 3)
+    if self.views is not None:
+      shape = (self.views, *shape)
+    return {"video": np.zeros(shape, np.uint8), "extent": np.zeros(2, np.int32)}
+
+
+def view_starts(views: int) -> list[float]:
+  """Returns where evenly spaced views start, as fractions of the latest start.
+
+  As in the official MoSI code: view i of n at i / n, a single view in the middle.
+  """
+  return [0.5] if views == 1 else [i / views for i in range(views)]
+
+
+def clip_indices(
+  num_frames: int,
+  fps: float,
+  start: float,
+  *,
+  frames: int,
+  interval: int,
+  target_fps: float = 30.0,
+) -> np.ndarray:
+  """Returns the frame numbers of a clip, as in the official MoSI code.
 
   Args:
-    record: video, image or frames.
-    draw: uniform random number in [0, 1).
+    num_frames: length of the video.
+    fps: rate of the video.
+    start: fraction of the latest possible start, in [0, 1).
+    frames: length of the clip.
+    interval: frames from one to the next at `target_fps`.
+    target_fps: rate that `interval` refers to.
 
   Returns:
-    [H, W, 3] uint8, RGB.
-
-  Raises:
-    DecodeError: if the frame cannot be decoded.
+    [frames] int64; a video that is too short repeats its last frame.
   """
-  if record.kind == "image":
-    return decode_image(record.media)
-  if record.kind == "frames":
-    if not record.media:
-      raise DecodeError("a folder without frames")
-    return decode_image(record.media[int(draw * len(record.media))])
-  try:
-    with video.VideoReader(record.media) as reader:
-      return reader.read([int(draw * reader.num_frames)])[0]
-  except video.VideoError as error:
-    raise DecodeError(str(error)) from error
-
-
-def decode_image(media: bytes | os.PathLike) -> np.ndarray:
-  """Decodes an image file or its bytes, upright.
-
-  Returns:
-    [H, W, 3] uint8, RGB.
-
-  Raises:
-    DecodeError: if it cannot be read or is not an image.
-  """
-  try:
-    if not isinstance(media, bytes):
-      with open(media, "rb") as file:
-        media = file.read()
-    image = None
-    if media:
-      image = cv2.imdecode(np.frombuffer(media, np.uint8), cv2.IMREAD_COLOR_RGB)
-  except (OSError, cv2.error) as error:
-    raise DecodeError(str(error)) from error
-  if image is None:
-    raise DecodeError("not an image, or an image that is damaged")
-  return image
-
-
-def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
-  """Returns (height, width) after the shorter side becomes `short_side`.
-
-  The longer side is truncated, as in the official MoSI code: int(short_side / short *
-  long), evaluated from the left in double precision.
-  """
-  if height <= width:
-    return short_side, int(short_side / height * width)
-  return int(short_side / width * height), short_side
-
-
-def resize_short_side(image: np.ndarray, short_side: int) -> np.ndarray:
-  """Resizes like MoSI: float32, bilinear, half-pixel centres, no antialiasing.
-
-  Args:
-    image: [H, W, 3] uint8.
-    short_side: new length of the shorter side in pixels.
-
-  Returns:
-    [H', W', 3] float32 in [0, 255]; uint8 and unchanged if it has that size already.
-
-  Raises:
-    DecodeError: if the result would not fit into memory.
-  """
-  height, width = resized_shape(*image.shape[:2], short_side)
-  if height * width > _MAX_PIXELS:
-    found = f"{image.shape[0]}x{image.shape[1]}"
-    raise DecodeError(f"{found} is too long and thin to resize to {height}x{width}")
-  if (height, width) == image.shape[:2]:
-    return image
-  return cv2.resize(
-    image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-  )
-
-
-def diagnose(record: Record) -> str:
-  """Decodes a bad record again and returns the reason why it is bad."""
-  try:
-    for draw in (0.0, 0.5, 1 - 1e-9):
-      random_frame(record, draw)
-  except (DecodeError, OSError, MemoryError) as error:
-    return " ".join(str(error).split()) or type(error).__name__
-  return "some of its frames cannot be decoded"
+  span = frames * interval * fps / target_fps
+  first = max(num_frames - span, 0) * start
+  times = np.linspace(first, first + span - 1, frames)
+  return times.clip(0, num_frames - 1).astype(np.int64)

@@ -14,35 +14,13 @@ from absl import logging
 from motion_jax.config import UserError
 from motion_jax.data import sources
 
-VIDEO_SUFFIXES = frozenset(
-  [
-    ".3gp",
-    ".asf",
-    ".avi",
-    ".flv",
-    ".gif",
-    ".h264",
-    ".m2ts",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".mts",
-    ".ogv",
-    ".ts",
-    ".vob",
-    ".webm",
-    ".wmv",
-  ]
+_VIDEOS = (
+  "3gp asf avi flv gif h264 m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"
 )
-IMAGE_SUFFIXES = frozenset(
-  [".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)
-_SPLIT_NAMES = frozenset(
-  ["train", "training", "test", "testing", "val", "valid", "validation"]
-)
+_IMAGES = "bmp jpeg jpg pgm png ppm tif tiff webp"
+VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
+_SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _MIN_FRAMES = 2  # numbered images in a folder that make it a video
 _NUMBER = re.compile(r"(\d+)$")
 

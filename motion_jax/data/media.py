@@ -1,0 +1,141 @@
+"""Decodes the media of records, resizes them, and lays them out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from motion_jax.data import video
+from motion_jax.data.sources import Record
+
+cv2.setNumThreads(0)  # records are decoded in parallel, not pixels
+
+_FRAMES_FPS = 30.0  # of images and frame folders, whose rate nothing tells
+_MAX_PIXELS = 2**25  # of a resized frame; 400 MB as float32
+
+
+class DecodeError(Exception):
+  """The media of a record cannot be decoded."""
+
+
+def read_record(
+  record: Record, choose: Callable[[int, float], Sequence[int]]
+) -> Sequence:
+  """Decodes frames of a video, of a sequence of images, or of a single image.
+
+  Args:
+    record: what to decode.
+    choose: is called with the number of frames and their rate, and returns the
+      numbers of the frames that are wanted.
+
+  Returns:
+    A sequence of [H, W, 3] uint8, RGB.
+
+  Raises:
+    DecodeError: if one of the frames cannot be decoded.
+  """
+  if record.kind == "video":
+    try:
+      with video.VideoReader(record.media) as reader:
+        return reader.read(choose(reader.num_frames, reader.fps))
+    except video.VideoError as error:
+      raise DecodeError(str(error)) from error
+  media = (record.media,) if record.kind == "image" else record.media
+  if not media:
+    raise DecodeError("a folder without frames")
+  indices = choose(len(media), record.fps or _FRAMES_FPS)
+  frames = {index: decode_image(media[index]) for index in set(map(int, indices))}
+  return [frames[int(index)] for index in indices]
+
+
+def decode_image(media: bytes | os.PathLike) -> np.ndarray:
+  """Decodes an image file or its bytes, upright.
+
+  Returns:
+    [H, W, 3] uint8, RGB.
+
+  Raises:
+    DecodeError: if it cannot be read or is not an image.
+  """
+  try:
+    if not isinstance(media, bytes):
+      with open(media, "rb") as file:
+        media = file.read()
+    image = None
+    if media:
+      image = cv2.imdecode(np.frombuffer(media, np.uint8), cv2.IMREAD_COLOR_RGB)
+  except (OSError, cv2.error) as error:
+    raise DecodeError(str(error)) from error
+  if image is None:
+    raise DecodeError("not an image, or an image that is damaged")
+  return image
+
+
+def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
+  """Returns (height, width) after the shorter side becomes `short_side`.
+
+  The longer side is truncated, as in the official MoSI code: int(short_side / short *
+  long), evaluated from the left in double precision.
+  """
+  if height <= width:
+    return short_side, int(short_side / height * width)
+  return int(short_side / width * height), short_side
+
+
+def resize_short_side(image: np.ndarray, short_side: int) -> np.ndarray:
+  """Resizes like MoSI: float32, bilinear, half-pixel centres, no antialiasing.
+
+  Args:
+    image: [H, W, 3] uint8.
+    short_side: new length of the shorter side in pixels.
+
+  Returns:
+    [H', W', 3] float32 in [0, 255]; uint8 and unchanged if it has that size already.
+
+  Raises:
+    DecodeError: if the result would not fit into memory.
+  """
+  height, width = resized_shape(*image.shape[:2], short_side)
+  if height * width > _MAX_PIXELS:
+    found = f"{image.shape[0]}x{image.shape[1]}"
+    raise DecodeError(f"{found} is too long and thin to resize to {height}x{width}")
+  if (height, width) == image.shape[:2]:
+    return image
+  return cv2.resize(
+    image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
+  )
+
+
+def place(frame: np.ndarray, canvas: np.ndarray, places: Sequence[float]) -> tuple:
+  """Puts a frame at the top left of a canvas; what does not fit is cut off.
+
+  Args:
+    frame: [H, W, 3] uint8, or float32 in [0, 256), which is truncated.
+    canvas: [H', W', 3] uint8, written to.
+    places: which window of a larger frame is kept, vertically and horizontally;
+      uniform random numbers in [0, 1).
+
+  Returns:
+    (height, width) of the part of the canvas that is covered.
+  """
+  room = canvas.shape[:2]
+  top, left = (
+    int(fraction * (max(0, have - fits) + 1))
+    for fraction, have, fits in zip(places, frame.shape[:2], room, strict=True)
+  )
+  frame = frame[top : top + room[0], left : left + room[1]]
+  height, width = frame.shape[:2]
+  np.copyto(canvas[:height, :width], frame, casting="unsafe")
+  return height, width
+
+
+def diagnose(record: Record) -> str:
+  """Decodes a bad record again and returns the reason why it is bad."""
+  try:
+    read_record(record, lambda count, fps: [0, count // 2, count - 1])
+  except (DecodeError, OSError, MemoryError) as error:
+    return " ".join(str(error).split()) or type(error).__name__
+  return "some of its frames cannot be decoded"

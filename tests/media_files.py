@@ -1,0 +1,68 @@
+"""Small video files for the tests, each frame of which tells its own number."""
+
+import io
+import pathlib
+
+import av
+import numpy as np
+
+_BITS = 6  # the number of a frame is written as black and white columns
+
+
+def picture(number: int, height: int = 48, width: int = 96) -> np.ndarray:
+  """Draws [height, width, 3] uint8: the number in binary, over a darker lower half."""
+  bits = [(number >> bit) & 1 for bit in range(_BITS)]
+  columns = np.repeat(np.array(bits), -(-width // _BITS))[:width] * 200 + 20
+  image = np.tile(columns[None, :, None], (height, 1, 3))
+  image[height // 2 :] //= 2
+  return image.astype(np.uint8)
+
+
+def number_of(image: np.ndarray) -> int:
+  """Reads the number back from a decoded picture."""
+  upper = image[: image.shape[0] // 2].mean(axis=(0, 2))
+  middles = (np.arange(_BITS) + 0.5) * image.shape[1] / _BITS
+  return sum(1 << bit for bit, x in enumerate(middles) if upper[int(x)] > 120)
+
+
+def write_video(
+  path: pathlib.Path | io.BytesIO,
+  count: int = 40,
+  *,
+  codec: str = "libx264",
+  pix_fmt: str = "yuv420p",
+  size: tuple[int, int] = (48, 96),
+  pts: list[int] | None = None,
+  ticks: int = 25,
+  b_frames: int = 2,
+  gop: int = 10,
+  aspect: int | None = None,
+  rotation: int = 0,
+  file_format: str | None = None,
+  options: dict | None = None,
+) -> None:
+  """Writes pictures 0 .. count - 1 at the times `pts / ticks` seconds."""
+  with av.open(path, "w", format=file_format, options=options or {}) as container:
+    stream = container.add_stream(codec, rate=ticks)
+    stream.height, stream.width = size
+    stream.pix_fmt = pix_fmt
+    stream.thread_type = "NONE"
+    if codec in ("libx264", "mpeg4"):
+      stream.codec_context.gop_size = gop
+      stream.codec_context.max_b_frames = b_frames
+    if aspect:
+      stream.codec_context.sample_aspect_ratio = aspect
+    if rotation:
+      stream.set_display_rotation(rotation)
+    for number in range(count):
+      frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+      frame.pts = pts[number] if pts else number
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def video_bytes(count: int = 40, **options) -> bytes:
+  """Returns such a video as the bytes of an mp4 file."""
+  buffer = io.BytesIO()
+  write_video(buffer, count, file_format="mp4", **options)
+  return buffer.getvalue()
