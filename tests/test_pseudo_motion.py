@@ -136,6 +136,19 @@ def _windows(extent, options, count=300, size=64):
   return np.asarray(draws.window), draws
 
 
+def test_masks_use_every_frame_every_size_and_every_place():
+  _, draws = _windows((104, 150), dict(frames=8, jitter=None))
+  count = np.bincount(np.asarray(draws.background).ravel(), minlength=8)
+  # 2700 draws of 8 frames: five standard deviations are 86.
+  assert len(count) == 8 and abs(count - 2700 / 8).max() < 86
+  x, y, side = np.asarray(draws.box).reshape(-1, 3).T
+  assert set(side) == set(range(19, 32))
+  for place in (x, y):
+    assert place.min() == 0 and (place + side).max() == 64
+    assert abs((place / (64 - side)).mean() - 0.5) < 0.03
+  assert abs(np.corrcoef(x, y)[0, 1]) < 0.1
+
+
 def test_windows_stay_inside_the_picture_and_fastest_paths_cross_the_margin():
   windows, draws = _windows((104, 150), EIGHT)
   assert windows.min() == 0
@@ -179,6 +192,22 @@ def test_evaluation_paths_are_centred_and_sources_are_not_mirrored():
     assert (windows[b, 8] == 104).all()
   assert not draws.flip.any()
   assert np.unique(draws.box.reshape(-1, 3), axis=0).shape[0] > 5
+
+
+def test_what_lies_outside_the_picture_is_never_seen_even_when_mirrored():
+  extent = jnp.array([[80, 150], [104, 90], [70, 75], [104, 120]])
+  key = jax.random.key(3)
+  row, column = jnp.arange(104)[:, None], jnp.arange(150)
+  outside = [(row >= height) | (column >= width) for height, width in extent]
+  white = jnp.repeat(jnp.stack(outside)[..., None], 3, axis=-1)
+  images = jnp.where(white, 255, 100).astype(jnp.uint8)
+  options = dict(mask_ratio=None, jitter=None, frames=8)
+  draws = pseudo_motion.draw(key, extent, label_pool(), size=64, **options)
+  assert 0 < draws.flip.sum() < 4
+  clips, _ = pseudo_motion.generate(
+    key, images, extent=extent, size=64, mean=0.0, std=1.0, **options
+  )
+  np.testing.assert_allclose(clips, 100 / 255, atol=1e-6)
 
 
 def test_a_row_depends_neither_on_other_rows_nor_on_the_batch_size():
