@@ -9,6 +9,7 @@ from functools import partial
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics
 from flax import nnx
@@ -77,9 +78,8 @@ class Mosi:
         f"the paper's ratio is 320 to 112: set data.short_side and both sides of "
         f"data.canvas to {round(method.size * 320 / 112)} or more"
       )
-    joint = method.labels == "joint"
-    self._labels = self.pool.joint[:, None] if joint else _separate(self.pool)
-    self._build = partial(_build, config.model, self._labels, method.dropout)
+    self._labels, classes = _heads(self.pool, method.labels)
+    self._build = partial(_build, config.model, classes, method.dropout)
     self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._build(nnx.Rngs(0))))
 
   def init(self, key):
@@ -120,8 +120,8 @@ class Mosi:
     one = {name: array[:1] for name, array in batch.items()}
     clips, labels = jax.jit(partial(self.pretext, step=None))(one, key)
     speeds = self.pool.speeds / self._config.speeds
-    titles = [
-      f"label {label}: {_motion_text(*speed)}"
+    titles = [  # of the window; what is seen in it moves the other way
+      f"{label}: {_motion_text(*speed)}"
       for label, speed in zip(labels[:, 0].tolist(), speeds, strict=True)
     ]
     directory.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ class Mosi:
     return jax.device_get(clips.clip(0.0, 1.0))
 
 
-def _build(model: ConfigDict, labels, dropout, rngs):
+def _build(model: ConfigDict, classes, dropout, rngs):
   encoder = build_model(
     model.name,
     rngs=rngs,
@@ -197,13 +197,14 @@ def _build(model: ConfigDict, labels, dropout, rngs):
     remat=model.remat,
     bn_groups=model.bn_groups,
   )
-  classes = tuple(int(count) + 1 for count in labels.max(axis=0))
   return Network(encoder, classes, dropout, rngs=rngs)
 
 
-def _separate(pool):
-  """One label per axis, [P, 2]."""
-  return jnp.stack([pool.separate_x, pool.separate_y], axis=1)
+def _heads(pool, labels):
+  """Labels [P, heads] of one source's clips, and the number of classes per head."""
+  if labels == "joint":
+    return pool.joint[:, None], (pool.num_classes,)
+  return np.stack([pool.separate_x, pool.separate_y], axis=1), (pool.steps,) * 2
 
 
 def _difficulty(step, curriculum_steps):
@@ -227,4 +228,4 @@ def _motion_text(x, y):
     return "static"
   across = f"{'right' if x > 0 else 'left'} {abs(x):g}" if x else ""
   along = f"{'down' if y > 0 else 'up'} {abs(y):g}" if y else ""
-  return f"window {' '.join(filter(None, (across, along)))}"
+  return " ".join(filter(None, (across, along)))
