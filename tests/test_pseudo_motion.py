@@ -136,6 +136,16 @@ def _windows(extent, options, count=300, size=64):
   return np.asarray(draws.window), draws
 
 
+def test_channels_are_normalised_with_their_own_mean_and_deviation():
+  images, key = jnp.full((1, 104, 150, 3), 128, jnp.uint8), jax.random.key(0)
+  mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+  clips, _ = pseudo_motion.generate(
+    key, images, size=64, mean=mean, std=std, frames=8, mask_ratio=None, jitter=None
+  )
+  expected = (128 / 255 - np.array(mean)) / std
+  np.testing.assert_allclose(clips, np.broadcast_to(expected, clips.shape), atol=1e-5)
+
+
 def test_masks_use_every_frame_every_size_and_every_place():
   _, draws = _windows((104, 150), dict(frames=8, jitter=None))
   count = np.bincount(np.asarray(draws.background).ravel(), minlength=8)

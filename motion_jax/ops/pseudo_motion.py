@@ -9,6 +9,7 @@ number of devices; `render` is deterministic.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -207,7 +208,7 @@ def render(
     return clip
 
   # One class of the whole batch at a time: the batch axis stays intact (and sharded),
-  # and the working set stays in the CPU's cache (26 instead of 65 ms for 9 clips of
+  # and the working set stays in the CPU's cache (33 instead of 75 ms for 9 clips of
   # 16x112x112).
   per_class = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), draws._replace(flip=None))
   return jnp.moveaxis(jax.lax.map(render_class, per_class), 0, 1)
@@ -278,8 +279,9 @@ def _draw(
 def _check_ranges(mask_ratio, distance_jitter, pool: LabelPool):
   """Checks what is concrete; traced values (a curriculum) are the caller's duty."""
   low, high = distance_jitter
-  longest = pool.steps / max(pool.steps - 1, 1)
-  if not 0 < low <= 1 <= longest or not low <= high <= longest:
+  # The second fastest speed must not leave the margin either.
+  longest = pool.steps / (pool.steps - 1) if pool.steps > 1 else math.inf
+  if not (0 < low <= 1 and low <= high <= longest):
     raise ValueError(
       f"distance_jitter must be (low, high) with 0 < low <= 1 and low <= high <= "
       f"{longest:.4g} for {pool.steps} speeds, found {distance_jitter}"
