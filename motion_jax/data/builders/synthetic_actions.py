@@ -20,7 +20,7 @@ _SEED = 20210621
 # Videos per split. `tiny` is for tests and smoke runs.
 SIZES = {
   "default": {"train": 640, "test": 160},
-  "tiny": {"train": 40, "test": 20},
+  "tiny": {"train": 20, "test": 10},
 }
 
 
@@ -35,7 +35,7 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
 
   Args:
     data_dir: root folder of TFDS data sets.
-    config: "default" (640 + 160 videos) or "tiny" (40 + 20).
+    config: "default" (640 + 160 videos) or "tiny" (20 + 10).
 
   Returns:
     The folder of the prepared data set.

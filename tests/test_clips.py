@@ -1,0 +1,203 @@
+"""Samplers: sizes, windows, resizing and clip positions."""
+
+import pathlib
+import pickle
+import zlib
+
+import cv2
+import media_files
+import numpy as np
+import pytest
+
+from motion_jax.config import UserError
+from motion_jax.data import clips, media
+from motion_jax.data.sources import Record
+
+_GOLDEN = pathlib.Path(__file__).parent / "golden" / "mosi.npz"
+_EVALUATION = pathlib.Path(__file__).parents[2] / "shared/golden/evaluation.npz"
+
+
+def _image_record(image):
+  return Record("x", "image", cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+
+def _noise(height, width, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+  ("height", "width", "short", "expected"),
+  [
+    (240, 426, 320, (320, 568)),
+    (426, 240, 320, (568, 320)),
+    (300, 300, 320, (320, 320)),
+    (50, 75, 64, (64, 96)),
+    (128, 170, 320, (320, 425)),
+    (49, 98, 7, (7, int(7 / 49 * 98))),  # not what 7 * 98 // 49 gives for all sizes
+    (1080, 1920, 112, (112, 199)),
+  ],
+)
+def test_long_side_is_truncated(height, width, short, expected):
+  assert media.resized_shape(height, width, short) == expected
+
+
+@pytest.mark.parametrize(
+  ("case", "shape"), [(0, (320, 320)), (1, (240, 426)), (2, (300, 300))]
+)
+def test_resizing_equals_the_golden_mosi_source(case, shape):
+  golden = np.load(_GOLDEN)
+  seed = [2101, zlib.crc32(f"source:{case}".encode())]
+  source = np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+  sample = clips.SourceFrame(320, (320, 600))(
+    _image_record(source), np.random.default_rng(0)
+  )
+  image = sample["image"]
+  label = len(golden[f"generator{case}/speeds"]) - 1  # the static one
+  assert not golden[f"generator{case}/speeds"][label].any()
+  top, left = golden[f"generator{case}/square_crop_top_left"][label] + 104
+  crop = image[top : top + 112, left : left + 112]
+  expected = golden[f"generator{case}/stride_sample"][label]  # [3, T, 13, 12]
+  expected = np.round((expected * 0.225 + 0.45) * 255)
+  got = crop[3::9, 5::9].transpose(2, 0, 1)[:, None]
+  bits = golden[f"generator{case}/stride_sample_rounding_sensitive"]
+  count = golden[f"generator{case}/stride_sample"].size
+  fragile = np.unpackbits(bits)[:count].reshape(
+    golden[f"generator{case}/stride_sample"].shape
+  )[label]
+  assert fragile.mean() < 0.1
+  np.testing.assert_array_equal(
+    np.where(fragile, expected, np.broadcast_to(got, expected.shape)), expected
+  )
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (200, 300), (64, 64), (32, 900)])
+def test_a_frame_fills_its_extent_and_nothing_else(shape):
+  sampler = clips.SourceFrame(64, (64, 96))
+  image = _noise(*shape).clip(1)
+  sample = sampler(_image_record(image), np.random.default_rng(1))
+  height, width = sample["extent"]
+  full = media.resized_shape(*shape, 64)
+  assert (height, width) == (min(full[0], 64), min(full[1], 96))
+  assert sample["image"].shape == (64, 96, 3) and sample["image"].dtype == np.uint8
+  assert not sample["image"][height:].any() and not sample["image"][:, width:].any()
+  assert sample["image"][:height, :width].all(axis=-1).mean() > 0.99
+  assert {k: (v.shape, v.dtype) for k, v in sample.items()} == {
+    k: (v.shape, v.dtype) for k, v in sampler.empty().items()
+  }
+
+
+def test_a_frame_beyond_the_canvas_is_cut_to_every_window():
+  ramp = np.tile(np.arange(100, dtype=np.uint8)[None, :, None], (20, 1, 3))
+  sampler = clips.SourceFrame(20, (20, 90))
+  record = _image_record(ramp)
+  lefts = [
+    int(sampler(record, np.random.default_rng(i))["image"][0, 0, 0]) for i in range(200)
+  ]
+  assert set(lefts) == set(range(11))
+
+
+def test_every_frame_of_a_video_is_drawn_alike():
+  sampler = clips.SourceFrame(48, (48, 96))
+  record = Record("v", "video", media_files.video_bytes(8))
+  drawn = [
+    media_files.number_of(sampler(record, np.random.default_rng(i))["image"])
+    for i in range(200)
+  ]
+  counts = np.bincount(drawn, minlength=8)
+  assert len(counts) == 8 and counts.min() >= 12  # 25 expected; P(fewer) < 0.005
+
+
+def test_frames_of_a_folder_are_a_video():
+  images = tuple(
+    cv2.imencode(".png", media_files.picture(n))[1].tobytes() for n in range(6)
+  )
+  record = Record("f", "frames", images)
+  sampler = clips.SourceFrame(48, (48, 96))
+  drawn = {
+    media_files.number_of(sampler(record, np.random.default_rng(i))["image"])
+    for i in range(60)
+  }
+  assert drawn == set(range(6))
+
+
+@pytest.mark.parametrize(
+  "record",
+  [
+    Record("a", "image", b""),
+    Record("b", "image", b"no image"),
+    Record("c", "image", pathlib.Path("missing.jpg")),
+    Record("d", "video", b"no video"),
+    Record("e", "frames", ()),
+    Record("f", "frames", (b"no image",)),
+    _image_record(np.zeros((1, 60000, 3), np.uint8)),
+  ],
+)
+def test_what_cannot_be_decoded_is_a_decode_error(record):
+  with pytest.raises(media.DecodeError):
+    clips.SourceFrame(320, (320, 428))(record, np.random.default_rng(0))
+
+
+def test_the_reason_of_a_bad_record_is_told():
+  assert "Invalid data" in media.diagnose(Record("d", "video", b"no video"))
+  assert "No such file" in media.diagnose(Record("c", "image", pathlib.Path("no.jpg")))
+
+
+def test_clip_positions_equal_the_golden_ones():
+  if not _EVALUATION.exists():
+    pytest.skip("needs shared/golden")
+  golden = np.load(_EVALUATION)
+  for row, expected, fragile in zip(
+    golden["clips/rows"],
+    golden["clips/reference"],
+    golden["clips/near_integer"].astype(bool),
+    strict=True,
+  ):
+    length, fps, frames, interval, views, view = row
+    frames = int(frames)
+    start = clips.view_starts(int(views))[int(view)]
+    got = clips.clip_indices(
+      int(length), fps, start, frames=frames, interval=int(interval)
+    )
+    keep = ~fragile[:frames]
+    np.testing.assert_array_equal(got[keep], expected[:frames][keep])
+
+
+@pytest.mark.parametrize(
+  ("length", "fps", "start", "expected"),
+  [
+    (100, 30.0, 0.0, [0, 4, 9, 14, 19]),  # 5 frames over 20
+    (100, 15.0, 0.0, [0, 2, 4, 6, 9]),  # half the rate: half the frames
+    (100, 30.0, 0.5, [40, 44, 49, 54, 59]),
+    (8, 30.0, 0.9, [0, 4, 7, 7, 7]),  # too short: the last frame stays
+    (1, 30.0, 0.5, [0, 0, 0, 0, 0]),
+  ],
+)
+def test_clips_keep_their_pace_in_seconds(length, fps, start, expected):
+  got = clips.clip_indices(length, fps, start, frames=5, interval=4)
+  assert got.tolist() == expected
+
+
+def test_a_clip_holds_consecutive_frames_and_views_cover_the_video():
+  record = Record("v", "video", media_files.video_bytes(40))
+  options = {"short_side": 48, "canvas": (48, 96), "fps": 25.0}
+  clip = clips.Clip(4, 1, **options)(record, np.random.default_rng(0))["video"]
+  numbers = [media_files.number_of(frame) for frame in clip]
+  assert numbers == list(range(numbers[0], numbers[0] + 4))
+  sampler = clips.Clip(4, 1, views=3, **options)
+  sample = sampler(record, np.random.default_rng(0))
+  starts = [media_files.number_of(view[0]) for view in sample["video"]]
+  assert starts == [0, 12, 24]
+  assert sample["video"].shape == sampler.empty()["video"].shape == (3, 4, 48, 96, 3)
+
+
+def test_samplers_are_small_when_pickled():
+  sampler = pickle.loads(pickle.dumps(clips.SourceFrame(64, (64, 96))))
+  assert sampler.empty()["image"].shape == (64, 96, 3)
+  assert len(pickle.dumps(sampler)) < 1000
+
+
+def test_senseless_sizes_are_refused():
+  with pytest.raises(UserError, match="short_side 0"):
+    clips.SourceFrame(0, (1, 1))
+  with pytest.raises(UserError, match="0 frames"):
+    clips.Clip(0, 1, short_side=8, canvas=(8, 8))

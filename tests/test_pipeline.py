@@ -1,0 +1,270 @@
+"""Batches: order, hosts, resuming, bad files."""
+
+import pathlib
+
+import cv2
+import media_files
+import numpy as np
+import pytest
+
+from motion_jax.config import UserError
+from motion_jax.data import Record, open_source, pipeline
+from motion_jax.data.clips import SourceFrame
+from motion_jax.data.throughput import input_rate
+
+_SAMPLER = SourceFrame(16, (16, 20))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Eleven small noise images, one of them damaged, and a video."""
+  root = tmp_path_factory.mktemp("images")
+  for number in range(11):
+    image = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
+    cv2.imwrite(str(root / f"{number:02d}_{number * number}.png"), image)
+  (root / "05_25.png").write_bytes(b"damaged")
+  media_files.write_video(root / "video.mp4", 20)
+  return root
+
+
+def _batches(source, count, **options):
+  options = {"batch_size": 4, "seed": 3, "threads": 2} | options
+  stream = iter(pipeline.make_pipeline(source, _SAMPLER, **options))
+  return [next(stream) for _ in range(count)]
+
+
+def _assert_equal(first, second):
+  assert first.keys() == second.keys()
+  for key in first:
+    np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_a_batch_has_fixed_shapes_and_types(folder):
+  batch = _batches(open_source(folder, split="all"), 1)[0]
+  assert {key: (value.shape, value.dtype.name) for key, value in batch.items()} == {
+    "image": ((4, 16, 20, 3), "uint8"),
+    "extent": ((4, 2), "int32"),
+    "label": ((4,), "int32"),
+    "index": ((4,), "int32"),
+    "valid": ((4,), "bool"),
+  }
+
+
+def test_every_epoch_has_every_record_once_in_a_new_order(folder):
+  source = open_source(folder, split="all")
+  order = np.concatenate([b["index"] for b in _batches(source, 6)]).reshape(2, 12)
+  assert [sorted(epoch) for epoch in order.tolist()] == [list(range(12))] * 2
+  assert order[0].tolist() != order[1].tolist()
+
+
+def test_the_seed_alone_decides_the_batches(folder):
+  source = open_source(folder, split="all")
+  first = _batches(source, 4)
+  for one, two in zip(first, _batches(source, 4, threads=5, prefetch=9), strict=True):
+    _assert_equal(one, two)
+  assert (first[0]["index"] != _batches(source, 1, seed=4)[0]["index"]).any()
+
+
+def test_samples_of_a_record_differ_between_epochs(folder):
+  source = open_source(folder, split="all")
+  frames = set()
+  for batch in _batches(source, 24):
+    rows = batch["index"] == len(source) - 1  # the video
+    frames |= {image.tobytes() for image in batch["image"][rows]}
+  assert len(frames) > 4
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_global_batches_do_not_depend_on_the_number_of_hosts(folder, hosts):
+  source = open_source(folder, split="all")
+  parts = [
+    _batches(source, 5, process_index=host, process_count=hosts)
+    for host in range(hosts)
+  ]
+  for number, whole in enumerate(_batches(source, 5)):
+    shares = [part[number] for part in parts]
+    joined = {
+      key: np.stack([share[key] for share in shares], axis=1).reshape(value.shape)
+      for key, value in whole.items()
+    }
+    _assert_equal(joined, whole)
+
+
+def test_a_source_smaller_than_a_batch_repeats(folder):
+  batch = _batches(open_source(folder, split="all"), 1, batch_size=30)[0]
+  assert np.bincount(batch["index"], minlength=12).min() >= 2
+
+
+def test_epochs_end_with_the_last_whole_batch(folder):
+  source = open_source(folder, split="all")
+  stream = pipeline.make_pipeline(
+    source, _SAMPLER, batch_size=5, seed=0, num_epochs=2, threads=1
+  )
+  assert len(list(stream)) == 4
+
+
+def test_resume_continues_with_the_next_batch(folder):
+  source = open_source(folder, split="all")
+  make = {"batch_size": 4, "seed": 3, "threads": 2}
+  stream = iter(pipeline.make_pipeline(source, _SAMPLER, **make))
+  for _ in range(4):
+    next(stream)
+  state = stream.get_state()
+  expected = [next(stream) for _ in range(3)]
+  again = iter(pipeline.make_pipeline(source, _SAMPLER, **make))
+  again.set_state(state)
+  for batch in expected:
+    _assert_equal(next(again), batch)
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches(folder):
+  source = open_source(folder, split="all")
+  in_workers = _batches(source, 5, workers=2)
+  for one, two in zip(_batches(source, 5), in_workers, strict=True):
+    _assert_equal(one, two)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"batch_size": 6, "process_count": 4}, "try 4"),
+    ({"batch_size": 0}, "positive multiple"),
+    ({"batch_size": 40, "num_epochs": 2}, "lower batch_size to 24"),
+  ],
+)
+def test_batch_sizes_that_do_not_fit_are_refused(folder, options, message):
+  with pytest.raises(UserError, match=message):
+    _batches(open_source(folder, split="all"), 1, **options)
+
+
+def test_a_bad_record_is_an_invalid_row_of_zeros(folder):
+  source = open_source(folder, split="all")
+  seen = 0
+  for batch in _batches(source, 3):
+    for row in range(4):
+      bad = source.id_of(batch["index"][row]) == "05_25.png"
+      assert batch["valid"][row] == (not bad)
+      assert batch["image"][row].any() == (not bad)
+      seen += bad
+  assert seen == 1
+
+
+def test_evaluation_is_one_pass_in_order_of_one_shape(folder):
+  source = open_source(folder, split="all")
+  run = [
+    list(
+      pipeline.evaluation_batches(
+        source, _SAMPLER, batch_size=5, seed=1, threads=threads
+      )
+    )
+    for threads in (1, 3)
+  ]
+  for one, two in zip(*run, strict=True):
+    _assert_equal(one, two)
+  index = np.concatenate([batch["index"] for batch in run[0]])
+  assert index.tolist() == [*range(12), -1, -1, -1]
+  assert {batch["image"].shape for batch in run[0]} == {(5, 16, 20, 3)}
+  assert not run[0][-1]["valid"][2:].any() and (run[0][-1]["label"][2:] == -1).all()
+
+
+def test_an_evaluation_limit_spreads_over_the_source(folder):
+  source = open_source(folder, split="all")
+  batches = pipeline.evaluation_batches(
+    source, _SAMPLER, batch_size=4, seed=1, limit=4, threads=2
+  )
+  assert [batch["index"].tolist() for batch in batches] == [[0, 3, 6, 9]]
+
+
+class _Source:
+  """Records of which the first `bad` are damaged."""
+
+  name, split, classes = "test", "train", None
+
+  def __init__(self, count, bad):
+    self._count, self._bad = count, bad
+
+  def __len__(self):
+    return self._count
+
+  def id_of(self, index):
+    return f"file{index}"
+
+  def __getitem__(self, index):
+    image = cv2.imencode(".png", np.ones((20, 24, 3), np.uint8))[1].tobytes()
+    return Record(self.id_of(index), "image", b"" if index < self._bad else image)
+
+
+def _feed(bad_files, source):
+  for batch in pipeline.evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
+    bad_files.update(batch)
+
+
+def test_bad_files_are_named_once_with_the_reason(tmp_path, caplog):
+  source, path = _Source(40, 2), tmp_path / "bad_files.txt"
+  bad_files = pipeline.BadFiles(source, path, 0.05)
+  with caplog.at_level("WARNING"):
+    _feed(bad_files, source)
+    _feed(bad_files, source)
+  assert len(bad_files) == 2
+  lines = path.read_text().splitlines()
+  assert [line.split("\t")[0] for line in lines] == ["file0", "file1"]
+  assert all("not an image" in line for line in lines)
+  assert caplog.text.count("cannot decode file0") == 1
+  caplog.clear()
+  resumed = pipeline.BadFiles(source, path, 0.05)
+  _feed(resumed, source)
+  assert not caplog.text and path.read_text().splitlines() == lines
+
+
+def test_too_many_bad_files_stop_the_run(tmp_path):
+  source = _Source(40, 3)
+  bad_files = pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.05)
+  with pytest.raises(UserError, match=r"3 of the 40 .*data\.max_bad_fraction"):
+    _feed(bad_files, source)
+
+
+def test_one_bad_file_of_few_is_tolerated(tmp_path):
+  source = _Source(3, 1)
+  _feed(pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.0), source)
+  with pytest.raises(UserError, match="2 of the 3"):
+    _feed(pipeline.BadFiles(_Source(3, 2), tmp_path / "x", 0.0), _Source(3, 2))
+
+
+def test_bad_files_of_another_source_do_not_count(tmp_path):
+  path = tmp_path / "bad_files.txt"
+  path.write_text("other1\tx\nother2\tx\nfile0\tx\n")
+  assert len(pipeline.BadFiles(_Source(3, 1), path, 0.0)) == 1
+
+
+def test_the_input_rate_is_that_of_the_pipeline(folder):
+  assert input_rate(open_source(folder, split="all"), _SAMPLER, 4, 0.2, 1) > 10
+
+
+def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):
+  misc = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clips_misc"
+  if not misc.exists():
+    pytest.skip("needs shared/data/clips_misc")
+  source = open_source(misc, split="all")
+  bad_files = pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.5)
+  for batch in pipeline.evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
+    bad_files.update(batch)
+  named = {
+    line.split("\t")[0]
+    for line in (tmp_path / "bad_files.txt").read_text().splitlines()
+  }
+  hopeless = {
+    "audio_only.mp4",
+    "empty.mp4",
+    "no_frames.avi",
+    "no_frames.mkv",
+    "text_named.mp4",
+    "truncated_60pct_moov_at_end.mp4",
+    "truncated_header_200B.mp4",
+  }
+  damaged = {
+    "decord_corrupted.mp4",
+    "truncated_60pct_moov_at_start.mp4",
+    "zeroed_middle.mp4",
+  }
+  assert hopeless <= named <= hopeless | damaged
