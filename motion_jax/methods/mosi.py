@@ -204,7 +204,7 @@ def _heads(pool, labels):
   """Labels [P, heads] of one source's clips, and the number of classes per head."""
   if labels == "joint":
     return pool.joint[:, None], (pool.num_classes,)
-  return np.stack([pool.separate_x, pool.separate_y], axis=1), (pool.steps,) * 2
+  return np.stack([pool.separate_x, pool.separate_y], axis=1), (2 * pool.steps + 1,) * 2
 
 
 def _difficulty(step, curriculum_steps):
