@@ -1,12 +1,16 @@
 """Checkpoints of a run: state, data position and config, atomic and resumable."""
 
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from flax import nnx
+from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from motion_jax.config import UserError
@@ -140,6 +144,77 @@ class Checkpoints:
         f"a checkpoint could not be written to {self._directory} ({stays}): "
         f"{str(error)[:300]}; free some space and run the same command again"
       ) from error
+
+
+class TrainedEncoder:
+  """A trained network as a function from video to features; see `load_encoder`.
+
+  Attributes:
+    module: the network in evaluation mode, for normalised video.
+    features: size D of the features.
+    config: what the run was trained with.
+    step: the train step of its checkpoint.
+  """
+
+  def __init__(self, module: nnx.Module, config: ConfigDict, step: int):
+    self.module, self.config, self.step = module, config, step
+    self.features = module.features
+    graphdef, self._arrays = nnx.split(module)
+    self._apply = jax.jit(lambda arrays, video: nnx.merge(graphdef, arrays)(video))
+
+  def __call__(self, video) -> jax.Array:
+    """Encodes clips.
+
+    Args:
+      video: [B, T, H, W, 3] RGB, uint8 in [0, 255] or float in [0, 1].
+
+    Returns:
+      [B, D] float32.
+
+    Raises:
+      ValueError: for another shape.
+    """
+    if video.ndim != 5 or video.shape[-1] != 3:
+      raise ValueError(f"video must be [B, T, H, W, 3], found {video.shape}")
+    scale = 255.0 if video.dtype == jnp.uint8 else 1.0
+    method = self.config.method
+    mean, std = jnp.asarray(method.mean), jnp.asarray(method.std)
+    return self._apply(self._arrays, (jnp.asarray(video) / scale - mean) / std)
+
+  def __repr__(self) -> str:
+    method = self.config.method
+    return (
+      f"TrainedEncoder({self.config.model.name}, step {self.step}: video [B, T, H, W, "
+      f"3], uint8 or float in [0, 1] -> [B, {self.features}]; trained on "
+      f"{method.frames} frames of {method.size}x{method.size})"
+    )
+
+
+def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> TrainedEncoder:
+  """Loads the encoder that a run has trained; needs no config file and no data.
+
+  Args:
+    workdir: folder of the run.
+    step: which checkpoint; None for the latest.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  from motion_jax.methods import make_method
+
+  workdir = pathlib.Path(workdir)
+  if not (workdir / "checkpoints").is_dir():
+    raise UserError(f"{workdir} holds no checkpoints; give the folder of a run")
+  checkpoints = Checkpoints(workdir)
+  step = checkpoints.latest_step() if step is None else step
+  if step is None:
+    raise UserError(f"{workdir} holds no complete checkpoint")
+  config = ConfigDict(checkpoints.config(step))
+  method = make_method(config)
+  weights = jax.jit(method.init)(jax.random.key(0))
+  module = method.encoder(*checkpoints.restore_weights(step, *weights))
+  checkpoints.close()
+  return TrainedEncoder(module, config, step)
 
 
 def _items(state: TrainState) -> dict[str, Any]:
