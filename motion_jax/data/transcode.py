@@ -55,3 +55,16 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
   """Encodes an [H, W, 3] uint8 RGB image as JPEG bytes."""
   flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
   return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()
+
+
+def reduced_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+  """Returns the even (height, width) whose shorter side is at most `short_side`."""
+  scale = min(1.0, short_side / min(height, width))
+  return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
+
+
+def reduce(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes an [H, W, 3] uint8 image to (height, width) by averaging areas."""
+  if image.shape[:2] == size:
+    return image
+  return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)

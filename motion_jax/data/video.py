@@ -12,13 +12,13 @@ import dataclasses
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from motion_jax.data import timeline
+from motion_jax.data import timeline, transcode
 from motion_jax.data.timeline import VideoError
 
 __all__ = ["VideoError", "VideoInfo", "VideoReader", "probe", "read_frames"]
@@ -124,6 +124,47 @@ class VideoReader:
     except (av.FFmpegError, OSError, ValueError) as error:
       raise VideoError(_reason(error)) from error
 
+  def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
+    """Decodes the whole video once, in order.
+
+    Args:
+      short_side: largest length of the shorter side in pixels; larger frames are
+        reduced to it by averaging, and sides become even. None keeps the size.
+
+    Yields:
+      `num_frames` times [H, W, 3] uint8, RGB.
+
+    Raises:
+      VideoError: where the file is damaged, after the frames before the damage.
+    """
+    try:
+      if self._timeline.from_header:
+        self._index_packets()
+      elif not self._fresh:
+        self._reopen()
+      self._fresh = False
+      yield from self._in_order(short_side)
+    except (av.FFmpegError, OSError, ValueError) as error:
+      raise VideoError(_reason(error)) from error
+
+  def _in_order(self, short_side: int | None) -> Iterator[np.ndarray]:
+    count = self.num_frames
+    times = range(count)
+    if self._timeline.pts is not None:
+      times = self._timeline.times(np.arange(count)).tolist()
+    shown = 0
+    for number, frame in enumerate(self._container.decode(self._stream)):
+      pts = number if self._timeline.pts is None else frame.pts
+      image = None
+      while shown < count and times[shown] == pts:
+        image = self._to_rgb(frame, short_side) if image is None else image
+        yield image
+        shown += 1
+      if shown < count and pts is not None and times[shown] < pts:
+        break
+    if shown < count:
+      raise VideoError(f"only {shown} of {count} frames can be decoded")
+
   def _read(self, indices: np.ndarray) -> np.ndarray:
     if self._timeline.pts is not None:
       targets = self._timeline.times(indices)
@@ -215,12 +256,22 @@ class VideoReader:
           return found
     return None
 
-  def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+  def _to_rgb(self, frame: av.VideoFrame, short_side: int | None = None) -> np.ndarray:
     if not hasattr(_local, "reformatter"):
       _local.reformatter = VideoReformatter()  # keeps its tables between videos
     aspect = self._stream.sample_aspect_ratio
     width = max(1, round(frame.width * aspect)) if aspect else frame.width
-    rgb = _local.reformatter.reformat(frame, width=width, format="rgb24", threads=1)
+    height = frame.height
+    if short_side is not None:
+      height, width = transcode.reduced_size(height, width, short_side)
+    rgb = _local.reformatter.reformat(
+      frame,
+      width=width,
+      height=height,
+      format="rgb24",
+      interpolation=None if short_side is None else "AREA",
+      threads=1,
+    )
     image = rgb.to_ndarray()
     if frame.rotation:
       image = np.rot90(image, k=round(frame.rotation / 90))

@@ -11,6 +11,7 @@ import fcntl
 import io
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -43,6 +44,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     layout: str,
     classes: tuple[str, ...] | None,
     splits: Mapping[str, Callable[[], Examples]],
+    damaged: Mapping[str, str] | None = None,
   ):
     """Describes a data set that is about to be written.
 
@@ -53,16 +55,19 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       classes: names of the labels, or None if there are none.
       splits: for each split a function that starts its examples: dicts of the layout's
         features, in the order in which they will be stored.
+      damaged: what is wrong with records that were left out or cut short, by id.
     """
     self._layout = layout
     self._classes = classes
     self._splits = splits
+    self._damaged = dict(damaged or {})
     self._ids: dict[str, list[str]] = {name: [] for name in splits}
-    super().__init__(
-      data_dir=os.fspath(data_dir),
-      config=tfds.core.BuilderConfig(name=config),
-      file_format="array_record",
-    )
+    with _quiet():
+      super().__init__(
+        data_dir=os.fspath(data_dir),
+        config=tfds.core.BuilderConfig(name=config),
+        file_format="array_record",
+      )
 
   def _info(self) -> tfds.core.DatasetInfo:
     # The identifiers are kept beside the records: they are wanted without the media.
@@ -70,7 +75,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       builder=self,
       description=self.DESCRIPTION,
       features=_features(self._layout, self._classes),
-      metadata=tfds.core.MetadataDict(ids=self._ids),
+      metadata=tfds.core.MetadataDict(ids=self._ids, damaged=self._damaged),
       disable_shuffling=True,
     )
 
@@ -116,21 +121,15 @@ def default_data_dir() -> pathlib.Path:
 def write(builder: RecordBuilder) -> pathlib.Path:
   """Generates a data set; it appears under its final name only when it is complete.
 
+  Call this while `writing` is held.
+
   Returns:
     The folder of the data set.
   """
-  threshold = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)  # TFDS tells of every custom configuration
-  tfds.disable_progress_bar()  # it would count what is being written, not made
-  try:
-    with (
-      contextlib.redirect_stdout(io.StringIO()),
-      tempfile.TemporaryDirectory() as downloads,
-    ):
-      builder.download_and_prepare(download_dir=downloads, file_format="array_record")
-  finally:
-    tfds.enable_progress_bar()
-    logging.set_verbosity(threshold)
+  for stale in pathlib.Path(builder.data_dir).parent.glob("incomplete.*"):
+    shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
+  with _quiet(), tempfile.TemporaryDirectory() as downloads:
+    builder.download_and_prepare(download_dir=downloads, file_format="array_record")
   return pathlib.Path(builder.data_dir)
 
 
@@ -145,3 +144,17 @@ def writing(path: pathlib.Path) -> Iterator[None]:
   with open(path / ".lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps TFDS from reporting on downloads, configurations and its own progress."""
+  threshold = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  tfds.disable_progress_bar()
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    tfds.enable_progress_bar()
+    logging.set_verbosity(threshold)

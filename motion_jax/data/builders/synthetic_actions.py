@@ -6,7 +6,6 @@ import collections
 import concurrent.futures
 import os
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -51,8 +50,6 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
   with base.writing(root):
     if target.is_dir():  # made by another process while this one waited
       return target
-    for stale in (root / config).glob("*.incomplete*"):
-      shutil.rmtree(stale, ignore_errors=True)
     logging.info("making synthetic_actions in %s (once, under a minute)", target)
     with (
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,

@@ -1,0 +1,57 @@
+"""HMDB51 (Kuehne et al., 2011): 6,766 videos, 51 actions, three official splits."""
+
+from __future__ import annotations
+
+import pathlib
+
+from motion_jax.config import UserError
+from motion_jax.data.builders import base, plan
+
+_ROLES = {"0": "unused", "1": "train", "2": "test"}
+SIZES = {"train": 3570, "test": 1530}  # of each official split
+_SPLITS = 3
+
+
+class Hmdb51(base.RecordBuilder, skip_registration=True):
+  """Writes HMDB51."""
+
+  DESCRIPTION = __doc__
+
+
+def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
+  """Plans HMDB51 from its videos and its official lists.
+
+  Args:
+    source: folder or zip archive of the videos, with a folder for each class.
+    splits: folder with <class>_test_split1.txt, ..., lines `video role`, where role is
+      1 (train), 2 (test) or 0 (unused).
+    allow_missing: accept videos that are missing and lists of other sizes.
+
+  Returns:
+    The plan; ids are class/video.
+
+  Raises:
+    UserError: if something is missing.
+  """
+  plan.require(splits, "splits", "the folder of the official lists of HMDB51")
+  ending = "_test_split1.txt"
+  files = sorted(pathlib.Path(splits).expanduser().glob(f"*{ending}"))
+  classes = tuple(file.name.removesuffix(ending) for file in files)
+  if not classes:
+    raise UserError(f"--splits: no files <class>{ending} in {splits}")
+  plan.check_count(f"classes in {splits}", len(classes), 51, allow_missing)
+  roles: dict[str, list[str]] = {}
+  for name in classes:
+    for number in range(_SPLITS):
+      for line in plan.read_lines(splits, f"{name}_test_split{number + 1}.txt"):
+        video, role = line.rsplit(maxsplit=1)
+        key = f"{name}/{video.removesuffix('.avi')}"
+        roles.setdefault(key, ["unused"] * _SPLITS)[number] = _ROLES[role]
+  for number in range(_SPLITS):
+    for role, size in SIZES.items():
+      found = sum(has[number] == role for has in roles.values())
+      plan.check_count(f"{role} of split {number + 1}", found, size, allow_missing)
+  labels = {name: classes.index(name.partition("/")[0]) for name in roles}
+  lookup = plan.Lookup(plan.find_videos(source))
+  places = {name: lookup(name, name.partition("/")[2]) for name in roles}
+  return plan.role_items(roles, labels, places, classes)

@@ -1,0 +1,237 @@
+"""Builds a data set from files on disk.
+
+  python -m motion_jax.prepare NAME --source=PATH [--splits=PATH] [--data_dir=PATH]
+
+NAME is ucf101, hmdb51, kinetics400, imagenet_subset, video_folder, image_folder or
+synthetic_actions. May be stopped at any time; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+
+import tqdm
+from absl import app, flags, logging
+
+from motion_jax import config
+from motion_jax.config import UserError
+from motion_jax.data import datasets
+from motion_jax.data.builders import (
+  base,
+  folders,
+  hmdb51,
+  imagenet_subset,
+  kinetics400,
+  plan,
+  staging,
+  synthetic_actions,
+  ucf101,
+)
+
+_SHOWN = 20  # damaged files named on the console
+
+_SOURCE = flags.DEFINE_string("source", "", "Folder (or zip archive) of the media.")
+_SPLITS = flags.DEFINE_string("splits", "", "Folder of the official lists.")
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", "", "Where to put it; default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+)
+_LAYOUT = flags.DEFINE_enum(
+  "layout", "video", ["video", "frames"], "mp4, or JPEG frames (fast, but larger)."
+)
+_SHORT_SIDE = flags.DEFINE_integer(
+  "short_side", 256, "Videos are reduced to this many pixels.", lower_bound=16
+)
+_WORKERS = flags.DEFINE_integer("workers", 0, "Processes; 0 for one per core.")
+_NAME = flags.DEFINE_string("name", "", "Name of a folder data set.")
+_PER_CLASS = flags.DEFINE_integer("per_class", 10, "Images of each ImageNet class.")
+_HELDOUT = flags.DEFINE_float("heldout_fraction", 0.1, "Test share of a folder.")
+_ALLOW_MISSING = flags.DEFINE_bool(
+  "allow_missing", False, "Go on without listed files, unlike the official data set."
+)
+
+_OFFICIAL = {
+  "ucf101": (ucf101.Ucf101, ucf101.make_plan),
+  "hmdb51": (hmdb51.Hmdb51, hmdb51.make_plan),
+  "kinetics400": (kinetics400.Kinetics400, kinetics400.make_plan),
+}
+_FOLDERS = {
+  "video_folder": (folders.VideoFolder, ("video", "frames")),
+  "image_folder": (folders.ImageFolder, ("image",)),
+}
+
+
+def prepare(
+  name: str,
+  *,
+  source: str,
+  splits: str = "",
+  data_dir: str = "",
+  layout: str = "video",
+  short_side: int = 256,
+  workers: int = 0,
+  folder_name: str = "",
+  per_class: int = 10,
+  heldout_fraction: float = 0.1,
+  allow_missing: bool = False,
+) -> pathlib.Path:
+  """Builds a data set, or goes on where an earlier call was stopped.
+
+  Args:
+    name: the data set.
+    source: folder (or zip archive) of the media.
+    splits: folder of the official lists; for imagenet_subset a file, or empty.
+    data_dir: root of data sets; empty for the default.
+    layout: "video" (mp4) or "frames" (JPEG), for videos.
+    short_side: largest length of the shorter side of videos in pixels.
+    workers: processes; 0 for one per core.
+    folder_name: name of a folder data set.
+    per_class: images per class of imagenet_subset.
+    heldout_fraction: share of a folder's files in the split test.
+    allow_missing: accept that listed files are missing or cannot be read.
+
+  Returns:
+    The folder of the data set.
+
+  Raises:
+    UserError: if something is missing; the message has the fix.
+  """
+  root = pathlib.Path(data_dir).expanduser() if data_dir else base.default_data_dir()
+  config.choose("data set", name, [*datasets.PREPARE, datasets.EMBEDDED])
+  if name == datasets.EMBEDDED:
+    return synthetic_actions.build(root)
+  plan.require(source, "source", f"the media of {name}")
+  variant = f"{layout}_{short_side}"
+  if name in _OFFICIAL:
+    builder, make_plan = _OFFICIAL[name]
+    todo = make_plan(source, splits, allow_missing)
+  elif name in _FOLDERS:
+    builder, kinds = _FOLDERS[name]
+    variant = plan.require(folder_name, "name", "what the data set is to be called")
+    layout = "image" if kinds == ("image",) else layout
+    todo = folders.make_plan(source, kinds, heldout_fraction)
+  else:
+    builder, variant, layout = imagenet_subset.ImagenetSubset, str(per_class), "image"
+    todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
+  plan.check_missing(todo, allow_missing)
+  target = root / name / variant / str(builder.VERSION)
+  options = {"data_dir": root, "config": variant, "layout": layout}
+  strict = name in _OFFICIAL and not allow_missing
+  with base.writing(root / name):
+    if target.is_dir():
+      logging.info("%s is prepared already, in %s", name, target)
+    else:
+      folder = root / name / f".staging_{variant}_{layout}_{short_side}"
+      _build(builder, todo, folder, short_side, workers, strict, options)
+  return target
+
+
+def _build(builder, todo, folder, short_side, workers, strict, options) -> None:
+  """Encodes all records, then writes the data set and removes the staged files."""
+  folder.mkdir(parents=True, exist_ok=True)
+  layout = options["layout"]
+  damaged = _stage_all(todo.items, layout, short_side, str(folder), workers)
+  lost = {i.id for i in todo.items if not staging.staged_path(i, str(folder)).exists()}
+  for name, reason in list(damaged.items())[:_SHOWN]:
+    logging.warning(
+      "%s %s: %s", "left out" if name in lost else "damaged", name, reason
+    )
+  if len(lost) == len(todo.items):
+    raise UserError(f"none of the {len(lost)} files can be read: {damaged}")
+  if lost and strict:
+    raise UserError(
+      f"{len(lost)} of {len(todo.items)} files cannot be read, so this is not the "
+      "official data set. Get these files again, or go on without them with "
+      f"--allow_missing: {', '.join(sorted(lost)[:_SHOWN])}"
+    )
+  items = [item for item in todo.items if item.id not in lost]
+  parts = dict.fromkeys(item.split for item in items)
+  splits = {
+    part: functools.partial(_examples, items, part, layout, folder) for part in parts
+  }
+  base.write(builder(classes=todo.classes, splits=splits, damaged=damaged, **options))
+  shutil.rmtree(folder)
+  logging.info(
+    "wrote %d records (%d left out, %d cut short) to %s",
+    len(items),
+    len(lost),
+    len(damaged) - len(lost),
+    options["data_dir"],
+  )
+
+
+def _examples(items, part, layout, folder):
+  for item in items:
+    if item.split == part:
+      yield staging.load(item, layout, str(folder))
+
+
+def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
+  """Encodes records in parallel; returns what is wrong with damaged ones, by id."""
+  work = functools.partial(
+    staging.stage, layout=layout, short_side=short_side, folder=folder
+  )
+  bar = functools.partial(tqdm.tqdm, total=len(items), unit=" files", desc="encoding")
+  workers = min(workers or os.cpu_count() or 1, len(items))
+  if workers == 1:
+    reasons = list(bar(map(work, items)))
+  else:
+    pool = concurrent.futures.ProcessPoolExecutor(
+      workers, multiprocessing.get_context("spawn"), _ignore_interrupts
+    )
+    try:
+      reasons = list(bar(pool.map(work, items)))
+    except concurrent.futures.process.BrokenProcessPool as error:
+      raise UserError(
+        "a worker process ended, perhaps for lack of memory. Run the same command "
+        "again, with fewer --workers; what is done is kept."
+      ) from error
+    finally:
+      pool.shutdown(cancel_futures=True)
+  return {i.id: r for i, r in zip(items, reasons, strict=True) if r}
+
+
+def _ignore_interrupts() -> None:
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles them
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command line."""
+  try:
+    if len(argv) != 2:
+      raise UserError(f"expected one data set name.\n{__doc__}")
+    path = prepare(
+      argv[1],
+      source=_SOURCE.value,
+      splits=_SPLITS.value,
+      data_dir=_DATA_DIR.value,
+      layout=_LAYOUT.value,
+      short_side=_SHORT_SIDE.value,
+      workers=_WORKERS.value,
+      folder_name=_NAME.value,
+      per_class=_PER_CLASS.value,
+      heldout_fraction=_HELDOUT.value,
+      allow_missing=_ALLOW_MISSING.value,
+    )
+  except (UserError, OSError) as error:
+    sys.exit(_explain(error))
+  except KeyboardInterrupt:
+    print("\nstopped; the same command goes on from here", file=sys.stderr)
+    sys.exit(130)
+  print(f"ready: {path}")
+
+
+def _explain(error: Exception) -> int:
+  print(f"error: {error}", file=sys.stderr)
+  return 2
+
+
+if __name__ == "__main__":
+  app.run(main)
