@@ -118,18 +118,24 @@ class Mosi:
     from motion_jax.visualize import clips as clip_figures
 
     one = {name: array[:1] for name, array in batch.items()}
-    clips, labels = jax.jit(partial(self.pretext, step=None))(one, key)
+    draws = self._draw(key, one, step=None, train=True)
+    clips = jax.device_get(self._render(one, draws)[0])
     speeds = self.pool.speeds / self._config.speeds
-    titles = [  # of the window; what is seen in it moves the other way
-      f"{label}: {_motion_text(*speed)}"
-      for label, speed in zip(labels[:, 0].tolist(), speeds, strict=True)
-    ]
+    # Titles and arrows are the window's motion; what is seen in it moves against them.
+    titles = [f"{label}: {_motion_text(*speed)}" for label, speed in enumerate(speeds)]
+    normalization = dict(mean=self._config.mean, std=self._config.std)
     directory.mkdir(parents=True, exist_ok=True)
-    clips = self._denormalized(clips)
     clip_figures.save_clip_grid(
-      directory / "pretext.png", clips, titles=titles, arrows=speeds
+      directory / "pretext.png",
+      clips,
+      titles=titles,
+      arrows=speeds,
+      boxes=jax.device_get(draws.box[0]),
+      **normalization,
     )
-    clip_figures.save_gif(directory / "pretext.gif", clips)
+    clip_figures.save_gif(
+      directory / "pretext.gif", clips, arrows=speeds, **normalization
+    )
 
   def _make_clips(self, key, batch, *, step, train):
     """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.
@@ -137,39 +143,48 @@ class Mosi:
     All clips of an image follow one another, so a batch split over devices keeps
     them on one device (same-batch training, section 3.3 of the paper).
     """
+    with jax.named_scope("pseudo_motion"):
+      draws = self._draw(key, batch, step=step, train=train)
+      clips = self._render(batch, draws)
+    labels = jnp.tile(jnp.asarray(self._labels), (len(clips), 1))
+    return clips.reshape(-1, *clips.shape[2:]), labels
+
+  def _draw(self, key, batch, *, step, train):
+    """All random choices; `step` None is the paper's full difficulty."""
     method = self._config
     ease = jnp.ones(()) if step is None else _difficulty(step, method.curriculum_steps)
-    with jax.named_scope("pseudo_motion"):
-      clips, _ = pseudo_motion.generate(
-        key,
-        batch["image"],
-        extent=batch["extent"],
-        speeds=method.speeds,
-        axes=method.axes,
-        static=method.static,
-        decoupled=method.decoupled,
-        frames=method.frames,
-        size=method.size,
-        mask_ratio=_eased_ratio(method.mask_ratio, ease),
-        distance_jitter=tuple(method.distance_jitter),
-        jitter=dict(
-          brightness=method.brightness,
-          contrast=method.contrast,
-          saturation=method.saturation,
-          hue=method.hue,
-          grayscale=method.grayscale,
-          per_frame=method.jitter_per_frame,
-        ),
-        jitter_strength=ease,
-        mean=tuple(method.mean),
-        std=tuple(method.std),
-        train=train,
-        flip=method.flip and train,
-        compat_flip=method.compat_flip and train,
-      )
-    sources = clips.shape[0]
-    labels = jnp.tile(jnp.asarray(self._labels), (sources, 1))
-    return clips.reshape(-1, *clips.shape[2:]), labels
+    return pseudo_motion.draw(
+      key,
+      batch["extent"],
+      self.pool,
+      frames=method.frames,
+      size=method.size,
+      mask_ratio=_eased_ratio(method.mask_ratio, ease),
+      distance_jitter=tuple(method.distance_jitter),
+      jitter=dict(
+        brightness=method.brightness,
+        contrast=method.contrast,
+        saturation=method.saturation,
+        hue=method.hue,
+        grayscale=method.grayscale,
+        per_frame=method.jitter_per_frame,
+      ),
+      jitter_strength=ease,
+      flip=method.flip,
+      compat_flip=method.compat_flip and train,
+      train=train,
+    )
+
+  def _render(self, batch, draws):
+    """Clips [B, P, T, S, S, C], normalised."""
+    return pseudo_motion.render(
+      batch["image"],
+      batch["extent"],
+      draws,
+      size=self._config.size,
+      mean=jnp.asarray(self._config.mean),
+      std=jnp.asarray(self._config.std),
+    )
 
   def _outputs(self, logits, labels, valid):
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -180,11 +195,6 @@ class Mosi:
       "correct": jnp.all(jnp.stack(hits), axis=0).astype(jnp.float32),
       "mask": jnp.repeat(valid, self.clips_per_example),
     }
-
-  def _denormalized(self, clips):
-    method = self._config
-    clips = clips * jnp.asarray(method.std) + jnp.asarray(method.mean)
-    return jax.device_get(clips.clip(0.0, 1.0))
 
 
 def _build(model: ConfigDict, classes, dropout, rngs):
