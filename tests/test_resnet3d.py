@@ -50,7 +50,7 @@ def _golden_model(name):
   """Encoder and classifier with golden weights, as (graphdef, params, stats)."""
   variant, layout, _ = GOLDEN[name]
   state = golden_weights.weights(name)
-  encoder = build_model(variant, rngs=nnx.Rngs(0))
+  encoder = nnx.eval_shape(lambda: build_model(variant, rngs=nnx.Rngs(0)))
   classes = len(golden_weights.arrays(name)["eval/logits"][0])
   head = heads.Classifier(encoder.features, classes, dropout=0.0, rngs=nnx.Rngs(0))
   encoder, report = convert.import_weights(common.split(encoder), state, layout)

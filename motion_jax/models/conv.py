@@ -1,5 +1,8 @@
 """3D convolution and max pooling, with a lowering that is fast on the CPU."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -8,6 +11,8 @@ LOWERINGS = ("auto", "native", "folded")
 
 _DIMENSIONS_3D = ("NDHWC", "DHWIO", "NDHWC")
 _DIMENSIONS_2D = ("NHWC", "HWIO", "NHWC")
+# Size of the shifted copies of one group of images in `_kernel_gradient`.
+_PATCH_BYTES = 4 << 20
 
 Triple = tuple[int, int, int]
 
@@ -82,17 +87,80 @@ def _folded_conv(x, kernel, strides, padding):
   """A sum over the temporal taps of 2D convolutions with time in the batch."""
   batch, frames = x.shape[:2]
   taps = kernel.shape[0]
-  x = jnp.pad(x, [(0, 0), (padding[0],) * 2, (0, 0), (0, 0), (0, 0)])
+  x = jnp.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)])
   steps = (frames + 2 * padding[0] - taps) // strides[0] + 1
   total = None
   for tap in range(taps):
     part = x[:, tap : tap + (steps - 1) * strides[0] + 1 : strides[0]]
-    part = lax.conv_general_dilated(
-      part.reshape(batch * steps, *x.shape[2:]),
-      kernel[tap],
-      strides[1:],
-      [(p, p) for p in padding[1:]],
-      dimension_numbers=_DIMENSIONS_2D,
-    )
+    part = part.reshape(batch * steps, *x.shape[2:])
+    part = _conv2d(part, kernel[tap], strides[1:])
     total = part if total is None else total + part
   return total.reshape(batch, steps, *total.shape[1:])
+
+
+def _conv2d(x, kernel, strides):
+  """Unpadded 2D convolution of [N, H, W, I]."""
+  if kernel.shape[:2] == (1, 1):
+    return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
+  return _conv2d_taps(x, kernel, strides)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv2d_taps(x, kernel, strides):
+  return lax.conv_general_dilated(
+    x, kernel, strides, "VALID", dimension_numbers=_DIMENSIONS_2D
+  )
+
+
+def _conv2d_forward(x, kernel, strides):
+  return _conv2d_taps(x, kernel, strides), (x, kernel)
+
+
+def _conv2d_backward(strides, saved, gradient):
+  x, kernel = saved
+  (dx,) = jax.linear_transpose(
+    lambda x: lax.conv_general_dilated(
+      x, kernel, strides, "VALID", dimension_numbers=_DIMENSIONS_2D
+    ),
+    x,
+  )(gradient)
+  return dx, _kernel_gradient(x, gradient, kernel.shape, strides)
+
+
+_conv2d_taps.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+def _kernel_gradient(x, gradient, shape, strides):
+  """Gradient of the kernel as matrix products over small groups of images.
+
+  XLA turns it into a convolution whose kernel is the whole image: 974 ms for 3x3, 64
+  channels, 144 images of 28x28, against 83 ms here. The groups keep the shifted copies
+  of the images in the cache.
+  """
+  height, width = gradient.shape[1:3]
+  rows, columns = [
+    [slice(tap, tap + (size - 1) * step + 1, step) for tap in range(taps)]
+    for taps, size, step in zip(shape[:2], (height, width), strides, strict=True)
+  ]
+
+  def group_gradient(x, gradient):
+    patches = jnp.concatenate([x[:, r, c] for r in rows for c in columns], axis=-1)
+    patches = patches.reshape(-1, patches.shape[-1])
+    # Materialised: Eigen packs a row-major left side faster (77 instead of 83 ms).
+    left = lax.optimization_barrier(gradient.reshape(-1, gradient.shape[-1]).T)
+    return jnp.dot(left, patches, preferred_element_type=jnp.float32)
+
+  images = len(x)
+  patch_bytes = height * width * math.prod(shape[:3]) * x.dtype.itemsize
+  group = max(1, min(images, _PATCH_BYTES // patch_bytes))
+  loops = images // group
+  total = jnp.zeros((shape[3], math.prod(shape[:3])), jnp.float32)
+  if loops > 1:
+    parts = [
+      a[: loops * group].reshape(loops, group, *a.shape[1:]) for a in (x, gradient)
+    ]
+    total, _ = lax.scan(lambda t, part: (t + group_gradient(*part), None), total, parts)
+  rest = loops * group if loops > 1 else 0
+  if rest < images:
+    total += group_gradient(x[rest:], gradient[rest:])
+  return total.T.reshape(shape).astype(x.dtype)
