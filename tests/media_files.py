@@ -40,9 +40,11 @@ def write_video(
   rotation: int = 0,
   file_format: str | None = None,
   options: dict | None = None,
+  metadata: dict | None = None,
 ) -> None:
   """Writes pictures 0 .. count - 1 at the times `pts / ticks` seconds."""
   with av.open(path, "w", format=file_format, options=options or {}) as container:
+    container.metadata.update(metadata or {})
     stream = container.add_stream(codec, rate=ticks)
     stream.height, stream.width = size
     stream.pix_fmt = pix_fmt

@@ -223,6 +223,13 @@ def test_a_cut_off_file_keeps_its_intact_frames(tmp_path):
     video.read_frames(media, [39])
 
 
+def test_a_title_that_is_not_utf8_does_no_harm():
+  media = media_files.video_bytes(5, metadata={"title": "TITLE"})
+  assert media.count(b"TITLE") == 1
+  frames = video.read_frames(media.replace(b"TITLE", b"\xff\xfe\xe9\x80\xc1"), [4])
+  assert media_files.number_of(frames[0]) == 4
+
+
 @pytest.mark.parametrize("media", [b"", b"not a video" * 90, "missing.mp4"])
 def test_what_is_no_video_is_a_video_error(media):
   with pytest.raises(video.VideoError):

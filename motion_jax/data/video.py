@@ -25,6 +25,10 @@ __all__ = ["VideoError", "VideoInfo", "VideoReader", "probe", "read_frames"]
 
 Media = bytes | str | os.PathLike
 
+# From version 19 on, PyAV is always lenient with text that is not UTF-8.
+_LENIENT = (
+  {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
 _local = threading.local()
 
 
@@ -188,7 +192,7 @@ class VideoReader:
       media = io.BytesIO(media)
     else:
       media = os.fspath(media)
-    self._container = av.open(media, metadata_errors="ignore")
+    self._container = av.open(media, **_LENIENT)
     if not self._container.streams.video:
       self._container.close()
       raise VideoError("no video stream")

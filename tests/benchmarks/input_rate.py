@@ -37,16 +37,39 @@ def main(argv):
   paths = [str(source[i].media) for i in range(len(source))]
   bare, ours = [], []
   for _ in range(_ROUNDS.value):
-    bare.append(_bare_rate(paths))
+    bare.append(_measured(lambda: _bare_rate(paths)))
     ours.append(
-      throughput.input_rate(source, sampler, 8, _SECONDS.value, _THREADS.value)
+      _measured(
+        lambda: throughput.input_rate(
+          source, sampler, 8, _SECONDS.value, _THREADS.value
+        )
+      )
     )
-    print(f"bare {bare[-1]:7.1f}/s  pipeline {ours[-1]:7.1f}/s", flush=True)
-  ratio = statistics.median(o / b for o, b in zip(ours, bare, strict=True))
-  print(
-    f"median bare {statistics.median(bare):.1f}/s, pipeline "
-    f"{statistics.median(ours):.1f}/s, paired ratio {ratio:.3f}"
-  )
+    for name, (rate, cost) in (("bare", bare[-1]), ("pipeline", ours[-1])):
+      print(f"{name} {rate:7.1f}/s ({cost:.2f} ms CPU)  ", end="", flush=True)
+    print()
+  for what, column in (("frames/s", 0), ("frames per CPU second", 1)):
+    values = [
+      [row[column] if column == 0 else 1e3 / row[column] for row in rows]
+      for rows in (bare, ours)
+    ]
+    ratio = statistics.median(o / b for b, o in zip(*values, strict=True))
+    medians = [statistics.median(v) for v in values]
+    print(
+      f"{what}: median bare {medians[0]:.1f}, pipeline {medians[1]:.1f}, "
+      f"paired ratio {ratio:.3f}"
+    )
+
+
+def _measured(run) -> tuple[float, float]:
+  """Returns frames per second, and milliseconds of processor time per frame.
+
+  The second one holds on a machine that is busy with other things, too.
+  """
+  start, cpu = time.perf_counter(), time.process_time()
+  rate = run()
+  frames = rate * (time.perf_counter() - start)
+  return rate, (time.process_time() - cpu) / frames * 1e3
 
 
 def _bare_rate(paths: list[str]) -> float:
