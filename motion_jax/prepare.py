@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import tqdm
@@ -184,7 +185,7 @@ def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
     reasons = list(bar(map(work, items)))
   else:
     pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context("spawn"), _ignore_interrupts
+      workers, multiprocessing.get_context("spawn"), _start_worker
     )
     try:
       reasons = list(bar(pool.map(work, items)))
@@ -198,8 +199,16 @@ def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
   return {i.id: r for i, r in zip(items, reasons, strict=True) if r}
 
 
-def _ignore_interrupts() -> None:
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles them
+def _start_worker() -> None:
+  """Leaves interrupts to the parent process, and ends when that one is killed."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  parent = multiprocessing.parent_process()
+
+  def follow():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=follow, daemon=True).start()
 
 
 def main(argv: Sequence[str]) -> None:
