@@ -12,6 +12,8 @@ from motion_jax.data import video
 from motion_jax.data.sources import Record
 
 cv2.setNumThreads(0)  # records are decoded in parallel, not pixels
+# Bad files are reported once, by `BadFiles`.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _FRAMES_FPS = 30.0  # of images and frame folders, whose rate nothing tells
 _MAX_PIXELS = 2**25  # of a resized frame; 400 MB as float32
@@ -66,12 +68,12 @@ def decode_image(media: bytes | os.PathLike) -> np.ndarray:
         media = file.read()
     image = None
     if media:
-      image = cv2.imdecode(np.frombuffer(media, np.uint8), cv2.IMREAD_COLOR_RGB)
+      image = cv2.imdecode(np.frombuffer(media, np.uint8), cv2.IMREAD_COLOR)
   except (OSError, cv2.error) as error:
     raise DecodeError(str(error)) from error
   if image is None:
     raise DecodeError("not an image, or an image that is damaged")
-  return image
+  return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
