@@ -122,15 +122,21 @@ def prepare(
     builder, variant, layout = imagenet_subset.ImagenetSubset, str(per_class), "image"
     todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
   plan.check_missing(todo, allow_missing)
-  target = root / name / variant / str(builder.VERSION)
   options = {"data_dir": root, "config": variant, "layout": layout}
   strict = name in _OFFICIAL and not allow_missing
-  with base.writing(root / name):
+  return _build_once(builder, todo, root / name, short_side, workers, strict, options)
+
+
+def _build_once(builder, todo, home, short_side, workers, strict, options):
+  """Builds a data set in its folder `home`, unless it is there already."""
+  target = home / options["config"] / str(builder.VERSION)
+  with base.writing(home):
     if target.is_dir():
-      logging.info("%s is prepared already, in %s", name, target)
+      logging.info("prepared already: %s", target)
     else:
-      folder = root / name / f".staging_{variant}_{layout}_{short_side}"
-      _build(builder, todo, folder, short_side, workers, strict, options)
+      kind = f"{options['config']}_{options['layout']}_{short_side}"
+      staged = home / f".staging_{kind}"
+      _build(builder, todo, staged, short_side, workers, strict, options)
   return target
 
 

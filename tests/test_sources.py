@@ -1,5 +1,6 @@
 """Folders, lists of files and data sets as sources."""
 
+import os
 import pathlib
 import pickle
 
@@ -108,7 +109,23 @@ def test_small_folders_have_something_in_both_parts(tmp_path, count, fraction):
 def test_links_that_lead_back_end_the_scan(tmp_path):
   _touch(tmp_path, "sub/a.mp4")
   (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+  (tmp_path / "sub" / "self").symlink_to("self")
   assert _ids(open_source(tmp_path, split="all")) == ["sub/a.mp4"]
+
+
+def test_a_folder_that_cannot_be_listed_is_left_out(tmp_path, monkeypatch, caplog):
+  _touch(tmp_path, "open/a.mp4", "locked/b.mp4")
+  scandir = os.scandir
+
+  def refuse(path):
+    if str(path).endswith("locked"):
+      raise PermissionError(13, "Permission denied")
+    return scandir(path)
+
+  monkeypatch.setattr(os, "scandir", refuse)
+  with caplog.at_level("WARNING"):
+    assert _ids(open_source(tmp_path, split="all")) == ["open/a.mp4"]
+  assert "locked: Permission denied" in caplog.text
 
 
 def test_a_list_chooses_files_and_labels(tmp_path):

@@ -120,24 +120,37 @@ def _scan(root: str) -> list[tuple[str, str]]:
     if where in seen:  # a link that leads back
       continue
     seen.add(where)
-    images = []
-    with os.scandir(os.path.join(root, inside)) as entries:
-      for entry in entries:
-        if entry.name.startswith("."):
-          continue
-        path = f"{inside}/{entry.name}" if inside else entry.name
-        suffix = _suffix(entry.name)
-        if entry.is_dir():
-          pending.append(path)
-        elif suffix in VIDEO_SUFFIXES:
-          found.append((path, "video"))
-        elif suffix in IMAGE_SUFFIXES:
-          images.append(path)
+    folders, files = _list(where)
+    prefix = f"{inside}/" if inside else ""
+    pending += [prefix + name for name in folders]
+    videos = [name for name in files if _suffix(name) in VIDEO_SUFFIXES]
+    images = [name for name in files if _suffix(name) in IMAGE_SUFFIXES]
+    found += [(prefix + name, "video") for name in videos]
     if inside and _are_frames(images):
       found.append((inside, "frames"))
     else:
-      found += [(path, "image") for path in images]
+      found += [(prefix + name, "image") for name in images]
   return found
+
+
+def _list(folder: str) -> tuple[list[str], list[str]]:
+  """Lists the names of the folders and of the files in a folder."""
+  folders, files = [], []
+  try:
+    with os.scandir(folder) as entries:
+      for entry in entries:
+        if not entry.name.startswith("."):
+          (folders if _is_folder(entry) else files).append(entry.name)
+  except OSError as error:
+    logging.warning("left out %s: %s", folder, error.strerror)
+  return folders, files
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:  # a link to itself
+    return False
 
 
 def _are_frames(paths: list[str]) -> bool:

@@ -62,22 +62,11 @@ def make_pipeline(
   Raises:
     UserError: if the batch size does not fit the hosts or the source.
   """
-  if batch_size < 1 or batch_size % process_count:
-    nearest = max(1, batch_size // process_count) * process_count
-    raise UserError(
-      f"batch_size {batch_size} must be a positive multiple of the {process_count} "
-      f"processes; try {nearest}"
-    )
+  _check_hosts(batch_size, process_count)
   threads = threads or os.cpu_count() or 1
   batches = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
   if num_epochs is not None:
-    whole = len(batches) // batch_size * batch_size
-    if not whole:
-      raise UserError(
-        f"{num_epochs} epoch(s) of the {len(source)} records of {source.name} do not "
-        f"fill one batch of {batch_size}; lower batch_size to {len(batches)}"
-      )
-    batches = batches[:whole]
+    batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
   # Hosts take their share last, so that their random numbers differ.
   batches = batches.random_map(_Sample(source, sampler))
   batches = batches[process_index::process_count]
@@ -139,6 +128,25 @@ def evaluation_batches(
 def empty_row(sampler: Sampler) -> dict[str, np.ndarray]:
   """One row of zeros with `valid` False: the names, shapes and types of a batch."""
   return _with_labels(sampler.empty(), -1, -1, False)
+
+
+def _check_hosts(batch_size: int, process_count: int) -> None:
+  if batch_size < 1 or batch_size % process_count:
+    nearest = max(1, batch_size // process_count) * process_count
+    raise UserError(
+      f"batch_size {batch_size} must be a positive multiple of the {process_count} "
+      f"processes; try {nearest}"
+    )
+
+
+def _whole_batches(records: int, batch_size: int, name: str) -> int:
+  """Returns how many records make up whole batches, so that all hosts get as many."""
+  if records < batch_size:
+    raise UserError(
+      f"all epochs of {name} have {records} records, which do not fill one batch of "
+      f"{batch_size}; lower batch_size to {records}"
+    )
+  return records // batch_size * batch_size
 
 
 class _Sample(grain.transforms.RandomMap):
