@@ -72,15 +72,76 @@ def max_pool(
   padding: Triple,
   lowering: str = "auto",
 ) -> jax.Array:
-  """Max pooling over T, H, W; the padding is minus infinity at both ends."""
-  return lax.reduce_window(
-    x,
-    -jnp.inf,
-    lax.max,
-    (1, *window, 1),
-    (1, *strides, 1),
-    [(0, 0), *((p, p) for p in padding), (0, 0)],
+  """Max pooling over T, H, W; the padding is minus infinity at both ends.
+
+  The gradient goes to the first maximum of a window. `lowering` as in `conv3d`.
+  """
+  if resolve_lowering(lowering) == "native":
+    return lax.reduce_window(
+      x,
+      -jnp.inf,
+      lax.max,
+      (1, *window, 1),
+      (1, *strides, 1),
+      [(0, 0), *((p, p) for p in padding), (0, 0)],
+    )
+  # Last axis first: the first maximum per axis is then the first one in row-major
+  # order, which `reduce_window` takes.
+  for axis in (3, 2, 1):
+    if window[axis - 1] > 1 or strides[axis - 1] > 1:
+      parts = (axis, window[axis - 1], strides[axis - 1], padding[axis - 1])
+      x = _pool_axis(x, *parts)
+  return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _pool_axis(x, axis, window, stride, padding):
+  """Max pooling of one axis.
+
+  XLA's own gradient carries an index through the window: forward and backward of the
+  stem's pooling of 9 clips took 1080 ms, this takes 253 ms.
+  """
+  return _pool_axis_forward(x, axis, window, stride, padding)[0]
+
+
+def _pool_axis_forward(x, axis, window, stride, padding):
+  widths = [(padding if a == axis else 0,) * 2 for a in range(x.ndim)]
+  padded = jnp.pad(x, widths, constant_values=-jnp.inf)
+  steps = (padded.shape[axis] - window) // stride + 1
+  best, winner = None, jnp.int8(0)
+  for tap in range(window):
+    value = lax.slice_in_dim(padded, tap, tap + (steps - 1) * stride + 1, stride, axis)
+    if best is None:
+      best = value
+    else:
+      winner = jnp.where(value > best, jnp.int8(tap), winner)
+      best = jnp.maximum(value, best)
+  return best, (winner, x.shape[axis])
+
+
+def _pool_axis_backward(axis, window, stride, padding, saved, gradient):
+  winner, size = saved
+  steps = gradient.shape[axis]
+  length = max(-(-(size + 2 * padding) // stride), steps + (window - 1) // stride)
+  phases = []
+  # Padded position stride * m + phase was tap `phase + stride * j` of output m - j.
+  for phase in range(stride):
+    total = jnp.zeros((), gradient.dtype)
+    for j, tap in enumerate(range(phase, window, stride)):
+      value = jnp.where(winner == tap, gradient, 0)
+      widths = [(0, 0)] * gradient.ndim
+      widths[axis] = (j, length - steps - j)
+      total = total + jnp.pad(value, widths)
+    shape = [*gradient.shape[:axis], length, *gradient.shape[axis + 1 :]]
+    phases.append(jnp.broadcast_to(total, shape))
+  both = jnp.stack(phases, axis + 1)
+  flat = both.reshape(
+    *gradient.shape[:axis], length * stride, *gradient.shape[axis + 1 :]
   )
+  return (lax.slice_in_dim(flat, padding, padding + size, 1, axis),)
+
+
+_pool_axis.defvjp(_pool_axis_forward, _pool_axis_backward)
 
 
 def _folded_conv(x, kernel, strides, padding):
