@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -16,6 +18,8 @@ cv2.setNumThreads(0)  # records are decoded in parallel, not pixels
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _FRAMES_FPS = 30.0  # of images and frame folders, whose rate nothing tells
+_MAX_SCRATCH = 2**23  # floats that a thread keeps
+_local = threading.local()
 _MAX_PIXELS = 2**25  # of a resized frame; 400 MB as float32
 
 
@@ -95,7 +99,8 @@ def resize_short_side(image: np.ndarray, short_side: int) -> np.ndarray:
     short_side: new length of the shorter side in pixels.
 
   Returns:
-    [H', W', 3] float32 in [0, 255]; uint8 and unchanged if it has that size already.
+    [H', W', 3] float32 in [0, 255], valid until the next call in this thread; uint8
+    and unchanged if it has that size already.
 
   Raises:
     DecodeError: if the result would not fit into memory.
@@ -106,9 +111,22 @@ def resize_short_side(image: np.ndarray, short_side: int) -> np.ndarray:
     raise DecodeError(f"{found} is too long and thin to resize to {height}x{width}")
   if (height, width) == image.shape[:2]:
     return image
-  return cv2.resize(
-    image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR
-  )
+  source = _scratch("source", image.shape)
+  np.copyto(source, image)
+  target = _scratch("target", (height, width, 3))
+  return cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+
+
+def _scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
+  """Returns memory of this thread; fresh megabytes cost more than resizing."""
+  size = math.prod(shape)
+  if size > _MAX_SCRATCH:
+    return np.empty(shape, np.float32)
+  memory = getattr(_local, name, None)
+  if memory is None or memory.size < size:
+    memory = np.empty(size, np.float32)
+    setattr(_local, name, memory)
+  return memory[:size].reshape(shape)
 
 
 def place(frame: np.ndarray, canvas: np.ndarray, places: Sequence[float]) -> tuple:
