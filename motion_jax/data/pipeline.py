@@ -50,7 +50,7 @@ def make_pipeline(
     seed: of the order and of the sampler's generators.
     num_epochs: passes over the source, without the last incomplete batch; None for
       no end.
-    threads: decoding threads per process; None for the number of cores.
+    threads: decoding threads per process; None for `default_threads()`.
     prefetch: batches decoded ahead per process; None for one more than threads.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
@@ -63,7 +63,7 @@ def make_pipeline(
     UserError: if the batch size does not fit the hosts or the source.
   """
   _check_hosts(batch_size, process_count)
-  threads = threads or os.cpu_count() or 1
+  threads = threads or default_threads()
   batches = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
   if num_epochs is not None:
     batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
@@ -98,7 +98,7 @@ def evaluation_batches(
     batch_size: rows of every batch.
     seed: of the sampler's generators; each record has its own.
     limit: how many records to take, evenly spaced over the source; None for all.
-    threads: decoding threads; None for the number of cores.
+    threads: decoding threads; None for `default_threads()`.
 
   Yields:
     Batches of one shape. Rows that fill up the last one have index -1, label -1 and
@@ -109,7 +109,7 @@ def evaluation_batches(
   if limit is not None and limit < count:
     indices = np.arange(limit) * count // limit
   sample = _Sample(source, sampler)
-  threads = threads or os.cpu_count() or 1
+  threads = threads or default_threads()
 
   def row(index: int) -> dict[str, np.ndarray]:
     return sample.random_map(index, np.random.default_rng([seed, index]))
@@ -128,6 +128,15 @@ def evaluation_batches(
 def empty_row(sampler: Sampler) -> dict[str, np.ndarray]:
   """One row of zeros with `valid` False: the names, shapes and types of a batch."""
   return _with_labels(sampler.empty(), -1, -1, False)
+
+
+def default_threads() -> int:
+  """Returns two threads per core, at most 16.
+
+  On a busy machine, one per core gets little more than one core. Beyond 16 they wait
+  for the interpreter lock; use worker processes there.
+  """
+  return min(16, 2 * (os.cpu_count() or 1))
 
 
 def _check_hosts(batch_size: int, process_count: int) -> None:

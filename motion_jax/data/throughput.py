@@ -23,7 +23,7 @@ def input_rate(
     sampler: what is taken from a record.
     batch_size: records of a batch.
     seconds: how long to measure; the start-up is not counted.
-    threads: decoding threads; None for the number of cores.
+    threads: decoding threads; None for the pipeline's default.
 
   Returns:
     Records per second.
