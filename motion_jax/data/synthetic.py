@@ -208,6 +208,6 @@ def _paint(
   matrix = np.column_stack([linear, offset])
   patch = cv2.warpAffine(layer, matrix, tuple((high - low).tolist()))
   area = frame[low[1] : high[1], low[0] : high[0]]
-  cover = patch[..., 3:].astype(np.uint16)
-  shown = 256 - cover - (cover >> 7)  # 256ths of what lies below, 0 where covered
-  area[:] = (area * shown >> 8) + patch[..., :3]
+  shown = cv2.cvtColor(255 - patch[..., 3], cv2.COLOR_GRAY2RGB)
+  below = cv2.multiply(area, shown, scale=1 / 255)
+  area[:] = cv2.add(below, cv2.cvtColor(patch, cv2.COLOR_RGBA2RGB))
