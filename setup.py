@@ -6,7 +6,7 @@ import setuptools
 
 CORE = [
   "absl-py>=2.1",
-  "av>=14",
+  "av>=18",
   "clu>=0.0.12",
   "flax>=0.12.8",
   "grain>=0.2.15",

@@ -186,6 +186,7 @@ def small(config):
 
 def smoke(config):
   """Three steps of the smallest network."""
+  config.data.name = "synthetic_actions:tiny"
   config.model.width = 8
   config.method.frames = 4
   config.method.size = 32

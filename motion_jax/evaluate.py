@@ -24,11 +24,15 @@ class HeldOut:
     method: see `methods.base.Method`.
     config: a whole config; its sections `data` and `eval` are read.
     mesh: from `sharding.make_mesh`.
+    bad_files: text file that gets the names of files that cannot be decoded.
   """
 
-  def __init__(self, method, config: ConfigDict, mesh: Mesh):
+  def __init__(self, method, config: ConfigDict, mesh: Mesh, bad_files: pathlib.Path):
     self._source = configured_source(config.data, "heldout")
     self._sampler = configured_sampler(config.data)
+    self._bad_files = pipeline.BadFiles(
+      self._source, bad_files, max_fraction=config.data.max_bad_fraction
+    )
     self._config = config
     self._mesh = mesh
     self._step = state.make_eval_step(method, mesh)
@@ -52,6 +56,7 @@ class HeldOut:
       limit=len(self),
       threads=self._config.data.threads,
     ):
+      self._bad_files.update(batch)
       rows = sharding.shard_batch(self._mesh, batch)
       collected = collected.merge(self._step(params, aux, rows))
     values = jax.device_get(collected.compute())
@@ -79,7 +84,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   method = make_method(config)
   init = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
   params, aux = checkpoints.restore_weights(step, *init(jax.random.key(config.seed)))
-  values = HeldOut(method, config, mesh)(params, aux)
+  values = HeldOut(method, config, mesh, workdir / "bad_files.txt")(params, aux)
   logs.write_json(workdir / "evaluation.json", {"step": step, **values})
   logger.info("step %d  %s", step, logs.metrics_text(values))
   return values

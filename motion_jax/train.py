@@ -66,7 +66,8 @@ class Run:
     self.method = make_method(config)
     self._open_data()
     self._plan()
-    self.held_out = HeldOut(self.method, config, self.mesh)
+    bad_files = workdir / "bad_files.txt"
+    self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
     self._init_state()
     if resumed is not None:
       self.state = self.checkpoints.restore(resumed, self.state, self.batches)
@@ -125,6 +126,8 @@ class Run:
     )
 
   def close(self) -> None:
+    if self.config.data.workers:
+      self.batches.close()
     self.checkpoints.close()
     self.logs.close()
 

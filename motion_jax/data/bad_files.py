@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 
 import numpy as np
-from absl import logging
 
 from motion_jax.config import UserError
 from motion_jax.data import media
 from motion_jax.data.sources import Source
+
+logger = logging.getLogger("motion_jax")
 
 
 class BadFiles:
@@ -68,7 +70,7 @@ class BadFiles:
       return str(error)
 
   def _write(self, name: str, reason: str) -> None:
-    logging.warning("cannot decode %s: %s", name, reason)
+    logger.warning("cannot decode %s: %s", name, reason)
     with self._path.open("a", encoding="utf-8", errors="surrogateescape") as file:
       file.write(f"{name}\t{reason}\n")
 

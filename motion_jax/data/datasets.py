@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from absl import logging
-
 from motion_jax.config import UserError
 from motion_jax.data import sources
+
+logger = logging.getLogger("motion_jax")
 
 # What `python -m motion_jax.prepare NAME` needs besides the name.
 PREPARE = {
@@ -33,8 +34,9 @@ class DatasetSource:
   name: str
   split: str
   classes: tuple[str, ...] | None
-  ids: Sequence[str]
-  records: Any  # TFDS data source; opens its files when first read, pickles small
+  ids: Sequence[str] = dataclasses.field(repr=False)
+  # TFDS data source; opens its files when first read, pickles small.
+  records: Any = dataclasses.field(repr=False)
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -92,7 +94,7 @@ def open_dataset(
     ids=ids,
     records=builder.as_data_source(split="+".join(parts)),
   )
-  logging.info("%s, split %s: %d records in %s", name, split, len(source), path)
+  logger.info("%s, split %s: %d records in %s", name, split, len(source), path)
   return source
 
 

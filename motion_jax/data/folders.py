@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import pathlib
 import re
 from collections.abc import Sequence
 
-from absl import logging
-
 from motion_jax.config import UserError
 from motion_jax.data import sources
+
+logger = logging.getLogger("motion_jax")
 
 _VIDEOS = (
   "3gp asf avi flv gif h264 m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"
@@ -32,9 +33,9 @@ class FolderSource:
   name: str
   split: str
   classes: tuple[str, ...] | None
-  ids: Sequence[str]
-  kinds: Sequence[str]
-  labels: Sequence[int]
+  ids: Sequence[str] = dataclasses.field(repr=False)
+  kinds: Sequence[str] = dataclasses.field(repr=False)
+  labels: Sequence[int] = dataclasses.field(repr=False)
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -142,7 +143,7 @@ def _list(folder: str) -> tuple[list[str], list[str]]:
         if not entry.name.startswith("."):
           (folders if _is_folder(entry) else files).append(entry.name)
   except OSError as error:
-    logging.warning("left out %s: %s", folder, error.strerror)
+    logger.warning("left out %s: %s", folder, error.strerror)
   return folders, files
 
 
@@ -261,6 +262,6 @@ def _report(source: FolderSource) -> None:
     if kind in source.kinds
   ]
   classes = f"{len(source.classes)} classes" if source.classes else "no classes"
-  logging.info(
+  logger.info(
     "%s, split %s: %s, %s", source.name, source.split, ", ".join(parts), classes
   )

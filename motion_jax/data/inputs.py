@@ -22,6 +22,11 @@ def configured_source(config: ConfigDict, split: str) -> Source:
   is_folder = config.name == "folder"
   if is_folder and not config.path:
     raise UserError("data.name is 'folder'; say which by --config.data.path=FOLDER")
+  if bool(config.train_list) != bool(config.heldout_list):
+    raise UserError(
+      "give both data.train_list and data.heldout_list, or neither: held-out files "
+      "must not be trained on"
+    )
   lists = {"train": config.train_list, "heldout": config.heldout_list}
   return open_source(
     config.path if is_folder else config.name,

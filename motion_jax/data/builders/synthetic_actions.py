@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tqdm
-from absl import logging
 
 from motion_jax.data import synthetic, transcode
 from motion_jax.data.builders import base
+
+logger = logging.getLogger("motion_jax")
 
 _SEED = 20210621
 # Videos per split. `tiny` is for tests and smoke runs.
@@ -50,7 +52,7 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
   with base.writing(root):
     if target.is_dir():  # made by another process while this one waited
       return target
-    logging.info("making synthetic_actions in %s (once, under a minute)", target)
+    logger.info("making synthetic_actions in %s (once, under a minute)", target)
     with (
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
       tqdm.tqdm(total=sum(sizes.values()), unit=" videos", desc="making") as bar,
