@@ -1,0 +1,38 @@
+"""The benchmark measures the real step of a recipe."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.mark.slow
+def test_each_lowering_gives_one_json_object(pictures):
+  result = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "motion_jax.benchmark",
+      f"--config={ROOT}/configs/mosi.py:smoke",
+      "--config.data.name=folder",
+      f"--config.data.path={pictures}",
+      "--lowerings=native,folded",
+      "--steps=2",
+      "--input_seconds=0.2",
+    ],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  rows = [json.loads(line) for line in result.stdout.splitlines()]
+  assert [row["lowering"] for row in rows] == ["native", "folded"]
+  for row in rows:
+    assert row["clips_per_step"] == 72
+    assert row["clips_per_second"] == pytest.approx(72 / row["step_seconds"])
+    assert 0 < row["pretext_share"] < 1
+    assert row["teraflops_per_step"] > 0
+    assert row["sources_per_second"] > 0
+  # The lowerings do the same work: their FLOPs agree within a factor.
+  assert 0.5 < rows[0]["teraflops_per_step"] / rows[1]["teraflops_per_step"] < 2
