@@ -171,15 +171,15 @@ def small(config):
   config.model.bn_groups = 1
   config.method.frames = 8
   config.method.size = 64
-  config.method.curriculum_steps = 300
+  config.method.curriculum_steps = 240
   config.data.short_side = 128
   config.data.canvas = (192, 192)
   config.optim.learning_rate = 2e-3
   config.optim.warmup = "20 steps"
   config.train.batch_size = 8
-  config.train.duration = "600 steps"
+  config.train.duration = "400 steps"
   config.train.checkpoint_every = "100 steps"
-  config.eval.every = "100 steps"
+  config.eval.every = "80 steps"
   config.eval.batch_size = 8
   config.eval.max_sources = 64
 
