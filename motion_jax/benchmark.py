@@ -36,6 +36,7 @@ _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input ra
 def main() -> None:
   logs.to_console()
   command.use_compilation_cache()
+  command.keep_freed_memory()
   config = _CONFIG.value
   rate = input_rate(config, _INPUT_SECONDS.value)
   for lowering in _LOWERINGS.value or [config.model.lowering]:

@@ -28,6 +28,7 @@ def main() -> None:
     jax.distributed.initialize()
   logs.to_console()
   command.use_compilation_cache()
+  command.keep_freed_memory()
   config = _CONFIG.value
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
