@@ -18,7 +18,7 @@ CORE = [
   "opencv-python-headless>=4.10",
   "optax>=0.2.5",
   "orbax-checkpoint>=0.12",
-  "scikit-learn>=1.5",
+  "pillow>=10",
   "tensorboardX>=2.6",
   "tensorflow-datasets>=4.9.9",
   "tqdm>=4.66",
@@ -39,7 +39,5 @@ setuptools.setup(
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "test": ["pytest>=8", "ruff>=0.6"],
-    "colab": ["notebook>=7"],
-    "xmanager": ["xmanager>=0.8"],
   },
 )

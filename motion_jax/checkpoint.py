@@ -1,5 +1,6 @@
 """Checkpoints of a run: state, data position and config, atomic and resumable."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -74,7 +75,13 @@ class Checkpoints:
     self._write(self._manager.wait_until_finished)
 
   def close(self) -> None:
-    self._manager.close()
+    """Finishes what is under way; `wait` is what tells of errors."""
+    with contextlib.suppress(Exception):
+      self._manager.close()
+
+  def steps(self) -> list[int]:
+    """The steps of all complete checkpoints."""
+    return sorted(self._manager.all_steps(read=True))
 
   def config(self, step: int) -> dict[str, Any]:
     """The config that a checkpoint was written with."""
@@ -138,8 +145,8 @@ class Checkpoints:
     try:
       write()
     except Exception as error:
-      complete = self._manager.all_steps(read=True)
-      stays = f"step {max(complete)} is complete" if complete else "none is complete"
+      complete = self.steps()
+      stays = f"step {complete[-1]} is complete" if complete else "none is complete"
       raise UserError(
         f"a checkpoint could not be written to {self._directory} ({stays}): "
         f"{str(error)[:300]}; free some space and run the same command again"
@@ -172,10 +179,12 @@ class TrainedEncoder:
       [B, D] float32.
 
     Raises:
-      ValueError: for another shape.
+      ValueError: for another shape or type.
     """
     if video.ndim != 5 or video.shape[-1] != 3:
       raise ValueError(f"video must be [B, T, H, W, 3], found {video.shape}")
+    if video.dtype != jnp.uint8 and not jnp.issubdtype(video.dtype, jnp.floating):
+      raise ValueError(f"video must be uint8 or float in [0, 1], found {video.dtype}")
     scale = 255.0 if video.dtype == jnp.uint8 else 1.0
     method = self.config.method
     mean, std = jnp.asarray(method.mean), jnp.asarray(method.std)
@@ -207,8 +216,11 @@ def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> Trained
     raise UserError(f"{workdir} holds no checkpoints; give the folder of a run")
   checkpoints = Checkpoints(workdir)
   step = checkpoints.latest_step() if step is None else step
-  if step is None:
-    raise UserError(f"{workdir} holds no complete checkpoint")
+  if step not in checkpoints.steps():
+    raise UserError(
+      f"{workdir} holds no complete checkpoint of step {step}; complete are those of "
+      f"{checkpoints.steps()}"
+    )
   config = ConfigDict(checkpoints.config(step))
   method = make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 import jax
-from absl import flags
+from absl import app, flags
 from ml_collections import config_flags
 
 from motion_jax.config import UserError
@@ -37,6 +37,9 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
   except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+    return 130
   except OSError as error:
     if error.errno not in _DISK_FULL:
       raise
@@ -72,11 +75,27 @@ def keep_freed_memory() -> None:
 
 def _parse(argv):
   try:
+    app.define_help_flags()
     rest = flags.FLAGS(argv)
     if flags.FLAGS.config is None:
       raise UserError("--config is missing; try --config=configs/mosi.py")
     flags.FLAGS.config.to_dict()  # raises what went wrong when the file was loaded
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-    raise UserError(str(e).strip("'\"")) from e
+  except SystemExit:  # --help, which absl ends with 1
+    sys.exit(0)
+  except KeyError as error:
+    raise UserError(
+      f"--config has no key {error}; the config file lists the existing ones"
+    ) from error
+  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as error:
+    raise UserError(_cause(error)) from error
   if len(rest) > 1:
     raise UserError(f"unexpected arguments {rest[1:]}; every option starts with --")
+
+
+def _cause(error):
+  """The message of an error; of a whole traceback, its last line without the type."""
+  text = str(error)
+  if "Traceback" not in text:
+    return text
+  last = [line for line in text.splitlines() if line.strip()][-1]
+  return last.partition(": ")[2] or last

@@ -42,7 +42,7 @@ class HeldOut:
     )
 
   def __len__(self) -> int:
-    limit = self._config.eval.max_sources or len(self._source)
+    limit = max(0, self._config.eval.max_sources) or len(self._source)
     return min(limit, len(self._source))
 
   def __call__(self, params, aux) -> dict[str, float]:
@@ -71,10 +71,12 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   Raises:
     UserError: if there is no checkpoint, or its method or network is another one.
   """
+  if not (workdir / "checkpoints").is_dir():
+    raise UserError(f"no checkpoint in {workdir}; train first, without config.mode")
   checkpoints = Checkpoints(workdir)
   step = checkpoints.latest_step()
   if step is None:
-    raise UserError(f"no checkpoint in {workdir}; train first, without config.mode")
+    raise UserError(f"no complete checkpoint in {workdir}; go on training first")
   stored = checkpoints.config(step)
   for section in ("method", "model"):
     rows = difference(stored[section], config[section].to_dict(), f"{section}.")

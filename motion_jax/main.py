@@ -7,7 +7,6 @@ import pathlib
 import sys
 import tempfile
 
-import jax
 from absl import flags
 
 from motion_jax import command, evaluate, logs, train
@@ -15,24 +14,20 @@ from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
-_DISTRIBUTED = flags.DEFINE_bool(
-  "distributed", False, "Join the other processes of a pod (jax.distributed)."
-)
 
 MODES = {"train": train.train, "evaluate": evaluate.evaluate}
 
 
 def main() -> None:
   """Trains or evaluates as --config says."""
-  if _DISTRIBUTED.value:
-    jax.distributed.initialize()
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
   config = _CONFIG.value
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
-  _check_writable(workdir)
+  if config.mode == "train":
+    _check_writable(workdir)
   mode(config, workdir)
 
 

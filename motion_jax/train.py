@@ -2,11 +2,9 @@
 
 import logging
 import pathlib
-import signal
 import time
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from motion_jax import logs, optim, sharding, state
@@ -16,12 +14,9 @@ from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sampler, configured_source
 from motion_jax.evaluate import HeldOut
 from motion_jax.methods import make_method
+from motion_jax.watch import LossWatch, StopSignal
 
 logger = logging.getLogger("motion_jax")
-
-# Steps dispatched ahead of the device: enough to hide the host, few enough that
-# their batches do not fill the memory.
-STEPS_IN_FLIGHT = 2
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -38,15 +33,17 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     UserError: for data, settings or checkpoints that cannot be used, and for a loss
       that is no longer finite; that message has the step.
   """
-  run = Run(config, workdir)
   with StopSignal() as stop:
-    values = run.loop(stop)
-  run.checkpoints.wait()
+    run = Run(config, workdir)
+    try:
+      values = run.loop(stop)
+      run.checkpoints.wait()
+    finally:  # also after an error: a checkpoint under way gets finished
+      run.close()
   if stop.requested:
     logger.info("stopped by a signal; the same command goes on from here")
   else:
     run.report()
-  run.close()
   return values
 
 
@@ -72,21 +69,22 @@ class Run:
     if resumed is not None:
       self.state = self.checkpoints.restore(resumed, self.state, self.batches)
     self.first_step = resumed or 0
-    if jax.process_index() == 0:
-      logs.write_json(workdir / "config.json", config.to_dict())
+    logs.write_json(workdir / "config.json", config.to_dict())
     self.logs = logs.Logs(workdir, step=self.first_step)
     self._announce()
     self._compile()
 
-  def loop(self, stop: "StopSignal") -> dict[str, float]:
+  def loop(self, stop: StopSignal) -> dict[str, float]:
     """Trains until the last step or until `stop` is requested."""
     progress = logs.Progress(self.total_steps, self.clips_per_step, self.first_step)
     losses = LossWatch()
     values = {}
     for step in range(self.first_step + 1, self.total_steps + 1):
+      if stop.requested:  # before the first step
+        break
       with progress.waiting():
         batch = self._next_batch()
-      if step == 1 and jax.process_index() == 0:
+      if step == 1:
         self.method.save_figures(self.workdir / "figures", batch, self.step_key)
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
@@ -97,7 +95,7 @@ class Run:
         self._log(step, *progress.measure(step))
       with progress.pause():
         values = self._evaluate(step) if last or step % self.eval_every == 0 else {}
-        if last or stop.requested or step % self.checkpoint_every == 0:
+        if values or stop.requested or step % self.checkpoint_every == 0:
           losses.check()
           config = self.config.to_dict()
           self.checkpoints.save(self.state, self.batches, config, values)
@@ -113,9 +111,8 @@ class Run:
     summary = {key: value for row in rows for key, value in row.items()}
     summary["parameters"] = self.parameters
     summary["bad_files"] = len(self.bad_files)
-    if jax.process_index() == 0:
-      logs.write_json(self.workdir / "summary.json", summary)
-      save_curves(self.workdir / "figures" / "curves.png", rows)
+    logs.write_json(self.workdir / "summary.json", summary)
+    save_curves(self.workdir / "figures" / "curves.png", rows)
     logger.info(
       "done: %s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
       "  curves: tensorboard --logdir %s",
@@ -158,8 +155,6 @@ class Run:
         seed=self.config.seed,
         threads=data.threads,
         workers=data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
       )
     )
     self.batch_shapes = {
@@ -178,9 +173,11 @@ class Run:
     train = self.config.train
     length = dict(examples=len(self.source), batch_size=train.batch_size)
     self.total_steps = steps_of(train.duration, **length)
+    if not self.total_steps:
+      raise UserError(f"train.duration={train.duration!r} must be at least one step")
     length["total_steps"] = self.total_steps
-    self.checkpoint_every = steps_of(train.checkpoint_every, **length)
-    self.eval_every = steps_of(self.config.eval.every, **length)
+    self.checkpoint_every = max(1, steps_of(train.checkpoint_every, **length))
+    self.eval_every = max(1, steps_of(self.config.eval.every, **length))
     self.warmup_steps = steps_of(self.config.optim.warmup, **length)
     self.clips_per_step = train.batch_size * self.method.clips_per_example
 
@@ -258,47 +255,19 @@ class Run:
     return values
 
 
-class LossWatch:
-  """Keeps the loop close to the device and finds the first loss that is not finite."""
-
-  def __init__(self):
-    self._losses = []
-
-  def add(self, step: int, loss: jax.Array) -> None:
-    """Notes a step's loss; waits for the step before the last few."""
-    self._losses.append((step, loss))
-    if len(self._losses) > STEPS_IN_FLIGHT:
-      self._losses[-STEPS_IN_FLIGHT - 1][1].block_until_ready()
-
-  def check(self) -> None:
-    """Raises UserError, naming the step, if a loss since the last check is bad."""
-    for step, loss in self._losses:
-      value = float(jax.device_get(loss))
-      if not np.isfinite(value):
-        raise UserError(
-          f"the loss of step {step} is {value}; the last checkpoint is from before. "
-          "Try a lower --config.optim.learning_rate or --config.optim.clip_norm=1.0"
-        )
-    self._losses.clear()
-
-
-class StopSignal:
-  """While active, SIGTERM only sets `requested`: the loop saves and ends."""
-
-  def __enter__(self):
-    self.requested = False
-    self._before = signal.signal(signal.SIGTERM, self._request)
-    return self
-
-  def __exit__(self, *unused):
-    signal.signal(signal.SIGTERM, self._before)
-
-  def _request(self, *unused):
-    self.requested = True
-
-
 def _check_batch(config, devices):
   train = config.train
+  for name in (
+    "train.accumulate_steps",
+    "train.log_every",
+    "model.bn_groups",
+    "model.width",
+    "eval.batch_size",
+    "data.threads",
+  ):
+    section, key = name.split(".")
+    if config[section][key] < 1:
+      raise UserError(f"{name}={config[section][key]} must be at least 1")
   multiple = devices * train.accumulate_steps
   reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
   sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)

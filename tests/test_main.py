@@ -42,6 +42,18 @@ WRONG = {
   "batch and groups": (["--config.model.bn_groups=3"], "bn_groups"),
   "unknown optimiser": (["--config.optim.name=adan"], "adamw"),
   "unknown lowering": (["--config.model.lowering=fast"], "folded"),
+  "distance jitter": (["--config.method.distance_jitter=(2.0,3.0)"], "jitter"),
+  "jitter": (["--config.method.brightness=3.0"], "brightness"),
+  "one frame": (["--config.method.frames=1"], "frames"),
+  "two means": (["--config.method.mean=(0.5,0.5)"], "shapes"),
+  "mask ratio": (["--config.method.mask_ratio=(0.9,1.7)"], "mask_ratio"),
+  "no log": (["--config.train.log_every=0"], "log_every=0 must be at least 1"),
+  "no parts": (["--config.train.accumulate_steps=0"], "accumulate_steps=0 must"),
+  "no channels": (["--config.model.width=0"], "model.width=0 must"),
+  "no threads": (["--config.data.threads=-2"], "data.threads=-2 must"),
+  "no steps": (["--config.train.duration=0 steps"], "at least one step"),
+  "three sides": (["--config.data.canvas=(96,96,96)"], "(height, width)"),
+  "one list": (["--config.data.train_list=a.txt"], "data.heldout_list"),
   "unknown dtype": (["--config.model.dtype=half"], "bfloat16"),
 }
 
@@ -68,6 +80,7 @@ def test_a_wrong_config_argument_names_the_fix(config, fix, capsys):
   code, text = run(capsys, config=config)
   assert code == 2
   assert fix in text
+  assert "Traceback" not in text
 
 
 def test_an_empty_folder_says_what_it_looked_for(capsys, tmp_path):
@@ -102,6 +115,17 @@ def test_evaluating_before_training_says_so(capsys, tmp_path):
   code, text = run(capsys, "--config.mode=evaluate", f"--workdir={tmp_path}")
   assert code == 2
   assert "train first" in text
+
+
+def test_evaluating_a_mistyped_workdir_does_not_make_it(capsys, tmp_path):
+  run(capsys, "--config.mode=evaluate", f"--workdir={tmp_path / 'typo'}")
+  assert not (tmp_path / "typo").exists()
+
+
+def test_help_ends_well(capsys):
+  with pytest.raises(SystemExit) as end:
+    run(capsys, "--help")
+  assert end.value.code == 0
 
 
 def test_nothing_is_left_behind_by_a_refused_run(capsys, tmp_path):

@@ -87,6 +87,26 @@ def test_sigterm_saves_and_exits_with_zero(straight, pictures, tmp_path):
 
 
 @pytest.mark.slow
+def test_ctrl_c_saves_like_sigterm(pictures, tmp_path):
+  process = interrupt(pictures, tmp_path, 1, signal.SIGINT)
+  assert process.returncode == 0
+  assert os.listdir(tmp_path / "checkpoints")
+  assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_after_the_last_good_checkpoint(
+  pictures, tmp_path
+):
+  result = run(pictures, tmp_path, "--config.optim.learning_rate=1e30")
+  assert result.returncode == 2
+  assert "the loss of step" in result.stderr
+  assert "Traceback" not in result.stderr
+  for name in os.listdir(tmp_path / "checkpoints"):
+    assert name.isdigit()  # nothing half written
+
+
+@pytest.mark.slow
 def test_a_changed_config_is_refused_with_the_keys(straight, pictures):
   before = (straight / "metrics.jsonl").read_bytes()
   result = run(pictures, straight, "--config.optim.learning_rate=0.5")

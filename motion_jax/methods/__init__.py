@@ -18,5 +18,5 @@ def make_method(config: ConfigDict) -> Method:
   name = choose("method.name", config.method.name, [*METHODS])
   try:
     return METHODS[name](config)
-  except ValueError as error:  # of the networks and ops, which know no UserError
+  except (TypeError, ValueError) as error:  # of networks and ops: no UserErrors there
     raise UserError(str(error)) from error

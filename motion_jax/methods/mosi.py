@@ -70,6 +70,8 @@ class Mosi:
       decoupled=method.decoupled,
     )
     self.clips_per_example = len(self.pool.speeds)
+    if len(config.data.canvas) != 2:
+      raise UserError(f"data.canvas={config.data.canvas} must be (height, width)")
     height, width = config.data.canvas
     if min(height, width, config.data.short_side) <= method.size:
       raise UserError(
@@ -81,6 +83,7 @@ class Mosi:
     self._labels, classes = _heads(self.pool, method.labels)
     self._build = partial(_build, config.model, classes, method.dropout)
     self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._build(nnx.Rngs(0))))
+    self._check_generator((height, width))
 
   def init(self, key):
     _, params, stats = split(self._build(nnx.Rngs(key)))
@@ -148,6 +151,23 @@ class Mosi:
       clips = self._render(batch, draws)
     labels = jnp.tile(jnp.asarray(self._labels), (len(clips), 1))
     return clips.reshape(-1, *clips.shape[2:]), labels
+
+  def _check_generator(self, canvas):
+    """Lets the generator refuse settings now instead of in the first step."""
+    method = self._config
+    pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, self.pool)
+    batch = {
+      "image": jax.ShapeDtypeStruct((1, *canvas, 3), jnp.uint8),
+      "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
+    }
+    clips, _ = jax.eval_shape(
+      partial(self.pretext, key=jax.random.key(0), step=0), batch
+    )
+    if clips.shape[-1] != 3 or method.frames < 2:
+      raise UserError(
+        f"method.frames={method.frames} must be at least 2, and method.mean and "
+        "method.std must have 3 values"
+      )
 
   def _draw(self, key, batch, *, step, train):
     """All random choices; `step` None is the paper's full difficulty."""

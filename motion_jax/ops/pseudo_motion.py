@@ -150,7 +150,7 @@ def draw(
   Raises:
     ValueError: for a mask ratio or distance range that makes no sense.
   """
-  _check_ranges(mask_ratio, distance_jitter, pool)
+  check_ranges(mask_ratio, distance_jitter, pool)
   moves_unevenly = train and tuple(distance_jitter) != (1, 1)
   with jax.named_scope("draw_pseudo_motion"):
     draws = _draw(
@@ -276,7 +276,7 @@ def _draw(
   return jax.vmap(draw_image)(jnp.arange(len(extent)), extent)
 
 
-def _check_ranges(mask_ratio, distance_jitter, pool: LabelPool):
+def check_ranges(mask_ratio, distance_jitter, pool: LabelPool):
   """Checks what is concrete; traced values (a curriculum) are the caller's duty."""
   low, high = distance_jitter
   # The second fastest speed must not leave the margin either.

@@ -1,0 +1,62 @@
+"""What watches over the loop: losses that are no longer finite, signals to stop."""
+
+import signal
+import threading
+
+import jax
+import numpy as np
+
+from motion_jax.config import UserError
+
+# Steps dispatched ahead of the device: enough to hide the host, few enough that
+# their batches do not fill the memory.
+STEPS_IN_FLIGHT = 2
+
+
+class LossWatch:
+  """Keeps the loop close to the device and finds the first loss that is not finite."""
+
+  def __init__(self):
+    self._losses = []
+
+  def add(self, step: int, loss: jax.Array) -> None:
+    """Notes a step's loss; waits for the step before the last few."""
+    self._losses.append((step, loss))
+    if len(self._losses) > STEPS_IN_FLIGHT:
+      self._losses[-STEPS_IN_FLIGHT - 1][1].block_until_ready()
+
+  def check(self) -> None:
+    """Raises UserError, naming the step, if a loss since the last check is bad."""
+    for step, loss in self._losses:
+      value = float(jax.device_get(loss))
+      if not np.isfinite(value):
+        raise UserError(
+          f"the loss of step {step} is {value}; the last checkpoint is from before. "
+          "Try a lower --config.optim.learning_rate or --config.optim.clip_norm=1.0"
+        )
+    self._losses.clear()
+
+
+class StopSignal:
+  """While active, SIGTERM and Ctrl-C only set `requested`: the loop saves and ends.
+
+  A second Ctrl-C interrupts at once. Signals reach the main thread alone, so elsewhere
+  (some notebooks) nothing is caught.
+  """
+
+  def __enter__(self):
+    self.requested = False
+    self._before = {}
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._before[number] = signal.signal(number, self._request)
+    return self
+
+  def __exit__(self, *unused):
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _request(self, number, frame):
+    self.requested = True
+    if number == signal.SIGINT:
+      signal.signal(number, self._before[number])
