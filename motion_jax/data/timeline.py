@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import av
 import numpy as np
@@ -14,6 +15,21 @@ _DEFAULT_FPS = 25.0  # of streams that state no rate
 
 class VideoError(Exception):
   """A video cannot be opened, or a frame that it promises cannot be decoded."""
+
+
+@contextlib.contextmanager
+def video_errors() -> Iterator[None]:
+  """Turns every exception into a `VideoError`, with the exception as its cause.
+
+  A damaged file can make the libraries return anything, and raise anything later on.
+  """
+  try:
+    yield
+  except VideoError:
+    raise
+  except Exception as error:
+    reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+    raise VideoError(reason or type(error).__name__) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +57,8 @@ class Timeline:
       far = not fresh or targets[0] > self.pts[min(_SEEK_GAP, self.count - 1)]
       return [(targets.tolist(), far)]
     keys = self.keys()
+    if not len(keys):
+      raise VideoError("no key frames")
     ranks = np.searchsorted(self.pts, targets)
     key_before = np.searchsorted(keys, targets, side="right") - 1
     key_ranks = np.searchsorted(self.pts, keys[key_before.clip(0)])

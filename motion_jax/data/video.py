@@ -90,7 +90,7 @@ class VideoReader:
       VideoError: if the file cannot be opened or holds no video frames.
     """
     self._media = media
-    try:
+    with timeline.video_errors():
       self._open()
       try:
         self._timeline = timeline.from_header(self._container, self._stream)
@@ -99,8 +99,6 @@ class VideoReader:
       except BaseException:
         self._container.close()
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-      raise VideoError(_reason(error)) from error
 
   def __enter__(self) -> VideoReader:
     return self
@@ -123,10 +121,8 @@ class VideoReader:
     indices = np.asarray(indices, np.int64)
     if indices.size == 0 or indices.min() < 0 or indices.max() >= count:
       raise IndexError(f"frames {indices.tolist()} of a video of {count} frames")
-    try:
+    with timeline.video_errors():
       return self._read(indices)
-    except (av.FFmpegError, OSError, ValueError) as error:
-      raise VideoError(_reason(error)) from error
 
   def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
     """Decodes the whole video once, in order.
@@ -141,15 +137,13 @@ class VideoReader:
     Raises:
       VideoError: where the file is damaged, after the frames before the damage.
     """
-    try:
+    with timeline.video_errors():
       if self._timeline.from_header:
         self._index_packets()
       elif not self._fresh:
         self._reopen()
       self._fresh = False
       yield from self._in_order(short_side)
-    except (av.FFmpegError, OSError, ValueError) as error:
-      raise VideoError(_reason(error)) from error
 
   def _in_order(self, short_side: int | None) -> Iterator[np.ndarray]:
     count = self.num_frames
@@ -193,11 +187,16 @@ class VideoReader:
     else:
       media = os.fspath(media)
     self._container = av.open(media, **_LENIENT)
-    if not self._container.streams.video:
+    try:
+      if not self._container.streams.video:
+        raise VideoError("no video stream")
+      self._stream = self._container.streams.video[0]
+      if self._stream.codec_context is None:
+        raise VideoError("the codec of the video is not known")
+      self._stream.thread_type = "NONE"
+    except BaseException:
       self._container.close()
-      raise VideoError("no video stream")
-    self._stream = self._container.streams.video[0]
-    self._stream.thread_type = "NONE"
+      raise
     self._fresh = True
 
   def _reopen(self) -> None:
@@ -288,9 +287,3 @@ def _decode(context, packet, drain: bool) -> list[av.VideoFrame]:
   if drain and packet.size:
     frames += context.decode(None)
   return frames
-
-
-def _reason(error: Exception) -> str:
-  if isinstance(error, av.FFmpegError):
-    return error.strerror or type(error).__name__
-  return str(error) or type(error).__name__

@@ -9,6 +9,8 @@ import pathlib
 import zipfile
 from collections.abc import Iterator
 
+import av
+import cv2
 import numpy as np
 
 from motion_jax.data import folders, media, transcode, video
@@ -86,10 +88,14 @@ def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]
 def _encode_frames(
   frames: _Intact, fps: float, layout: str
 ) -> tuple[dict, list[bytes]]:
-  if layout == "video":
-    blobs = [transcode.encode_mp4(frames, fps)]
-  else:
-    blobs = [transcode.encode_jpeg(frame) for frame in frames]
+  try:
+    if layout == "video":
+      blobs = [transcode.encode_mp4(frames, fps)]
+    else:
+      blobs = [transcode.encode_jpeg(frame) for frame in frames]
+  except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
+    # Of an impossible size or rate, which a damaged header can tell.
+    raise media.DecodeError(f"cannot be encoded: {error}") from error
   height, width = frames.size
   size = {"num_frames": frames.count, "fps": fps, "height": height, "width": width}
   return {**size, "damage": frames.damage}, blobs
@@ -105,6 +111,8 @@ class _Intact:
   def __iter__(self) -> Iterator[np.ndarray]:
     try:
       for frame in self._frames:
+        if self.count and frame.shape[:2] != self.size:
+          raise media.DecodeError(f"the size becomes {frame.shape[:2]}")
         self.count += 1
         self.size = frame.shape[:2]
         yield frame
