@@ -190,6 +190,17 @@ def test_an_imagenet_subset_is_a_seeded_choice_with_one_more_image_for_testing(
     imagenet_subset.make_plan(source, "", False, per_class=5)
 
 
+def test_images_without_class_folders_are_no_imagenet(tmp_path):
+  source = _touch(tmp_path, "a.jpg", "b.jpg")
+  with pytest.raises(UserError, match="expected a sub-folder of images for each class"):
+    imagenet_subset.make_plan(source, "", True, per_class=1)
+
+
+def test_lists_that_name_nothing_are_explained():
+  with pytest.raises(UserError, match="the lists name no files"):
+    plan.check_missing(plan.Plan((), ("Jump",)), True)
+
+
 def test_an_imagenet_list_chooses_the_images(tmp_path):
   source = _imagenet(tmp_path / "images")
   listing = tmp_path / "imagenet_train_S2.txt"

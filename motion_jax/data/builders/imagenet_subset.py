@@ -48,6 +48,11 @@ def make_plan(
   for stem in found:
     if "/" in stem:
       names.setdefault(stem.split("/")[-2], []).append(stem)
+  if not names:
+    raise UserError(
+      f"--source: the images lie in {source} itself; expected a sub-folder of images "
+      "for each class, as in n01440764/n01440764_18.JPEG"
+    )
   classes = tuple(sorted(names))
   plan.check_count(f"classes in {source}", len(classes), _CLASSES, allow_missing)
   listed = _listed(splits) if splits else None

@@ -129,6 +129,8 @@ def check_missing(plan: Plan, allow_missing: bool) -> None:
   Raises:
     UserError: with the number and the first names.
   """
+  if not plan.items and not plan.missing:
+    raise UserError("--splits: the lists name no files; get the official lists again")
   if not plan.items:
     raise UserError(
       f"none of the {len(plan.missing)} listed files is in --source; the first one is "
