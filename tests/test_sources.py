@@ -190,7 +190,11 @@ def test_a_missing_folder_is_named():
     ("ucf101", "motion_jax.prepare ucf101 --source="),
     ("hmdb51:split2", "motion_jax.prepare hmdb51 --source="),
     ("kinetics400", "motion_jax.prepare kinetics400 --source="),
-    ("imagenet_subset:20", "motion_jax.prepare imagenet_subset --source="),
+    ("hmdb51:split2,frames", "motion_jax.prepare hmdb51 .* --layout=frames "),
+    ("imagenet_subset", "imagenet_subset --source=.* --per_class=10 "),
+    ("imagenet_subset:30", "imagenet_subset --source=.* --per_class=30 "),
+    ("video_folder", "video_folder --source=FOLDER --name=NAME "),
+    ("video_folder:mine", "video_folder --source=FOLDER --name=mine "),
   ],
 )
 def test_a_data_set_that_is_not_prepared_tells_the_command(tmp_path, name, command):

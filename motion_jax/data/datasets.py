@@ -6,6 +6,8 @@ import dataclasses
 import logging
 import os
 import pathlib
+import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,9 +101,18 @@ def open_dataset(
 
 
 def prepare_command(name: str, data_dir: str | os.PathLike | None = None) -> str:
-  """Returns the command that prepares a data set."""
-  command = f"python -m motion_jax.prepare {name} {PREPARE[name]}"
-  return command + (f" --data_dir={data_dir}" if data_dir else "")
+  """Returns the command that prepares a data set, in the variant that it names."""
+  base_name, _, variant = name.partition(":")
+  options = PREPARE[base_name]
+  if base_name == "imagenet_subset" and variant.isdecimal():
+    options = options.replace("=10", f"={variant}")
+  elif base_name in ("video_folder", "image_folder") and variant:
+    options = options.replace("=NAME", f"={shlex.quote(variant)}")
+  elif "frames" in re.split("[,_]", variant):
+    options += " --layout=frames"
+  if data_dir:
+    options += f" --data_dir={shlex.quote(os.fspath(data_dir))}"
+  return f"python -m motion_jax.prepare {base_name} {options}"
 
 
 def _build_embedded(name: str, words: list[str], root: pathlib.Path) -> pathlib.Path:
@@ -139,7 +150,7 @@ def _find(
     path.parent.parent.name: path.parent
     for path in sorted((root / base_name).glob("*/*/dataset_info.json"))
   }
-  command = prepare_command(base_name, root if is_given else None)
+  command = prepare_command(name, root if is_given else None)
   if not found:
     raise UserError(
       f"{base_name} is not prepared in {root}. Prepare it with\n{command}"
