@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import json
 import multiprocessing
 import os
 import pathlib
@@ -122,7 +123,11 @@ def prepare(
     builder, variant, layout = imagenet_subset.ImagenetSubset, str(per_class), "image"
     todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
   plan.check_missing(todo, allow_missing)
-  options = {"data_dir": root, "config": variant, "layout": layout}
+  origin = {}
+  if name in _FOLDERS:
+    path = os.path.realpath(os.path.expanduser(source))
+    origin = {"source": path, "layout": layout}
+  options = {"data_dir": root, "config": variant, "layout": layout, "origin": origin}
   strict = name in _OFFICIAL and not allow_missing
   return _build_once(builder, todo, root / name, short_side, workers, strict, options)
 
@@ -132,12 +137,30 @@ def _build_once(builder, todo, home, short_side, workers, strict, options):
   target = home / options["config"] / str(builder.VERSION)
   with base.writing(home):
     if target.is_dir():
+      _check_origin(target, options["origin"])
       logging.info("prepared already: %s", target)
     else:
       kind = f"{options['config']}_{options['layout']}_{short_side}"
       staged = home / f".staging_{kind}"
       _build(builder, todo, staged, short_side, workers, strict, options)
   return target
+
+
+def _check_origin(target: pathlib.Path, wanted: dict[str, str]) -> None:
+  """Stops if the data set of this name was made from something else."""
+  try:
+    found = json.loads((target / "metadata.json").read_text()).get("origin", {})
+  except OSError as error:
+    raise UserError(f"{target} is damaged ({error}); delete it") from error
+  differ = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
+  if differ:
+    raise UserError(
+      f"{target} was made with "
+      + " ".join(f"--{key}={found[key]}" for key in differ)
+      + ", not with "
+      + " ".join(f"--{key}={wanted[key]}" for key in differ)
+      + f"; choose another --name, or delete {target}"
+    )
 
 
 def _build(builder, todo, folder, short_side, workers, strict, options) -> None:
@@ -248,5 +271,15 @@ def _explain(error: Exception) -> int:
   return 2
 
 
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the command line; --help and mistakes end the program with 0 and 2."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    sys.exit(_explain(error))
+  except SystemExit:  # --help was printed
+    sys.exit(0)
+
+
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=parse_flags)

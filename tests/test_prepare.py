@@ -121,6 +121,22 @@ def test_image_and_frame_folders_become_data_sets(tmp_path):
   assert [media_files.number_of(frame) for frame in _frames(take)] == list(range(5))
 
 
+def test_a_name_that_another_folder_has_taken_is_refused(tmp_path):
+  options = {"data_dir": str(tmp_path / "data"), "workers": 1, "folder_name": "a"}
+  for name in ("one", "two"):
+    (tmp_path / name).mkdir()
+    media_files.write_video(tmp_path / name / "v.mp4", 4)
+  one, two = str(tmp_path / "one"), str(tmp_path / "two")
+  made = prepare.prepare("video_folder", source=one, **options)
+  again = prepare.prepare("video_folder", source=f"{two}/../one", **options)
+  assert again == made
+  with pytest.raises(UserError, match=f"source={one}, not .*{two}; .*delete {made}"):
+    prepare.prepare("video_folder", source=two, **options)
+  with pytest.raises(UserError, match=r"layout=video, not with --layout=frames"):
+    prepare.prepare("video_folder", source=one, layout="frames", **options)
+  prepare.prepare("video_folder", source=two, **options | {"folder_name": "b"})
+
+
 def test_an_archive_gives_the_same_data_set_as_its_folder(ucf, tmp_path):
   names, options = ucf
   with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
@@ -235,6 +251,7 @@ def test_worker_processes_write_the_same_data_set(ucf, tmp_path):
     (["ucf11"], "ucf101"),
     (["ucf101"], "--source is missing"),
     (["ucf101", "--source=/nowhere"], "--splits is missing"),
+    (["ucf101", "--sauce=/nowhere"], "Unknown command line flag 'sauce'"),
   ],
 )
 @pytest.mark.slow
@@ -247,3 +264,12 @@ def test_mistakes_on_the_command_line_are_one_message_and_exit_code_2(
   )
   assert done.returncode == 2
   assert message in done.stderr and "Traceback" not in done.stderr
+  assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_help_is_no_mistake():
+  command = [sys.executable, "-m", "motion_jax.prepare", "--help"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == 0 and done.stderr == ""
+  assert "--source" in done.stdout and "synthetic_actions" in done.stdout

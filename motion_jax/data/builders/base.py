@@ -45,6 +45,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     classes: tuple[str, ...] | None,
     splits: Mapping[str, Callable[[], Examples]],
     damaged: Mapping[str, str] | None = None,
+    origin: Mapping[str, str] | None = None,
   ):
     """Describes a data set that is about to be written.
 
@@ -56,11 +57,12 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       splits: for each split a function that starts its examples: dicts of the layout's
         features, in the order in which they will be stored.
       damaged: what is wrong with records that were left out or cut short, by id.
+      origin: what the data set was made from, for telling it from another of its name.
     """
     self._layout = layout
     self._classes = classes
     self._splits = splits
-    self._damaged = dict(damaged or {})
+    self._notes = {"damaged": dict(damaged or {}), "origin": dict(origin or {})}
     self._ids: dict[str, list[str]] = {name: [] for name in splits}
     with _quiet():
       super().__init__(
@@ -75,7 +77,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       builder=self,
       description=self.DESCRIPTION,
       features=_features(self._layout, self._classes),
-      metadata=tfds.core.MetadataDict(ids=self._ids, damaged=self._damaged),
+      metadata=tfds.core.MetadataDict(ids=self._ids, **self._notes),
       disable_shuffling=True,
     )
 
