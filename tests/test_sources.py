@@ -8,9 +8,11 @@ import cv2
 import media_files
 import numpy as np
 import pytest
+import test_config
 
 from motion_jax.config import UserError
 from motion_jax.data import open_source
+from motion_jax.data.inputs import configured_source
 
 
 def _touch(root, *names):
@@ -61,6 +63,21 @@ def test_frames_are_ordered_by_number_not_by_name(tmp_path):
   _touch(tmp_path, *(f"v/{n}.png" for n in range(12)))
   take = open_source(tmp_path, split="all")[0]
   assert [path.stem for path in take.media] == [str(n) for n in range(12)]
+
+
+def test_numbered_photos_are_images_if_frame_folders_are_not_wanted(tmp_path, caplog):
+  _touch(tmp_path, *(f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(3)))
+  with caplog.at_level("INFO", logger="motion_jax"):
+    assert len(open_source(tmp_path, split="all")) == 2
+  assert "2 frame folders (one video each)" in caplog.text
+  caplog.clear()
+  config = test_config.load(test_config.CONFIGS / "mosi.py").get_config("folder").data
+  config.path, config.frame_folders = str(tmp_path), False
+  parts = [configured_source(config, split) for split in ("train", "heldout")]
+  assert sum(map(len, parts)) == 6 and parts[0].classes == ("cat", "dog")
+  assert {source[0].kind for source in parts} == {"image"}
+  config.frame_folders = True
+  assert configured_source(config, "train")[0].kind == "frames"
 
 
 def test_images_with_gaps_in_their_numbers_are_images(tmp_path):

@@ -63,6 +63,7 @@ def open_folder(
   *,
   heldout_fraction: float = 0.1,
   list_file: str | os.PathLike | None = None,
+  frame_folders: bool = True,
 ) -> FolderSource:
   """Opens a folder; see `sources.open_source`."""
   root = os.path.abspath(os.path.expanduser(path))
@@ -80,7 +81,7 @@ def open_folder(
     raise UserError(f"a folder has no split {split!r}; use train, heldout or all")
   if not 0 <= heldout_fraction < 1:
     raise UserError(f"heldout_fraction is {heldout_fraction}; it must be in [0, 1)")
-  found = sorted(_scan(root))
+  found = sorted(_scan(root, frame_folders))
   if not found:
     raise UserError(
       f"no videos or images in {root}. Looked in all sub-folders for files that end in "
@@ -112,7 +113,7 @@ def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   return tuple(folder / name for name in names)
 
 
-def _scan(root: str) -> list[tuple[str, str]]:
+def _scan(root: str, frame_folders: bool) -> list[tuple[str, str]]:
   """Finds (path in the folder, kind) of all media; opens no file."""
   found, seen, pending = [], set(), [""]
   while pending:
@@ -127,7 +128,7 @@ def _scan(root: str) -> list[tuple[str, str]]:
     videos = [name for name in files if _suffix(name) in VIDEO_SUFFIXES]
     images = [name for name in files if _suffix(name) in IMAGE_SUFFIXES]
     found += [(prefix + name, "video") for name in videos]
-    if inside and _are_frames(images):
+    if frame_folders and inside and _are_frames(images):
       found.append((inside, "frames"))
     else:
       found += [(prefix + name, "image") for name in images]
@@ -255,7 +256,11 @@ def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
 
 
 def _report(source: FolderSource) -> None:
-  counts = {"video": "videos", "image": "images", "frames": "frame folders"}
+  counts = {
+    "video": "videos",
+    "image": "images",
+    "frames": "frame folders (one video each)",
+  }
   parts = [
     f"{source.kinds.count(kind)} {words}"
     for kind, words in counts.items()

@@ -12,8 +12,8 @@ def configured_source(config: ConfigDict, split: str) -> Source:
 
   Args:
     config: `name` (a data set, or 'folder' with `path`), `data_dir`,
-      `heldout_fraction`, and the list files `train_list` and `heldout_list` ('' for
-      none) of a folder.
+      `heldout_fraction`, and, of a folder, `frame_folders` and the list files
+      `train_list` and `heldout_list` ('' for none).
     split: 'train' or 'heldout'.
 
   Raises:
@@ -34,6 +34,7 @@ def configured_source(config: ConfigDict, split: str) -> Source:
     data_dir=config.data_dir or None,
     heldout_fraction=config.heldout_fraction,
     list_file=lists[split] or None,
+    frame_folders=config.frame_folders,
   )
 
 

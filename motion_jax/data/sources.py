@@ -65,6 +65,7 @@ def open_source(
   data_dir: str | os.PathLike | None = None,
   heldout_fraction: float = 0.1,
   list_file: str | os.PathLike | None = None,
+  frame_folders: bool = True,
 ) -> Source:
   """Opens a data set by name, or a folder by path.
 
@@ -82,6 +83,8 @@ def open_source(
     list_file: text file with a line `path [label]` for each file of the folder that
       is to be used, relative to the folder. The list then is the split: `split` and
       `heldout_fraction` have no effect.
+    frame_folders: a sub-folder of images that are numbered without a gap is one video;
+      False: each of these images is a record of its own. Of a folder without a list.
 
   Returns:
     The source.
@@ -97,5 +100,9 @@ def open_source(
   if list_file is None and datasets.is_name(name):
     return datasets.open_dataset(name, split, data_dir)
   return folders.open_folder(
-    name, split, heldout_fraction=heldout_fraction, list_file=list_file
+    name,
+    split,
+    heldout_fraction=heldout_fraction,
+    list_file=list_file,
+    frame_folders=frame_folders,
   )
