@@ -157,10 +157,16 @@ def _folded_conv(x, kernel, strides, padding):
 def _pointwise_conv(x, kernel, strides, padding):
   """Convolution with one tap per frame: a sum of matrix products."""
   frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
-  return sum(
-    part[:, :, :: strides[1], :: strides[2]] @ taps[0, 0]
+  # float32 sums: some XLA versions add up bfloat16 products in bfloat16.
+  total = sum(
+    jnp.matmul(
+      part[:, :, :: strides[1], :: strides[2]],
+      taps[0, 0],
+      preferred_element_type=jnp.float32,
+    )
     for part, taps in zip(frames, kernel, strict=True)
   )
+  return total.astype(x.dtype)
 
 
 def _space_to_depth(x, kernel, padding):
