@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from motion_jax.models import build_model, common, conv, resnet3d
+from motion_jax.models import build_model, common, conv, patches, resnet3d
 
 LOWERINGS = ("native", "folded")
 # (input channels, kernel, strides); the padding is always half the kernel.
@@ -126,7 +126,7 @@ def test_groups_of_frames_add_up_to_the_whole(monkeypatch):
   x, weights, arguments = example(6, (3, 3, 3), (1, 1, 1), (3, 5, 4))
   function = functools.partial(conv.conv3d, **arguments)
   native = output_and_gradients(function, x, weights, "native")
-  monkeypatch.setattr(conv, "_PATCH_BYTES", 2 * 5 * 4 * 9 * 6 * 4)  # two frames each
+  monkeypatch.setattr(patches, "_PATCH_BYTES", 2 * 5 * 4 * 9 * 6 * 4)  # two frames each
   folded = output_and_gradients(function, x, weights, "folded")
   for ours, reference in zip(folded, native, strict=True):
     assert_close(ours, reference, 1e-4)

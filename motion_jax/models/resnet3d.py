@@ -226,8 +226,8 @@ def build_model(
     width: channels of the first stage; 64 in the papers, 8 or 16 for small runs.
     dtype: compute dtype; parameters, statistics and pooled features are float32.
     lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
-    remat: recompute the activations of a block in the backward pass; less memory for
-      about a third more time.
+    remat: recompute the activations of a block in the backward pass: less memory, but
+      every block runs forward twice.
     bn_groups: parts of the batch with their own BatchNorm statistics.
     in_channels: channels of the video.
 
