@@ -159,6 +159,17 @@ def test_until_and_after_compose_to_a_plain_call(network):
     np.testing.assert_allclose(joined[name], plain, atol=1e-6)
 
 
+def test_every_parameter_and_statistic_belongs_to_one_stage(network):
+  prefixes = nnx.merge(*network).stage_paths()
+  assert len(prefixes) == len(resnet3d.STAGES)
+  for tree in network[1:]:
+    owners = [
+      [index for index, prefix in enumerate(prefixes) if path[: len(prefix)] == prefix]
+      for path, _ in nnx.to_flat_state(nnx.State(tree))
+    ]
+    assert sorted({index for [index] in owners}) == [0, 1, 2, 3, 4]
+
+
 def test_an_unknown_endpoint_is_named(network):
   for method in ("until", "after"):
     with pytest.raises(ValueError, match=r"'conv6' is unknown.*pooled"):

@@ -143,6 +143,10 @@ class Encoder(nnx.Module):
         if block.shortcut is not None:
           yield block.shortcut
 
+  def stage_paths(self) -> list[tuple[str | int, ...]]:
+    """Prefixes of the paths of conv1 to conv5 in `nnx.state(encoder)`, in order."""
+    return [("stem",), *(("stages", index) for index in range(len(self.stages)))]
+
   def _step(self, name, x):
     with jax.named_scope(name):
       if name == "pooled":
