@@ -14,7 +14,10 @@ from motion_jax.data import clips, media
 from motion_jax.data.sources import Record
 
 _GOLDEN = pathlib.Path(__file__).parent / "golden" / "mosi.npz"
-_EVALUATION = pathlib.Path(__file__).parents[2] / "shared/golden/evaluation.npz"
+_EVALUATION = pathlib.Path(__file__).parent / "golden" / "evaluation.npz"
+
+
+_SIZE = {"short_side": 48, "canvas": (48, 96)}
 
 
 def _image_record(image):
@@ -143,8 +146,6 @@ def test_the_reason_of_a_bad_record_is_told():
 
 
 def test_clip_positions_equal_the_golden_ones():
-  if not _EVALUATION.exists():
-    pytest.skip("needs shared/golden")
   golden = np.load(_EVALUATION)
   for row, expected, fragile in zip(
     golden["clips/rows"],
@@ -155,9 +156,8 @@ def test_clip_positions_equal_the_golden_ones():
     length, fps, frames, interval, views, view = row
     frames = int(frames)
     start = clips.view_starts(int(views))[int(view)]
-    got = clips.clip_indices(
-      int(length), fps, start, frames=frames, interval=int(interval)
-    )
+    sampler = clips.Views(int(views), frames, int(interval), **_SIZE)
+    got = sampler._indices(int(length), fps, [start])
     keep = ~fragile[:frames]
     np.testing.assert_array_equal(got[keep], expected[:frames][keep])
 
@@ -173,21 +173,44 @@ def test_clip_positions_equal_the_golden_ones():
   ],
 )
 def test_clips_keep_their_pace_in_seconds(length, fps, start, expected):
-  got = clips.clip_indices(length, fps, start, frames=5, interval=4)
+  got = clips.Clip(5, 4, **_SIZE)._indices(length, fps, [start])
   assert got.tolist() == expected
 
 
-def test_a_clip_holds_consecutive_frames_and_views_cover_the_video():
+def test_a_clip_holds_consecutive_frames():
   record = Record("v", "video", media_files.video_bytes(40))
-  options = {"short_side": 48, "canvas": (48, 96), "fps": 25.0}
-  clip = clips.Clip(4, 1, **options)(record, np.random.default_rng(0))["video"]
-  numbers = [media_files.number_of(frame) for frame in clip]
+  clip = clips.Clip(4, 1, fps=25.0, **_SIZE)(record, np.random.default_rng(0))
+  numbers = [media_files.number_of(frame) for frame in clip["video"]]
   assert numbers == list(range(numbers[0], numbers[0] + 4))
-  sampler = clips.Clip(4, 1, views=3, **options)
+
+
+@pytest.mark.parametrize(
+  ("views", "starts"), [(3, [0, 12, 25]), (1, [19]), (0, list(range(0, 37, 4)))]
+)
+def test_views_cover_the_video(views, starts):
+  record = Record("v", "video", media_files.video_bytes(42))
+  sampler = clips.Views(views, 4, 1, fps=0.0, **_SIZE)
   sample = sampler(record, np.random.default_rng(0))
-  starts = [media_files.number_of(view[0]) for view in sample["video"]]
-  assert starts == [0, 12, 24]
-  assert sample["video"].shape == sampler.empty()["video"].shape == (3, 4, 48, 96, 3)
+  assert [media_files.number_of(view[0]) for view in sample["video"]] == starts
+  assert sample["extent"].tolist() == [[48, 96]] * len(starts)
+
+
+def test_a_video_shorter_than_a_clip_repeats_its_last_frame_and_is_told(caplog):
+  record = Record("v", "video", media_files.video_bytes(3))
+  clips._warned = False
+  with caplog.at_level("WARNING", "motion_jax"):
+    sample = clips.Views(0, 8, 1, fps=0.0, **_SIZE)(record, np.random.default_rng(0))
+  assert [media_files.number_of(f) for f in sample["video"][0]] == [
+    0,
+    1,
+    2,
+    2,
+    2,
+    2,
+    2,
+    2,
+  ]
+  assert "v has 3 frames, a clip spans 8" in caplog.text
 
 
 def test_samplers_are_small_when_pickled():

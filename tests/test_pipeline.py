@@ -9,7 +9,7 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import Record, open_source, pipeline
-from motion_jax.data.clips import SourceFrame
+from motion_jax.data.clips import SourceFrame, Views
 from motion_jax.data.throughput import input_rate
 
 _SAMPLER = SourceFrame(16, (16, 20))
@@ -268,3 +268,22 @@ def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):
     "zeroed_middle.mp4",
   }
   assert hopeless <= named <= hopeless | damaged
+
+
+def test_all_clips_of_a_video_become_rows_and_a_bad_video_one(tmp_path):
+  lengths = {"a.mp4": 12, "b.mp4": 30, "c.mp4": 3}
+  for name, length in lengths.items():
+    (tmp_path / name).write_bytes(media_files.video_bytes(length))
+  (tmp_path / "d.mp4").write_bytes(b"no video")
+  source = open_source(tmp_path, split="all")
+  sampler = Views(0, 8, 1, fps=0.0, short_side=48, canvas=(48, 96))
+  batches = list(
+    pipeline.evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2)
+  )
+  assert all(batch["video"].shape == (4, 8, 48, 96, 3) for batch in batches)
+  rows = np.concatenate([batch["index"] for batch in batches])
+  valid = np.concatenate([batch["valid"] for batch in batches])
+  assert rows.tolist() == [0, 1, 1, 1, 2, 3, -1, -1]
+  assert valid.tolist() == [True] * 5 + [False] * 3
+  firsts = [media_files.number_of(clip[0]) for clip in batches[0]["video"]]
+  assert firsts == [0, 0, 8, 16]

@@ -7,6 +7,9 @@ decoded. Samplers are small, stateless and picklable.
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +18,10 @@ from motion_jax.config import UserError
 from motion_jax.data.media import DecodeError, place, read_record, resize_short_side
 from motion_jax.data.sources import Record
 
-__all__ = ["Clip", "DecodeError", "Sampler", "SourceFrame"]
+__all__ = ["Clip", "DecodeError", "Sampler", "SourceFrame", "Views"]
+
+logger = logging.getLogger("motion_jax")
+_warned = False  # of a video shorter than a clip
 
 
 class Sampler(Protocol):
@@ -69,7 +75,10 @@ class SourceFrame:
 
 
 class Clip:
-  """Frames of a video at a fixed pace, for training or as evenly spaced views."""
+  """Frames at a fixed pace from a uniformly random time of a video.
+
+  The settings are those of `Views`, which takes the clips of a test.
+  """
 
   def __init__(
     self,
@@ -78,7 +87,6 @@ class Clip:
     *,
     short_side: int,
     canvas: tuple[int, int],
-    views: int | None = None,
     fps: float = 30.0,
   ):
     """Fixes pace and sizes.
@@ -89,46 +97,114 @@ class Clip:
         are sampled at the same pace in seconds.
       short_side: length in pixels to which the shorter side is resized.
       canvas: (height, width) in pixels; as in `SourceFrame`.
-      views: None for one clip at a random time, or a number of evenly spaced clips.
-      fps: rate that `interval` refers to.
+      fps: rate that `interval` refers to; 0 for every video's own.
     """
-    if min(frames, interval, short_side, *canvas) < 1 or (views or 1) < 1:
+    if min(frames, interval, short_side, *canvas) < 1 or fps < 0:
       raise UserError(
-        f"a clip of {frames} frames at interval {interval}, short_side {short_side}, "
-        f"canvas {tuple(canvas)}, views {views}: all must be at least 1"
+        f"a clip of {frames} frames at interval {interval} of {fps} fps, short_side "
+        f"{short_side}, canvas {tuple(canvas)}: all must be at least 1, fps 0 or more"
       )
     self.frames, self.interval, self.fps = frames, interval, fps
-    self.short_side, self.canvas, self.views = short_side, tuple(canvas), views
+    self.short_side, self.canvas = short_side, tuple(canvas)
 
   def __call__(self, record: Record, rng: np.random.Generator) -> dict:
-    """Decodes the clip or the views.
+    """Decodes the clip.
 
     Returns:
-      video: [T, H, W, 3] uint8, with views [views, T, H, W, 3]; zero outside.
+      video: [T, H, W, 3] uint8, zero outside the frames.
       extent: [2] int32, height and width of the frames in it.
 
     Raises:
       DecodeError: if one of the frames cannot be decoded.
     """
     start, *places = rng.random(3)
-    starts = [start] if self.views is None else view_starts(self.views)
-    video = read_record(record, lambda count, fps: self._indices(count, fps, starts))
+
+    def choose(count, fps):
+      self._warn_if_short(record, count, fps)
+      return self._indices(count, fps, [start])
+
     out = self.empty()
-    target = out["video"].reshape(-1, *self.canvas, 3)
-    for frame, slot in zip(video, target, strict=True):
-      resized = resize_short_side(frame, self.short_side)
-      out["extent"][:] = place(resized, slot, places)
+    self._fill(out["video"], out["extent"], read_record(record, choose), places)
     return out
 
-  def _indices(self, count: int, fps: float, starts: list[float]) -> np.ndarray:
-    options = {"frames": self.frames, "interval": self.interval, "target_fps": self.fps}
-    return np.concatenate([clip_indices(count, fps, s, **options) for s in starts])
-
   def empty(self) -> dict:
-    shape = (self.frames, *self.canvas, 3)
-    if self.views is not None:
-      shape = (self.views, *shape)
-    return {"video": np.zeros(shape, np.uint8), "extent": np.zeros(2, np.int32)}
+    return {
+      "video": np.zeros((self.frames, *self.canvas, 3), np.uint8),
+      "extent": np.zeros(2, np.int32),
+    }
+
+  def span(self, fps: float) -> float:
+    """Length of a clip in frames of a video with the rate `fps`."""
+    return self.frames * self.interval * (fps / self.fps if self.fps else 1.0)
+
+  def _indices(self, count: int, fps: float, starts: Sequence[float]) -> np.ndarray:
+    """Frame numbers of clips that start at fractions of the latest possible start."""
+    span = self.span(fps)
+    firsts = max(count - span, 0) * np.asarray(starts)
+    return clip_indices(count, firsts, frames=self.frames, span=span)
+
+  def _fill(self, video, extent, frames, places):
+    for frame, slot in zip(frames, video, strict=True):
+      extent[:] = place(resize_short_side(frame, self.short_side), slot, places)
+
+  def _warn_if_short(self, record: Record, count: int, fps: float) -> None:
+    global _warned
+    if not _warned and count < math.floor(self.span(fps)):
+      _warned = True
+      logger.warning(
+        "%s has %d frames, a clip spans %.0f: such videos repeat their last frame "
+        "(told once)",
+        record.id,
+        count,
+        self.span(fps),
+      )
+
+
+class Views(Clip):
+  """The clips of one video that a test looks at, from a single pass of decoding.
+
+  Args:
+    views: number of evenly spaced clips; 0 for all clips that follow one another
+      without overlap.
+    frames, interval, short_side, canvas, fps: as for `Clip`.
+  """
+
+  def __init__(self, views: int, frames: int, interval: int, **options):
+    super().__init__(frames, interval, **options)
+    if views < 0:
+      raise UserError(f"{views} views per video: give 1 or more, or 0 for all clips")
+    self.views = views
+
+  def __call__(self, record: Record, rng: np.random.Generator) -> dict:
+    """Decodes the clips; of frames beyond the canvas the middle is kept.
+
+    Returns:
+      video: [V, T, H, W, 3] uint8, zero outside the frames.
+      extent: [V, 2] int32, height and width of the frames.
+
+    Raises:
+      DecodeError: if one of the frames cannot be decoded.
+    """
+    del rng  # a test looks at the same clips every time
+
+    def choose(count, fps):
+      self._warn_if_short(record, count, fps)
+      if self.views:
+        return self._indices(count, fps, view_starts(self.views))
+      span = self.span(fps)
+      firsts = np.arange(max(1, int(count // span))) * span
+      return clip_indices(count, firsts, frames=self.frames, span=span)
+
+    frames = read_record(record, choose)
+    out = {
+      name: np.zeros((len(frames) // self.frames, *array.shape), array.dtype)
+      for name, array in self.empty().items()
+    }
+    target = out["video"].reshape(-1, *self.canvas, 3)
+    extent = np.zeros(2, np.int32)
+    self._fill(target, extent, frames, (0.5, 0.5))
+    out["extent"][:] = extent
+    return out
 
 
 def view_starts(views: int) -> list[float]:
@@ -140,28 +216,18 @@ def view_starts(views: int) -> list[float]:
 
 
 def clip_indices(
-  num_frames: int,
-  fps: float,
-  start: float,
-  *,
-  frames: int,
-  interval: int,
-  target_fps: float = 30.0,
+  num_frames: int, firsts: np.ndarray, *, frames: int, span: float
 ) -> np.ndarray:
-  """Returns the frame numbers of a clip, as in the official MoSI code.
+  """Returns the frame numbers of clips, as in the official MoSI code.
 
   Args:
     num_frames: length of the video.
-    fps: rate of the video.
-    start: fraction of the latest possible start, in [0, 1).
-    frames: length of the clip.
-    interval: frames from one to the next at `target_fps`.
-    target_fps: rate that `interval` refers to.
+    firsts: [V] float, where the clips start.
+    frames: length T of a clip.
+    span: frames of the video that a clip covers.
 
   Returns:
-    [frames] int64; a video that is too short repeats its last frame.
+    [V * T] int64; a video that is too short repeats its last frame.
   """
-  span = frames * interval * fps / target_fps
-  first = max(num_frames - span, 0) * start
-  times = np.linspace(first, first + span - 1, frames)
-  return times.clip(0, num_frames - 1).astype(np.int64)
+  times = np.linspace(firsts, firsts + span - 1, frames, axis=-1)
+  return times.clip(0, num_frames - 1).astype(np.int64).reshape(-1)

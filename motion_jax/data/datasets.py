@@ -37,6 +37,7 @@ class DatasetSource:
   split: str
   classes: tuple[str, ...] | None
   ids: Sequence[str] = dataclasses.field(repr=False)
+  labels: Sequence[int] = dataclasses.field(repr=False)
   # TFDS data source; opens its files when first read, pickles small.
   records: Any = dataclasses.field(repr=False)
 
@@ -51,7 +52,7 @@ class DatasetSource:
       id=self.ids[index],
       kind=kind,
       media=tuple(media) if kind == "frames" else media,
-      label=int(example["label"]),
+      label=self.labels[index],
       num_frames=int(example["num_frames"]),
       fps=float(example["fps"]),
       height=int(example["height"]),
@@ -87,13 +88,17 @@ def open_dataset(
     path = _find(name, base_name, words, root, data_dir is not None)
   builder = tfds.builder_from_directory(os.fspath(path))
   parts = _parts(name, split, list(builder.info.splits), official)
-  ids = [key for part in parts for key in builder.info.metadata["ids"][part]]
+  ids, labels = (
+    [value for part in parts for value in builder.info.metadata[name][part]]
+    for name in ("ids", "labels")
+  )
   label = builder.info.features["label"]
   source = DatasetSource(
     name=name,
     split=split,
     classes=tuple(label.names) if hasattr(label, "names") else None,
     ids=ids,
+    labels=labels,
     records=builder.as_data_source(split="+".join(parts)),
   )
   logger.info("%s, split %s: %d records in %s", name, split, len(source), path)
@@ -146,9 +151,12 @@ def _find(
   name: str, base_name: str, words: list[str], root: pathlib.Path, is_given: bool
 ) -> pathlib.Path:
   """Finds the folder of the prepared variant that has all the words."""
+  from motion_jax.data.builders.base import RecordBuilder
+
+  info = f"*/{RecordBuilder.VERSION}/dataset_info.json"
   found = {
     path.parent.parent.name: path.parent
-    for path in sorted((root / base_name).glob("*/*/dataset_info.json"))
+    for path in sorted((root / base_name).glob(info))
   }
   command = prepare_command(name, root if is_given else None)
   if not found:

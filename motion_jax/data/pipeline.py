@@ -19,7 +19,7 @@ from absl import flags
 
 from motion_jax.config import UserError
 from motion_jax.data.bad_files import BadFiles
-from motion_jax.data.clips import DecodeError, Sampler
+from motion_jax.data.clips import DecodeError, Sampler, Views
 from motion_jax.data.sources import Source
 
 __all__ = ["BadFiles", "empty_row", "evaluation_batches", "make_pipeline"]
@@ -94,7 +94,7 @@ def evaluation_batches(
 
   Args:
     source: where records come from.
-    sampler: what is taken from a record.
+    sampler: what is taken from a record; each clip of `Views` becomes a row.
     batch_size: rows of every batch.
     seed: of the sampler's generators; each record has its own.
     limit: how many records to take, evenly spaced over the source; None for all.
@@ -111,18 +111,27 @@ def evaluation_batches(
   sample = _Sample(source, sampler)
   threads = threads or default_threads()
 
-  def row(index: int) -> dict[str, np.ndarray]:
-    return sample.random_map(index, np.random.default_rng([seed, index]))
+  def rows_of(index: int) -> list[dict[str, np.ndarray]]:
+    row = sample.random_map(index, np.random.default_rng([seed, index]))
+    return _clips_apart(row) if isinstance(sampler, Views) else [row]
 
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     rest = iter(indices.tolist())
-    ahead = collections.deque()
-    for _ in range(0, len(indices), batch_size):
-      wanted = batch_size + 2 * threads - len(ahead)  # keep the threads busy
-      ahead.extend(pool.submit(row, i) for i in itertools.islice(rest, wanted))
-      rows = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
-      rows += [empty_row(sampler)] * (batch_size - len(rows))
-      yield {key: np.stack([r[key] for r in rows]) for key in rows[0]}
+    ahead: collections.deque = collections.deque()
+    rows: list[dict] = []
+    while True:
+      wanted = 2 * threads - len(ahead)  # keep the threads busy
+      if not isinstance(sampler, Views):
+        wanted += batch_size
+      ahead.extend(pool.submit(rows_of, i) for i in itertools.islice(rest, wanted))
+      if ahead and len(rows) < batch_size:
+        rows += ahead.popleft().result()
+        continue
+      if not rows:
+        return
+      batch, rows = rows[:batch_size], rows[batch_size:]
+      batch += [empty_row(sampler)] * (batch_size - len(batch))
+      yield {key: np.stack([row[key] for row in batch]) for key in batch[0]}
 
 
 def empty_row(sampler: Sampler) -> dict[str, np.ndarray]:
@@ -176,6 +185,19 @@ class _Sample(grain.transforms.RandomMap):
       arrays = self._sampler.empty()
       valid = False
     return _with_labels(arrays, label, index, valid)
+
+
+def _clips_apart(row: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+  """Makes a row of each clip of a video; a video without clips stays one row."""
+  shared = {name: row[name] for name in ("label", "index", "valid")}
+  clips = {name: array for name, array in row.items() if name not in shared}
+  if not row["valid"]:
+    return [row]
+  count = len(next(iter(clips.values())))
+  return [
+    {**shared, **{name: array[i] for name, array in clips.items()}}
+    for i in range(count)
+  ]
 
 
 def _with_labels(arrays: dict, label: int, index: int, valid: bool) -> dict:

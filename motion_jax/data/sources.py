@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 Kind = Literal["video", "image", "frames"]
@@ -43,11 +44,13 @@ class Source(Protocol):
     name: data set name or path.
     split: the part of it that this is.
     classes: names of the labels, or None if there are no labels.
+    labels: class index of every record, -1 if unknown.
   """
 
   name: str
   split: str
   classes: tuple[str, ...] | None
+  labels: Sequence[int]
 
   def __len__(self) -> int: ...
 

@@ -32,8 +32,11 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   of TFDS that needs TensorFlow.
   """
 
-  VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "First release."}
+  VERSION = tfds.core.Version("1.1.0")
+  RELEASE_NOTES = {
+    "1.0.0": "First release.",
+    "1.1.0": "Labels are kept beside the identifiers.",
+  }
   DESCRIPTION = ""
 
   def __init__(
@@ -64,6 +67,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     self._splits = splits
     self._notes = {"damaged": dict(damaged or {}), "origin": dict(origin or {})}
     self._ids: dict[str, list[str]] = {name: [] for name in splits}
+    self._labels: dict[str, list[int]] = {name: [] for name in splits}
     with _quiet():
       super().__init__(
         data_dir=os.fspath(data_dir),
@@ -72,12 +76,14 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
 
   def _info(self) -> tfds.core.DatasetInfo:
-    # The identifiers are kept beside the records: they are wanted without the media.
+    # Identifiers and labels are kept beside the records: wanted without the media.
     return tfds.core.DatasetInfo(
       builder=self,
       description=self.DESCRIPTION,
       features=_features(self._layout, self._classes),
-      metadata=tfds.core.MetadataDict(ids=self._ids, **self._notes),
+      metadata=tfds.core.MetadataDict(
+        ids=self._ids, labels=self._labels, **self._notes
+      ),
       disable_shuffling=True,
     )
 
@@ -88,6 +94,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
     for number, example in enumerate(self._splits[split]()):
       self._ids[split].append(example["id"])
+      self._labels[split].append(int(example["label"]))
       yield number, example
 
 
