@@ -1,0 +1,92 @@
+"""Few labelled videos: seeded, class-balanced, nested parts of a source."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+
+from motion_jax.config import UserError
+from motion_jax.data.sources import Record, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+  """Some records of another source, in its order."""
+
+  source: Source
+  positions: Sequence[int] = dataclasses.field(repr=False)
+
+  @property
+  def name(self) -> str:
+    return self.source.name
+
+  @property
+  def split(self) -> str:
+    return self.source.split
+
+  @property
+  def classes(self) -> tuple[str, ...] | None:
+    return self.source.classes
+
+  @property
+  def labels(self) -> list[int]:
+    return [self.source.labels[position] for position in self.positions]
+
+  def __len__(self) -> int:
+    return len(self.positions)
+
+  def __getitem__(self, index: int) -> Record:
+    return self.source[self.positions[index]]
+
+  def id_of(self, index: int) -> str:
+    return self.source.id_of(self.positions[index])
+
+
+def low_shot(
+  source: Source, *, per_class: int = 0, fraction: float = 1.0, seed: int = 0
+) -> Source:
+  """Takes a few records of every class (MoSI table 3, MoDist table 6).
+
+  The smaller of two subsets with the same seed is a part of the larger one, and a
+  record's place does not depend on which others there are.
+
+  Args:
+    source: with labels.
+    per_class: records per class, as far as there are that many; 0 for all.
+    fraction: share of each class in (0, 1], rounded up.
+    seed: another seed draws other records.
+
+  Returns:
+    A subset, or `source` itself when everything is asked for.
+
+  Raises:
+    UserError: if the source has no labels, or the numbers make no sense.
+  """
+  if per_class < 0 or not 0 < fraction <= 1:
+    raise UserError(
+      f"data.per_class={per_class} must be 0 (all) or more and data.fraction="
+      f"{fraction} in (0, 1]"
+    )
+  if not per_class and fraction == 1:
+    return source
+  by_class: dict[int, list[int]] = {}
+  for position, label in enumerate(source.labels):
+    by_class.setdefault(label, []).append(position)
+  if source.classes is None or -1 in by_class:
+    raise UserError(
+      f"{source.name} has records without a label; data.per_class and data.fraction "
+      "need class folders, or lists with a label in every line"
+    )
+  chosen = []
+  for positions in by_class.values():
+    count = math.ceil(fraction * len(positions))
+    positions = sorted(positions, key=lambda p: _rank(seed, source.id_of(p)))
+    chosen += positions[: min(count, per_class or count)]
+  return Subset(source, sorted(chosen))
+
+
+def _rank(seed: int, name: str) -> bytes:
+  text = f"{seed}:{name}".encode("utf-8", "surrogateescape")
+  return hashlib.blake2b(text, digest_size=8).digest()
