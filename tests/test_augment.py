@@ -3,6 +3,7 @@
 import colorsys
 from pathlib import Path
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,10 +145,67 @@ def test_frames_of_one_clip_get_independent_factors():
     assert abs(correlation) < 0.07
 
 
-@pytest.mark.parametrize("name", [*ROWS, "grayscale"])
+@pytest.mark.parametrize("name", [*ROWS, "grayscale", "probability"])
 def test_ranges_out_of_bounds_are_refused(name):
   with pytest.raises(ValueError, match=f"jitter {name} must be in .* found 1.5"):
     augment.draw_jitter(jax.random.key(0), (2, 2), **{name: 1.5})
+
+
+def test_only_some_clips_are_jittered_and_grayscale_is_apart():
+  options = dict(per_frame=False, grayscale=0.2)
+  key, shape = jax.random.key(5), (4000, 2)
+  some = augment.draw_jitter(key, shape, probability=0.8, **options)
+  every = augment.draw_jitter(key, shape, **options)
+  neutral = jnp.array([[1, 1], [1, 1], [1, 1], [0, 0]])
+  jittered = (some.factors != neutral).any((1, 2))
+  # 4000 draws at p = 0.8: four standard deviations are 0.025.
+  assert abs(jittered.mean() - 0.8) < 0.025
+  np.testing.assert_array_equal(some.factors[jittered], every.factors[jittered])
+  np.testing.assert_array_equal(some.grayscale, every.grayscale)
+  assert abs(np.corrcoef(jittered, some.grayscale)[0, 1]) < 0.07
+
+
+def test_blur_equals_the_one_of_opencv_and_none_is_the_identity():
+  video = np.asarray(_video(clips=5, frames=2))
+  sigma = np.array([0.1, 0.7, 1.3, 2.0, 0.0], np.float32)
+  found = jax.jit(augment.gaussian_blur)(video, sigma)
+  np.testing.assert_allclose(found[4], video[4], atol=1e-7)
+  for clip, blurred, wide in zip(video, found, sigma[:4], strict=False):
+    for frame, ours in zip(clip, blurred, strict=True):
+      expected = cv2.GaussianBlur(
+        frame, (13, 13), float(wide), borderType=cv2.BORDER_REFLECT_101
+      )
+      np.testing.assert_allclose(ours, expected, atol=2e-6)
+
+
+def test_half_of_the_clips_are_blurred_over_the_whole_range():
+  sigma = np.asarray(augment.draw_blur(jax.random.key(6), (20, 200)))
+  blurred = sigma[sigma > 0]
+  assert abs(blurred.size / sigma.size - 0.5) < 0.032
+  assert 0.1 <= blurred.min() < 0.11 and 1.99 < blurred.max() < 2.0
+  assert abs(blurred.mean() - 1.05) < 0.05
+
+
+def test_blurs_out_of_bounds_are_refused():
+  key = jax.random.key(0)
+  with pytest.raises(ValueError, match=r"sigma must be a range .* \(2.0, 1.0\)"):
+    augment.draw_blur(key, (2,), sigma=(2.0, 1.0))
+  with pytest.raises(ValueError, match=r"probability must be in .* found 1.1"):
+    augment.draw_blur(key, (2,), probability=1.1)
+  for width in (4, 21):
+    with pytest.raises(ValueError, match=f"odd and below 2 \\* 10, .* found {width}"):
+      augment.gaussian_blur(_video(), jnp.ones(3), width=width)
+
+
+def test_only_chosen_clips_are_mirrored_or_turned_gray():
+  video, chosen = _video(), jnp.array([True, False, True])
+  mirrored = np.asarray(augment.flip(video, chosen))
+  gray = np.asarray(augment.to_grayscale(video, chosen))
+  for clip, flag in enumerate(chosen):
+    expected = video[clip][:, :, ::-1] if flag else video[clip]
+    np.testing.assert_array_equal(mirrored[clip], expected)
+    expected = augment.to_grayscale(video[clip]) if flag else video[clip]
+    np.testing.assert_allclose(gray[clip], expected, atol=1e-7)
 
 
 def test_normalize_takes_one_number_or_one_per_channel():

@@ -56,9 +56,25 @@ def adjust_hue(video: jax.Array, shift: jax.Array) -> jax.Array:
   return jnp.stack(_turn_hue(_split(video), _per_frame(shift)), axis=-1)
 
 
-def to_grayscale(video: jax.Array) -> jax.Array:
-  """Replaces all channels by the luma 0.299 R + 0.587 G + 0.114 B."""
-  return jnp.repeat(_luma(_split(video))[..., None], 3, axis=-1)
+def to_grayscale(video: jax.Array, chosen: jax.Array | None = None) -> jax.Array:
+  """Replaces all channels by the luma 0.299 R + 0.587 G + 0.114 B.
+
+  Args:
+    video: [..., T, H, W, 3].
+    chosen: bool [...], the clips to change; all if None.
+
+  Returns:
+    [..., T, H, W, 3].
+  """
+  luma = _luma(_split(video))[..., None]
+  if chosen is not None:
+    luma = jnp.where(_per_clip(chosen), luma, video)
+  return jnp.broadcast_to(luma, video.shape)
+
+
+def flip(video: jax.Array, chosen: jax.Array) -> jax.Array:
+  """Mirrors left and right of the clips where `chosen`, bool [...], is True."""
+  return jnp.where(_per_clip(chosen), video[..., ::-1, :], video)
 
 
 def draw_jitter(
@@ -72,8 +88,9 @@ def draw_jitter(
   grayscale: float = 0.3,
   per_frame: bool = True,
   strength: float | jax.Array = 1.0,
+  probability: float = 1.0,
 ) -> JitterFactors:
-  """Draws the colour jitter of MoSI (Huang et al., CVPR 2021, section 4.1).
+  """Draws colour jitter; the defaults are MoSI's (Huang et al., CVPR 2021, sec. 4.1).
 
   Args:
     key: PRNG key.
@@ -85,6 +102,7 @@ def draw_jitter(
       four operations is always drawn once per clip.
     strength: in [0, 1], may be traced; scales all ranges and the probability of
       grayscale (0 changes nothing).
+    probability: of a clip to be jittered at all; grayscale does not depend on it.
 
   Returns:
     JitterFactors with leading shape `shape[:-1]`.
@@ -93,7 +111,8 @@ def draw_jitter(
     ValueError: if a range is out of bounds.
   """
   limits = dict(brightness=1, contrast=1, saturation=1, hue=0.5, grayscale=1)
-  given = (brightness, contrast, saturation, hue, grayscale)
+  limits["probability"] = 1
+  given = (brightness, contrast, saturation, hue, grayscale, probability)
   for (name, limit), value in zip(limits.items(), given, strict=True):
     if not 0 <= value <= limit:
       raise ValueError(f"jitter {name} must be in [0, {limit}], found {value}")
@@ -105,6 +124,9 @@ def draw_jitter(
   spread = np.array([[brightness], [contrast], [saturation], [hue]], np.float32)
   neutral = np.array([[1], [1], [1], [0]], np.float32)
   factors = neutral + strength * spread * (2 * factor_unit - 1)
+  if probability < 1:
+    jittered = jax.random.bernoulli(jax.random.fold_in(key, 1), probability, clips)
+    factors = jnp.where(jittered[..., None, None], factors, neutral)
   return JitterFactors(
     factors=jnp.broadcast_to(factors, (*clips, 4, frames)),
     order=jnp.argsort(unit[..., -5:-1], axis=-1).astype(jnp.int32),
@@ -151,6 +173,63 @@ def jitter_planes(planes: Planes, jitter: JitterFactors) -> Planes:
   return jax.lax.fori_loop(0, 4, apply_round, planes)
 
 
+def draw_blur(
+  key: jax.Array,
+  clips: tuple[int, ...],
+  *,
+  sigma: tuple[float, float] = (0.1, 2.0),
+  probability: float = 0.5,
+) -> jax.Array:
+  """Draws the blur of contrastive methods (Chen et al., ICML 2020, appendix A).
+
+  Args:
+    key: PRNG key.
+    clips: shape of the video before its frames.
+    sigma: range of the standard deviation in pixels, uniform.
+    probability: of a clip to be blurred.
+
+  Returns:
+    float32 [*clips], standard deviations in pixels; 0 is no blur.
+
+  Raises:
+    ValueError: if a range is out of bounds.
+  """
+  if not 0 <= sigma[0] <= sigma[1]:
+    raise ValueError(f"blur sigma must be a range of pixels >= 0, found {sigma}")
+  if not 0 <= probability <= 1:
+    raise ValueError(f"blur probability must be in [0, 1], found {probability}")
+  unit = jax.random.uniform(key, (2, *clips))
+  drawn = sigma[0] + (sigma[1] - sigma[0]) * unit[0]
+  return jnp.where(unit[1] < probability, drawn, 0)
+
+
+def gaussian_blur(video: jax.Array, sigma: jax.Array, *, width: int = 13) -> jax.Array:
+  """Blurs all frames of a clip alike; borders mirror without the edge pixel.
+
+  Args:
+    video: [..., T, H, W, 3].
+    sigma: [...], standard deviations in pixels; 0 changes nothing.
+    width: taps of the kernel, odd; 13 reach 3 standard deviations of 2 pixels.
+
+  Returns:
+    [..., T, H, W, 3].
+
+  Raises:
+    ValueError: if the width is even, or a frame is too small to be mirrored.
+  """
+  height, columns = video.shape[-3:-1]
+  if width % 2 == 0 or width // 2 >= min(height, columns):
+    raise ValueError(
+      f"blur width must be odd and below 2 * {min(height, columns)}, twice the"
+      f" shorter side, found {width}"
+    )
+  highest = jax.lax.Precision.HIGHEST
+  rows = _blur_matrix(sigma, height, width)
+  video = jnp.einsum("...ih,...thwc->...tiwc", rows, video, precision=highest)
+  columns = _blur_matrix(sigma, columns, width)
+  return jnp.einsum("...jw,...tiwc->...tijc", columns, video, precision=highest)
+
+
 def normalize(video: jax.Array, mean, std) -> jax.Array:
   """Returns (video - mean) / std; `mean` and `std` are scalars or one per channel."""
   mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
@@ -159,6 +238,10 @@ def normalize(video: jax.Array, mean, std) -> jax.Array:
 
 def _per_frame(factor: jax.Array) -> jax.Array:
   return jnp.asarray(factor)[..., None, None]
+
+
+def _per_clip(chosen: jax.Array) -> jax.Array:
+  return jnp.asarray(chosen)[..., None, None, None, None]
 
 
 def _split(video: jax.Array) -> Planes:
@@ -185,3 +268,20 @@ def _turn_hue(planes: Planes, shift: jax.Array) -> Planes:
     low + chroma * jnp.clip(2 - jnp.abs(hue - 2), 0, 1),
     low + chroma * jnp.clip(2 - jnp.abs(hue - 4), 0, 1),
   )
+
+
+def _blur_matrix(sigma, size, width):
+  """[..., size, size]: the kernel around every pixel, and its part beyond a border."""
+  sigma = jnp.maximum(jnp.asarray(sigma), 1e-2)[..., None, None]  # 1e-2: identity
+
+  def kernel(distance):
+    value = jnp.exp(-0.5 * (distance / sigma) ** 2)
+    return jnp.where(abs(distance) <= width // 2, value, 0)
+
+  source = np.arange(size)
+  target = source[:, None]
+  weights = kernel(target - source)
+  weights += jnp.where(source > 0, kernel(target + source), 0)
+  mirrored = 2 * (size - 1) - source
+  weights += jnp.where(source < size - 1, kernel(mirrored - target), 0)
+  return weights / kernel(np.arange(width)[None] - width // 2).sum(-1, keepdims=True)
