@@ -1,0 +1,51 @@
+"""Accuracies from class scores, and the checks that all evaluations share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def top_accuracy(
+  scores: np.ndarray, labels: np.ndarray, *, ks: Sequence[int] = (1, 5)
+) -> dict[str, float]:
+  """Share of examples whose label is among the k highest scores.
+
+  Args:
+    scores: [N, classes]; of equal scores the lower class counts as higher.
+    labels: int [N] in [0, classes).
+    ks: the values of k; more than `classes` mean `classes`.
+
+  Returns:
+    {'top1': ..., 'top5': ...} in [0, 1].
+  """
+  order = np.argsort(-np.asarray(scores), axis=1, kind="stable")
+  right = order == np.asarray(labels)[:, None]
+  return {f"top{k}": float(right[:, :k].any(1).mean()) for k in ks}
+
+
+def check_features(name: str, features: np.ndarray, labels: np.ndarray) -> None:
+  """Checks features [N, D] and their labels int [N] before an evaluation.
+
+  Raises:
+    ValueError: if there are none, shapes do not fit, a label is missing (negative), or
+      a feature is not finite.
+  """
+  if features.ndim != 2 or not len(features):
+    raise ValueError(f"{name} features must be [N, D], found shape {features.shape}")
+  if labels.shape != features.shape[:1]:
+    raise ValueError(
+      f"{name} has {len(features)} features and labels of shape {labels.shape};"
+      " give one label per feature"
+    )
+  missing = int((labels < 0).sum())
+  if missing:
+    raise ValueError(
+      f"{missing} of {len(labels)} {name} labels are missing (-1); this evaluation"
+      " needs labelled data: drop those examples or put videos into class folders"
+    )
+  broken = int((~np.isfinite(features).all(1)).sum())
+  if broken:
+    raise ValueError(
+      f"{broken} of {len(features)} {name} features are not finite; the encoder has"
+      " diverged: use an earlier checkpoint or a lower learning rate"
+    )
