@@ -1,0 +1,223 @@
+"""Linear probe on cached features: multinomial logistic regression.
+
+The objective is convex and solved with all examples at once by L-BFGS, so the result
+depends on no learning rate, batch size or number of epochs, and repeats exactly.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from motion_jax.evaluation.scores import check_features, top_accuracy
+
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+  """A fitted linear classifier.
+
+  Attributes:
+    kernel: float32 [D, classes], for standardised features.
+    bias: float32 [classes].
+    mean, std: float32 [D], of the training features; std is 1 where nothing varies.
+    gradient_norm: of the objective at the end; below the tolerance if it converged.
+  """
+
+  kernel: np.ndarray
+  bias: np.ndarray
+  mean: np.ndarray
+  std: np.ndarray
+  gradient_norm: float
+
+  def __call__(self, features: np.ndarray) -> np.ndarray:
+    """Maps features [N, D] to logits [N, classes]."""
+    return (features - self.mean) / self.std @ self.kernel + self.bias
+
+
+def linear_accuracy(
+  train_features: np.ndarray,
+  train_labels: np.ndarray,
+  test_features: np.ndarray,
+  test_labels: np.ndarray,
+  *,
+  l2: float | Sequence[float] = STRENGTHS,
+  held_out: float = 0.2,
+  seed: int = 0,
+) -> dict[str, float]:
+  """Accuracy of a linear probe, fitted on training and scored on test features.
+
+  Args:
+    train_features, test_features: float [N, D], [M, D].
+    train_labels, test_labels: int [N], [M], >= 0.
+    l2: strength of the penalty, see `fit`; of several, the best on a held-out part of
+      the training features is used to fit all of them.
+    held_out: share of every class that is held out for that choice, in (0, 1).
+    seed: of the held-out part.
+
+  Returns:
+    {'top1': ..., 'top5': ..., 'l2': the strength used}.
+
+  Raises:
+    ValueError: for missing labels, features that are not finite, shapes that differ,
+      fewer than two classes, test classes without training examples, or no class with
+      two examples where a part must be held out.
+  """
+  train, test = (train_features, train_labels), (test_features, test_labels)
+  check_features("training", *train)
+  check_features("test", *test)
+  unknown = sorted({*test_labels.tolist()} - {*train_labels.tolist()})
+  if unknown:
+    raise ValueError(
+      f"{len(unknown)} test classes have no training example: {unknown[:5]}; give both"
+      " splits the same class folders"
+    )
+  strengths = [l2] if np.ndim(l2) == 0 else [*l2]
+  best = strengths[0]
+  if len(strengths) > 1:
+    best = choose_l2(*train, strengths=strengths, held_out=held_out, seed=seed)
+  scores = fit(*train, l2=best)(test_features)
+  return {**top_accuracy(scores, test_labels), "l2": float(best)}
+
+
+def fit(
+  features: np.ndarray,
+  labels: np.ndarray,
+  *,
+  l2: float,
+  used: np.ndarray | None = None,
+  max_steps: int = 500,
+  tolerance: float = 1e-5,
+) -> Probe:
+  """Fits mean cross-entropy + l2 / 2 * |kernel|^2 on standardised features.
+
+  Args:
+    features: float [N, D].
+    labels: int [N], >= 0.
+    l2: strength of the penalty, positive; scikit-learn's C is 1 / (N * l2).
+    used: bool [N], the examples to fit; all if None. Other numbers of used examples do
+      not compile again.
+    max_steps: limit of L-BFGS steps.
+    tolerance: of the norm of the gradient.
+
+  Returns:
+    The fitted probe; it has max(labels) + 1 classes.
+
+  Raises:
+    ValueError: if there are fewer than two classes, or l2 is not positive.
+  """
+  if len(np.unique(labels)) < 2:
+    raise ValueError(
+      f"all {len(labels)} training labels are {labels[0]}; a classifier needs at least"
+      " two classes"
+    )
+  if not l2 > 0:
+    raise ValueError(f"l2 is {l2}; it must be positive for a unique solution")
+  used = np.ones(len(labels), bool) if used is None else used
+  mean = features[used].mean(0, dtype=np.float64)
+  std = features[used].std(0, dtype=np.float64)
+  # Rounding leaves about 1e-7 of the mean in a feature that is constant.
+  std = np.where(std > 1e-6 * np.abs(mean), std, 1)
+  (kernel, bias), norm = jax.device_get(
+    _solve(
+      ((features - mean) / std).astype(np.float32),
+      labels,
+      used.astype(np.float32),
+      l2,
+      tolerance,
+      int(labels.max()) + 1,
+      max_steps,
+    )
+  )
+  mean, std = mean.astype(np.float32), std.astype(np.float32)
+  return Probe(kernel, bias, mean, std, float(norm))
+
+
+def choose_l2(
+  features: np.ndarray,
+  labels: np.ndarray,
+  *,
+  strengths: Sequence[float],
+  held_out: float = 0.2,
+  seed: int = 0,
+) -> float:
+  """Chooses the penalty by top-1 on a part of every class that is held out.
+
+  Examples are drawn one by one: near duplicates (clips of one scene) may lie in both
+  parts, which favours weak penalties.
+
+  Args:
+    features: float [N, D].
+    labels: int [N], >= 0.
+    strengths: candidates; of equally accurate ones the lowest cross-entropy wins.
+    held_out: share of every class; at least one example, but never the only one.
+    seed: of the draw.
+
+  Raises:
+    ValueError: if `held_out` is outside (0, 1), or no class has two examples.
+  """
+  if not 0 < held_out < 1:
+    raise ValueError(f"held_out is {held_out}; expected a share in (0, 1)")
+  used = _split(labels, held_out, np.random.default_rng(seed))
+  if used.all():
+    raise ValueError(
+      "no class has two training examples, so none can be held out to choose the"
+      " penalty; give one strength, e.g. l2=0.01"
+    )
+  ranks = []
+  for l2 in strengths:
+    scores = fit(features, labels, l2=l2, used=used)(features[~used])
+    truth = labels[~used]
+    accuracy = top_accuracy(scores, truth, ks=(1,))["top1"]
+    loss = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(truth)), truth]
+    ranks.append((accuracy, -loss.mean(), l2))
+  return max(ranks)[-1]
+
+
+def _split(labels, held_out, rng):
+  """bool [N], False for the held-out examples."""
+  used = np.ones(len(labels), bool)
+  for label in np.unique(labels):
+    members = rng.permutation(np.flatnonzero(labels == label))
+    count = min(len(members) - 1, max(1, round(held_out * len(members))))
+    used[members[:count]] = False
+  return used
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+@jax.default_matmul_precision("highest")
+def _solve(features, labels, weight, l2, tolerance, classes, max_steps):
+  """Returns ((kernel, bias), norm of the gradient)."""
+
+  def objective(params):
+    kernel, bias = params
+    log_probability = jax.nn.log_softmax(features @ kernel + bias)
+    picked = jnp.take_along_axis(log_probability, labels[:, None], axis=1)[:, 0]
+    loss = -(weight * picked).sum() / weight.sum()
+    return loss + l2 / 2 * jnp.square(kernel).sum()
+
+  optimizer = optax.lbfgs()
+  value_and_grad = optax.value_and_grad_from_state(objective)
+
+  def step(carry):
+    params, state, index, _ = carry
+    value, grad = value_and_grad(params, state=state)
+    updates, state = optimizer.update(
+      grad, state, params, value=value, grad=grad, value_fn=objective
+    )
+    params = optax.apply_updates(params, updates)
+    norm = optax.tree.norm(optax.tree.get(state, "grad"))
+    return params, state, index + 1, norm
+
+  def unfinished(carry):
+    return (carry[2] < max_steps) & (carry[3] > tolerance)
+
+  params = jnp.zeros((features.shape[1], classes)), jnp.zeros(classes)
+  start = params, optimizer.init(params), 0, jnp.inf
+  params, _, _, norm = jax.lax.while_loop(unfinished, step, start)
+  return params, norm
