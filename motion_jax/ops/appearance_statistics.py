@@ -1,0 +1,180 @@
+"""Where and in which colour a clip changes least and most (MAS, Wang et al., 2019).
+
+Contract: video is uint8 [B, T, S, S, 3], RGB, S a multiple of 16. Labels count from 1,
+as in the paper; the first of equal values wins.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from motion_jax.ops import partition
+
+COLOURS = ("histogram", "exact")
+# Colour codes 1 to 8: halves of the RGB cube.
+COLOUR_NAMES = (
+  *("blue", "cyan", "magenta", "white"),
+  *("black", "green", "red", "yellow"),
+)
+LEVELS = 256
+
+
+class AppearanceStatistics(NamedTuple):
+  """Statistics of a clip's colours.
+
+  Fields:
+    stability: [B, 28], intersection over union of the colour histograms of all frames
+      in each region of `partition`, in [0, 1]; 1 where nothing changes.
+    colours: int32 [B, 29], the dominant colour code (0 to 7) of each region, and of
+      the whole clip.
+  """
+
+  stability: jax.Array
+  colours: jax.Array
+
+
+def appearance_statistics(
+  video: jax.Array, *, colour: str = "histogram"
+) -> AppearanceStatistics:
+  """Stability and dominant colour per region.
+
+  Args:
+    video: [B, T, S, S, 3] uint8.
+    colour: 'histogram' takes the most frequent of the eight colours, as the paper
+      writes; 'exact' the code of the most frequent RGB triple, as the code of the
+      journal version does (slow: it sorts all pixels).
+
+  Raises:
+    ValueError: if the video or S does not fit, or the colour rule is unknown.
+  """
+  if colour not in COLOURS:
+    raise ValueError(f"colour {colour!r} is unknown; use one of {', '.join(COLOURS)}")
+  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[2] != video.shape[3]:
+    raise ValueError(
+      f"video must be uint8 [B, T, S, S, 3], found {video.dtype} {video.shape}"
+    )
+  with jax.named_scope("appearance_statistics"):
+    find = _most_frequent_code if colour == "histogram" else _code_of_mode
+    return AppearanceStatistics(stability(video), find(video))
+
+
+def appearance_labels(statistics: AppearanceStatistics) -> jax.Array:
+  """The 13 labels of a clip.
+
+  Args:
+    statistics: from `appearance_statistics`.
+
+  Returns:
+    [B, 13] int32: for grid, rings, triangles in turn the least stable region, its
+    colour, the most stable region, its colour; last the colour of the whole clip.
+  """
+  columns = []
+  for region in partition.REGIONS.values():
+    stability = statistics.stability[:, region]
+    for best in (stability.argmin(-1), stability.argmax(-1)):
+      colours = statistics.colours[:, region]
+      columns += [best, jnp.take_along_axis(colours, best[:, None], -1)[:, 0]]
+  columns.append(statistics.colours[:, -1])
+  return jnp.stack(columns, 1).astype(jnp.int32) + 1
+
+
+def stability(video: jax.Array) -> jax.Array:
+  """Histogram intersection over union along time, mean of the three channels.
+
+  Args:
+    video: [B, T, S, S, 3] uint8.
+
+  Returns:
+    [B, 28] float32.
+  """
+  batch, frames, size = video.shape[:3]
+  (squares, halves), members = partition.cells(size)
+  planes = jnp.moveaxis(video, -1, 1).reshape(batch, 3, frames, size * size)
+  counts = [histogram(planes[..., pixels]) for pixels in (squares, halves)]
+  counts = jnp.concatenate(counts, -2).astype(jnp.float32)
+  histograms = jnp.einsum(
+    "bctpl,rp->bctrl",
+    counts,
+    members.astype(np.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  shared, joint = histograms.min(2).sum(-1), histograms.max(2).sum(-1)
+  return (shared / joint).mean(1)
+
+
+def histogram(values: jax.Array) -> jax.Array:
+  """Counts the 256 levels along the last axis.
+
+  Every bin compares all values, a loop that vector units run without a memory access:
+  for the 18 million values of 30 clips 66 ms on 2 cores, where adding ones at
+  computed places took 300 ms and products of one-hot nibbles 950 ms.
+
+  Args:
+    values: [..., P] uint8, P < 65536.
+
+  Returns:
+    [..., 256] uint8, or uint16 if P > 255.
+  """
+  count = values.shape[-1]
+  dtype = jnp.uint8 if count <= 255 else jnp.uint16
+  step = max(n for n in range(1, 17) if count % n == 0)
+  levels = jnp.arange(LEVELS, dtype=jnp.uint8)
+
+  def add(index, total):
+    part = jax.lax.dynamic_slice_in_dim(values, index * step, step, -1)
+    for i in range(step):
+      total += (part[..., i, None] == levels).astype(dtype)
+    return total
+
+  start = jnp.zeros((*values.shape[:-1], LEVELS), dtype)
+  return jax.lax.fori_loop(0, count // step, add, start)
+
+
+def _codes(red, green, blue):
+  """Colour codes 0 to 7; `COLOUR_NAMES` has their names."""
+  return 4 * (blue < 128) + 2 * (red >= 128) + (green >= 128).astype(jnp.int32)
+
+
+def _most_frequent_code(video):
+  """[B, 29] int32: by histograms of the eight colours."""
+  batch, size = video.shape[0], video.shape[2]
+  codes = _codes(*jnp.moveaxis(video, -1, 0)).reshape(batch, 1, -1, size * size)
+  bins = jnp.arange(8)[:, None, None]
+  votes = (codes == bins).astype(jnp.float32).sum(2)  # [B, 8, P], at most T
+  regions = partition.masks(size).reshape(28, -1)
+  regions = np.concatenate([regions, np.ones((1, size * size), bool)])
+  counts = jnp.einsum(
+    "bcp,rp->brc",
+    votes,
+    regions.astype(np.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+  return counts.argmax(-1).astype(jnp.int32)
+
+
+def _code_of_mode(video):
+  """[B, 29] int32: by the most frequent triple, of equal ones the smallest BGR."""
+  batch, frames, size = video.shape[:3]
+  red, green, blue = jnp.moveaxis(video, -1, 0).astype(jnp.int32)
+  triples = (blue << 16 | green << 8 | red).reshape(batch, -1)
+  pixel = jnp.tile(jnp.arange(size * size), frames)
+  place = jnp.broadcast_to(pixel, triples.shape)
+  triples, place = jax.lax.sort((triples, place), num_keys=1)
+  ends = jnp.concatenate(
+    [triples[:, 1:] != triples[:, :-1], jnp.ones((batch, 1), bool)], 1
+  )
+  regions = partition.masks(size).reshape(28, -1)
+  regions = np.concatenate([regions, np.ones((1, size * size), bool)])
+
+  def mode(region):
+    """Triple with the longest run among the pixels of a region."""
+    seen = jnp.cumsum(region[place], 1, dtype=jnp.int32)
+    before = jax.lax.cummax(jnp.where(ends, seen, 0), axis=1)
+    before = jnp.pad(before, [(0, 0), (1, 0)])[:, :-1]
+    best = jnp.where(ends, seen - before, 0).argmax(-1)
+    return jnp.take_along_axis(triples, best[:, None], 1)[:, 0]
+
+  found = jax.lax.map(mode, jnp.asarray(regions)).T
+  return _codes(found & 255, found >> 8 & 255, found >> 16)
