@@ -22,6 +22,7 @@ STEPS = [
   (6, (3, 3, 3), (1, 1, 1)),
   (6, (3, 3, 3), (1, 2, 2)),
   (6, (3, 3, 3), (2, 2, 2)),
+  (6, (1, 1, 1), (1, 1, 1)),
   (6, (1, 1, 1), (1, 2, 2)),
   (6, (1, 1, 1), (2, 2, 2)),
   (6, (3, 1, 1), (1, 1, 1)),
@@ -147,7 +148,7 @@ def test_padding_is_the_same_at_both_ends(lowering, step):
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("step", [STEPS[0], STEPS[7], STEPS[11]])
+@pytest.mark.parametrize("step", [STEPS[0], STEPS[7], STEPS[12]])
 def test_bfloat16_is_kept_and_close_to_float32(lowering, step):
   x, weights, arguments = example(*step, SIZE)
   x, weights = jnp.asarray(x, jnp.bfloat16), jnp.asarray(weights, jnp.bfloat16)

@@ -12,16 +12,22 @@ from flax import nnx
 
 from motion_jax.models import build_model, common, convert, heads
 
+FIXTURES = {
+  "net_r2d3d18_mosi": ("r2d3d_18", "tada"),
+  "net_r2p1d10_mosi": ("r2plus1d_10", "tada"),
+  "net_r3d18": ("r3d_18", "torchvision"),
+  "net_slow_r50_c5": ("r3d_50", "slowfast"),
+  "net_motion_r50_w8": ("motion_r50", "slowfast"),
+}
 LAYOUTS = [
-  ("r2d3d_18", "tada"),
+  *FIXTURES.values(),
   ("r2d3d_18", "tada_finetuned"),
-  ("r2plus1d_10", "tada"),
-  ("r3d_18", "torchvision"),
   ("r2plus1d_18", "torchvision"),
   ("r2d3d_18", "dpc"),
   ("r2d3d_34", "dpc"),
 ]
 HEADS = {"tada": "head.out_joint", "tada_finetuned": "head.out", "torchvision": "fc"}
+HEADS |= {"slowfast": "head.projection"}
 
 
 def random_split(make, seed):
@@ -70,18 +76,12 @@ def test_a_saved_network_comes_back_equal(name, layout, tmp_path):
     assert (report.loaded, report.missing) == (tuple(rest), ())
 
 
-@pytest.mark.parametrize(
-  ("fixture", "name", "layout"),
-  [
-    ("net_r2d3d18_mosi", "r2d3d_18", "tada"),
-    ("net_r2p1d10_mosi", "r2plus1d_10", "tada"),
-    ("net_r3d18", "r3d_18", "torchvision"),
-  ],
-)
-def test_names_and_shapes_are_those_of_the_reference(fixture, name, layout):
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_names_and_shapes_are_those_of_the_reference(fixture):
+  name, layout = FIXTURES[fixture]
   entries = golden_weights.fixture(fixture)["state"]
   shapes = {entry["name"]: tuple(entry["shape"]) for entry in entries}
-  network = encoder(name, width=64)
+  network = encoder(name, width=None)
   classes, dim = shapes[f"{HEADS[layout]}.weight"]
   head = classifier(dim=dim, classes=classes)
   state = convert.export_weights(network, layout) | convert.export_weights(head, layout)
@@ -163,6 +163,8 @@ def test_wrong_shapes_layouts_and_names_are_refused():
     convert.import_weights(encoder("r3d_18"), narrow, "torchvision")
   with pytest.raises(ValueError, match=r"'keras' is unknown.*torchvision"):
     convert.export_weights(classifier(), "keras")
+  with pytest.raises(ValueError, match=r"'tada' has no names .* 4 .* has 3"):
+    convert.export_weights(encoder("r3d_50"), "tada")
   with pytest.raises(ValueError, match="no classifier"):
     convert.export_weights(classifier(), "dpc")
   with pytest.raises(ValueError, match=r"no array fits.*found stem.*expected backbone"):

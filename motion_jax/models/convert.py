@@ -7,6 +7,7 @@ Layouts are the names that published checkpoints use:
   tada_finetuned  the same backbone with the classifier `head.out`
   torchvision     `layer1.0.conv1.0.weight` and `fc`
   dpc             DPC's R-2D3D: `layer1.0.conv1.weight`; has no classifier
+  slowfast        `s2.pathway0_res0.branch2.a.weight` and `head.projection`
 """
 
 import dataclasses
@@ -22,9 +23,10 @@ from motion_jax.models.torch_file import load_torch, save_torch
 __all__ = ["LAYOUTS", "Report", "export_weights", "import_weights", "load_torch"]
 __all__ += ["save_torch"]
 
-LAYOUTS = ("tada", "tada_finetuned", "torchvision", "dpc")
+LAYOUTS = ("tada", "tada_finetuned", "torchvision", "dpc", "slowfast")
 
 _HEADS = {"tada": "head.out_joint", "tada_finetuned": "head.out", "torchvision": "fc"}
+_HEADS["slowfast"] = "head.projection"
 _TO_TORCH = {5: (4, 3, 0, 1, 2), 2: (1, 0), 1: (0,)}
 _FROM_TORCH = {5: (2, 3, 4, 1, 0), 2: (1, 0), 1: (0,)}
 
@@ -74,7 +76,7 @@ def import_weights(
   """
   is_module = isinstance(target, nnx.Module)
   module = nnx.merge(*(common.split(target) if is_module else target))
-  if layout == "dpc":
+  if layout in ("dpc", "slowfast"):  # of programs that wrap the network
     state = {name.removeprefix("backbone."): value for name, value in state.items()}
   loaded, missing = [], []
   for name, variable in _named_variables(module, layout):
@@ -132,6 +134,11 @@ def _named_variables(module, layout) -> Iterator[tuple[str, nnx.Variable]]:
     yield f"{_HEADS[layout]}.bias", module.bias
     return
   for path, names in _named_paths(module, layout):
+    if len(names) != len(path.convs):
+      raise ValueError(
+        f"layout {layout!r} has no names for this network: it names {len(names)}"
+        f" convolutions where the network has {len(path.convs)}"
+      )
     for convolution, (name, _) in zip(path.convs, names, strict=True):
       yield f"{name}.weight", convolution.kernel
     for norm, (_, name) in zip(path.norms, names, strict=True):
@@ -143,7 +150,8 @@ def _named_variables(module, layout) -> Iterator[tuple[str, nnx.Variable]]:
 
 def _named_paths(encoder: resnet3d.Encoder, layout):
   """Every `ConvPath` with the (convolution, norm) names of its steps."""
-  style = {"torchvision": _Torchvision, "dpc": _Dpc}.get(layout, _Tada)
+  styles = {"torchvision": _Torchvision, "dpc": _Dpc, "slowfast": _SlowFast}
+  style = styles.get(layout, _Tada)
   yield encoder.stem.path, style.stem(len(encoder.stem.path.convs))
   for stage, blocks in enumerate(encoder.stages):
     for index, block in enumerate(blocks):
@@ -204,3 +212,18 @@ class _Dpc:
   @staticmethod
   def path(prefix, count):
     return [(f"{prefix}.conv{i}", f"{prefix}.bn{i}") for i in (1, 2)][:count]
+
+
+class _SlowFast:
+  block = "s{stage2}.pathway0_res{index0}"
+  shortcut = ("branch1", "branch1_bn")
+
+  @staticmethod
+  def stem(count):
+    return [("s1.pathway0_stem.conv", "s1.pathway0_stem.bn")][:count]
+
+  @staticmethod
+  def path(prefix, count):
+    return [(f"{prefix}.branch2.{x}", f"{prefix}.branch2.{x}_bn") for x in "abc"][
+      :count
+    ]

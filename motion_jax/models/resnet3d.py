@@ -1,13 +1,14 @@
 """3D residual networks: one table of variants, one encoder."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from motion_jax.models import common, conv
+from motion_jax.models import blocks, common, conv
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 ENDPOINTS = (*STAGES, "pooled")
@@ -21,13 +22,16 @@ class Variant:
 
   Attributes:
     blocks: residual blocks per stage.
-    widths: channels per stage, in units of the first stage's.
+    widths: channels per stage, in units of the first stage's; times four behind
+      bottlenecks.
     times: temporal taps per stage.
     strides: (T, H, W) strides of the first block per stage.
     stem: kernel of the first convolution.
     stem_pool: a 1x3x3 max pooling with stride 2 ends the stem.
     factorised: '' for full 3D kernels; 'conv' for (2+1)D with a mid width per pair of
       convolutions, 'block' for one mid width per block.
+    bottleneck: blocks of three convolutions, the first of which has the temporal taps.
+    width: channels of the first stage in the papers.
     stem_middle: channels between the halves of a factorised stem, at width 64.
     eps: of the batch normalisation.
     init: of the kernels; see `common.draw_kernels`.
@@ -40,6 +44,8 @@ class Variant:
   stem: conv.Triple = (3, 7, 7)
   stem_pool: bool = False
   factorised: str = ""
+  bottleneck: bool = False
+  width: int = 64
   stem_middle: int = 0
   eps: float = 1e-5
   init: str = "he"
@@ -53,6 +59,13 @@ _R2D3D = {
   "stem_pool": True,
 }
 
+_R50 = {
+  "blocks": (3, 4, 6, 3),
+  "strides": ((1, 1, 1), (1, 2, 2), (1, 2, 2), (1, 2, 2)),
+  "stem_pool": True,
+  "bottleneck": True,
+}
+
 VARIANTS = {
   # MoSI's networks: eps 1e-3 and PyTorch's default initialisation, as its code has.
   "r2d3d_18": Variant(blocks=(2, 2, 2, 2), eps=1e-3, init="uniform", **_R2D3D),
@@ -64,6 +77,10 @@ VARIANTS = {
   # As in torchvision.
   "r3d_18": Variant(blocks=(2, 2, 2, 2)),
   "r2plus1d_18": Variant(blocks=(2, 2, 2, 2), factorised="block", stem_middle=45),
+  # MoDist's: SlowFast's slow pathway with five frames in the first kernel, and a 2D
+  # network of an eighth of its width for motion (Xiao et al., 2021, Table 1).
+  "r3d_50": Variant(stem=(5, 7, 7), times=(1, 1, 3, 3), **_R50),
+  "motion_r50": Variant(stem=(1, 7, 7), times=(1, 1, 1, 1), width=8, **_R50),
 }
 
 
@@ -75,24 +92,21 @@ class Encoder(nnx.Module):
 
   def __init__(self, variant: Variant, *, width, in_channels, remat, settings):
     self.stem = Stem(variant, in_channels, width, settings=settings)
+    if variant.bottleneck:
+      make, expansion = blocks.Bottleneck, blocks.Bottleneck.expansion
+    else:
+      make = functools.partial(blocks.BasicBlock, factorised=variant.factorised)
+      expansion = 1
     stages, inputs = [], width
     for depth, factor, time, strides in zip(
       variant.blocks, variant.widths, variant.times, variant.strides, strict=True
     ):
-      blocks = []
+      outputs, stage = width * factor * expansion, []
       for index in range(depth):
-        blocks.append(
-          BasicBlock(
-            inputs,
-            width * factor,
-            time,
-            strides if index == 0 else (1, 1, 1),
-            factorised=variant.factorised,
-            settings=settings,
-          )
-        )
-        inputs = width * factor
-      stages.append(nnx.List(blocks))
+        steps = strides if index == 0 else (1, 1, 1)
+        stage.append(make(inputs, outputs, time, steps, settings=settings))
+        inputs = outputs
+      stages.append(nnx.List(stage))
     self.stages = nnx.List(stages)
     self.features = inputs
     self.remat = remat
@@ -137,8 +151,8 @@ class Encoder(nnx.Module):
   def paths(self) -> Iterator[common.ConvPath]:
     """All convolutions and their norms, in the order of the forward pass."""
     yield self.stem.path
-    for blocks in self.stages:
-      for block in blocks:
+    for stage in self.stages:
+      for block in stage:
         yield block.path
         if block.shortcut is not None:
           yield block.shortcut
@@ -168,7 +182,7 @@ class Stem(nnx.Module):
     steps = [(inputs, width, variant.stem, (1, 2, 2))]
     if variant.factorised:
       middle = variant.stem_middle * width // 64
-      steps = factorise(*steps[0], middle)
+      steps = blocks.factorise(*steps[0], middle)
     self.path = common.ConvPath(steps, settings=settings)
     self.pool = variant.stem_pool
     self.lowering = settings.lowering
@@ -180,42 +194,11 @@ class Stem(nnx.Module):
     return conv.max_pool(x, lowering=self.lowering, **_STEM_POOL)
 
 
-class BasicBlock(nnx.Module):
-  """Two 3x3 convolutions (each split in two if factorised) beside a shortcut.
-
-  The shortcut is the identity, or a 1x1x1 convolution where the shape changes.
-  """
-
-  def __init__(self, inputs, outputs, time, strides, *, factorised, settings):
-    kernel = (time, 3, 3)
-    steps = [(inputs, outputs, kernel, strides), (outputs, outputs, kernel, (1, 1, 1))]
-    if factorised:
-      middles = [middle_width(*step[:3]) for step in steps]
-      if factorised == "block":
-        middles = [middles[0]] * 2
-      steps = [
-        part
-        for step, middle in zip(steps, middles, strict=True)
-        for part in factorise(*step, middle)
-      ]
-    self.path = common.ConvPath(steps, settings=settings)
-    shortcut = None
-    if strides != (1, 1, 1) or inputs != outputs:
-      shortcut = common.ConvPath(
-        [(inputs, outputs, (1, 1, 1), strides)], settings=settings
-      )
-    self.shortcut = shortcut
-
-  def __call__(self, x):
-    shortcut = x if self.shortcut is None else self.shortcut(x)
-    return nnx.relu(self.path(x) + shortcut)
-
-
 def build_model(
   name: str,
   *,
   rngs: nnx.Rngs,
-  width: int = 64,
+  width: int | None = None,
   dtype: jnp.dtype = jnp.float32,
   lowering: str = "auto",
   remat: bool = False,
@@ -227,7 +210,8 @@ def build_model(
   Args:
     name: a key of `VARIANTS`.
     rngs: the `params` stream draws the weights.
-    width: channels of the first stage; 64 in the papers, 8 or 16 for small runs.
+    width: channels of the first stage; None for the paper's (8 in 'motion_r50', else
+      64), 8 or 16 for small runs.
     dtype: compute dtype; parameters, statistics and pooled features are float32.
     lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
     remat: recompute the activations of a block in the backward pass: less memory, but
@@ -251,25 +235,13 @@ def build_model(
   settings = common.Settings(
     eps=variant.eps, groups=bn_groups, dtype=dtype, lowering=lowering
   )
+  width = variant.width if width is None else width
   encoder = Encoder(
     variant, width=width, in_channels=in_channels, remat=remat, settings=settings
   )
   convs = [convolution for path in encoder.paths() for convolution in path.convs]
   common.draw_kernels(convs, rngs.params(), variant.init)
   return encoder
-
-
-def middle_width(inputs: int, outputs: int, kernel: conv.Triple) -> int:
-  """Channels between the two halves of a (2+1)D kernel: as many weights as in 3D."""
-  time, area = kernel[0], kernel[1] * kernel[2]
-  return time * area * inputs * outputs // (area * inputs + time * outputs)
-
-
-def factorise(inputs, outputs, kernel, strides, middle):
-  """Splits one 3D step into a spatial and a temporal one with `middle` channels."""
-  spatial = (inputs, middle, (1, *kernel[1:]), (1, *strides[1:]))
-  temporal = (middle, outputs, (kernel[0], 1, 1), (strides[0], 1, 1))
-  return [spatial, temporal]
 
 
 def _position(name):
