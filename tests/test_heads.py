@@ -78,6 +78,30 @@ def test_a_dropout_that_is_no_probability_is_refused(dropout):
     classifier(3, 2, dropout)
 
 
+@pytest.mark.parametrize(
+  ("layers", "hidden", "count"),
+  [(1, None, 32_896), (2, None, 65_792 + 32_896), (3, 64, 16_448 + 4_160 + 8_320)],
+)
+def test_projections_are_linear_layers_with_relu_between(layers, hidden, count):
+  head = heads.Projection(256, layers=layers, hidden=hidden, rngs=nnx.Rngs(0))
+  assert common.parameter_count(head) == count
+  features = normal(0, 5, 256)
+  embedding = head(jnp.asarray(features, jnp.bfloat16))
+  assert (embedding.shape, embedding.dtype) == ((5, 128), jnp.float32)
+  expected = features
+  for index, layer in enumerate(head.layers):
+    expected = np.maximum(expected, 0) if index else expected
+    expected = expected @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
+    assert np.abs(layer.kernel[...]).max() <= len(layer.kernel) ** -0.5
+  np.testing.assert_allclose(head(features), expected, atol=1e-5)
+  assert (expected < 0).any()
+
+
+def test_a_projection_without_layers_is_refused():
+  with pytest.raises(ValueError, match="0 layers; expected 1 or more"):
+    heads.Projection(8, layers=0, rngs=nnx.Rngs(0))
+
+
 def batch_norm(groups=1, eps=1e-3):
   norm = common.BatchNorm(3, eps=eps, groups=groups)
   norm.scale[...], norm.bias[...] = normal(1, 3), normal(2, 3)

@@ -1,5 +1,7 @@
 """Heads that stand on pooled features."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -39,3 +41,56 @@ class Classifier(nnx.Module):
     """
     features = self.dropout(features.astype(jnp.float32), rngs=rngs)
     return features @ self.kernel[...] + self.bias[...]
+
+
+class Projection(nnx.Module):
+  """Linear layers with ReLU between them, for contrastive losses; no normalisation.
+
+  One layer is MoCo's first head (He et al., CVPR 2020), two its second (Chen et al.,
+  2020), three those of SlowFast. Weights have PyTorch's default initialisation.
+
+  Args:
+    dim: size of the features.
+    outputs: size of the embedding.
+    layers: number of linear layers, at least 1.
+    hidden: size between the layers; None for `dim`.
+    rngs: the `params` stream draws weights and biases.
+
+  Raises:
+    ValueError: if there are no layers.
+  """
+
+  def __init__(
+    self,
+    dim: int,
+    outputs: int = 128,
+    *,
+    layers: int = 2,
+    hidden: int | None = None,
+    rngs: nnx.Rngs,
+  ):
+    if layers < 1:
+      raise ValueError(f"a projection has {layers} layers; expected 1 or more")
+    sizes = [dim, *[hidden or dim] * (layers - 1), outputs]
+    self.layers = nnx.List(
+      [Linear(*pair, rngs=rngs) for pair in itertools.pairwise(sizes)]
+    )
+
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """Maps features [..., dim] to embeddings [..., outputs] float32, any length."""
+    x = features.astype(jnp.float32)
+    for index, layer in enumerate(self.layers):
+      x = layer(nnx.relu(x) if index else x)
+    return x
+
+
+class Linear(nnx.Module):
+  """x @ kernel + bias."""
+
+  def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+    shape = (inputs, outputs)
+    self.kernel = nnx.Param(common.uniform_fan_in(rngs.params(), shape, inputs))
+    self.bias = nnx.Param(common.uniform_fan_in(rngs.params(), (outputs,), inputs))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return x @ self.kernel[...] + self.bias[...]
