@@ -90,18 +90,10 @@ def stability(video: jax.Array) -> jax.Array:
     [B, 28] float32.
   """
   batch, frames, size = video.shape[:3]
-  (squares, halves), members = partition.cells(size)
-  planes = jnp.moveaxis(video, -1, 1).reshape(batch, 3, frames, size * size)
-  counts = [histogram(planes[..., pixels]) for pixels in (squares, halves)]
-  counts = jnp.concatenate(counts, -2).astype(jnp.float32)
-  histograms = jnp.einsum(
-    "bctpl,rp->bctrl",
-    counts,
-    members.astype(np.float32),
-    precision=jax.lax.Precision.HIGHEST,
-  )
-  shared, joint = histograms.min(2).sum(-1), histograms.max(2).sum(-1)
-  return (shared / joint).mean(1)
+  planes = jnp.moveaxis(video, -1, 0).reshape(3, batch, frames, size * size)
+  # One channel at a time keeps the working set small: 115 instead of 165 ms of
+  # processor time for 30 clips of 16x112x112.
+  return jax.lax.map(lambda plane: _overlap(plane, size), planes).mean(0)
 
 
 def histogram(values: jax.Array) -> jax.Array:
@@ -132,23 +124,40 @@ def histogram(values: jax.Array) -> jax.Array:
   return jax.lax.fori_loop(0, count // step, add, start)
 
 
+def _overlap(plane, size):
+  """Intersection over union [B, 28] of the histograms of one channel [B, T, P]."""
+  groups, members = partition.cells(size)
+  counts = []
+  for pixels in groups:
+    values = jnp.moveaxis(plane[..., pixels], -2, 0)
+    counts.append(histogram(jax.lax.optimization_barrier(values)))
+  counts = jnp.concatenate(counts)  # [96, B, T, 256]
+  # Integer sums of whole cells, no matrix product: 40 instead of 170 ms.
+  wide = jnp.uint16 if size <= 256 else jnp.uint32
+  regions = [
+    sum(counts[cell].astype(wide) for cell in np.flatnonzero(row)) for row in members
+  ]
+  regions = jax.lax.optimization_barrier(jnp.stack(regions))
+  shared, joint = jax.lax.optimization_barrier((regions.min(2), regions.max(2)))
+  return (shared.sum(-1, dtype=jnp.int32) / joint.sum(-1, dtype=jnp.int32)).T
+
+
 def _codes(red, green, blue):
-  """Colour codes 0 to 7; `COLOUR_NAMES` has their names."""
-  return 4 * (blue < 128) + 2 * (red >= 128) + (green >= 128).astype(jnp.int32)
+  """Colour codes 0 to 7 as uint8; `COLOUR_NAMES` has their names."""
+  bits = (blue < 128, red >= 128, green >= 128)
+  return sum(bit.astype(jnp.uint8) << 2 - i for i, bit in enumerate(bits))
 
 
 def _most_frequent_code(video):
   """[B, 29] int32: by histograms of the eight colours."""
-  batch, size = video.shape[0], video.shape[2]
-  codes = _codes(*jnp.moveaxis(video, -1, 0)).reshape(batch, 1, -1, size * size)
-  bins = jnp.arange(8)[:, None, None]
-  votes = (codes == bins).astype(jnp.float32).sum(2)  # [B, 8, P], at most T
-  regions = partition.masks(size).reshape(28, -1)
-  regions = np.concatenate([regions, np.ones((1, size * size), bool)])
+  batch, frames, size = video.shape[:3]
+  codes = _codes(*jnp.moveaxis(video, -1, 0)).reshape(batch, 1, frames, -1)
+  bins = jnp.arange(8, dtype=jnp.uint8)[:, None, None]
+  votes = (codes == bins).sum(2, dtype=jnp.uint8 if frames <= 255 else jnp.uint16)
   counts = jnp.einsum(
     "bcp,rp->brc",
-    votes,
-    regions.astype(np.float32),
+    jax.lax.optimization_barrier(votes.astype(jnp.float32)),
+    _regions_and_whole(size).astype(np.float32),
     precision=jax.lax.Precision.HIGHEST,
   )
   return counts.argmax(-1).astype(jnp.int32)
@@ -165,8 +174,6 @@ def _code_of_mode(video):
   ends = jnp.concatenate(
     [triples[:, 1:] != triples[:, :-1], jnp.ones((batch, 1), bool)], 1
   )
-  regions = partition.masks(size).reshape(28, -1)
-  regions = np.concatenate([regions, np.ones((1, size * size), bool)])
 
   def mode(region):
     """Triple with the longest run among the pixels of a region."""
@@ -176,5 +183,11 @@ def _code_of_mode(video):
     best = jnp.where(ends, seen - before, 0).argmax(-1)
     return jnp.take_along_axis(triples, best[:, None], 1)[:, 0]
 
-  found = jax.lax.map(mode, jnp.asarray(regions)).T
-  return _codes(found & 255, found >> 8 & 255, found >> 16)
+  found = jax.lax.map(mode, jnp.asarray(_regions_and_whole(size))).T
+  return _codes(found & 255, found >> 8 & 255, found >> 16).astype(jnp.int32)
+
+
+def _regions_and_whole(size):
+  """[29, S * S] bool: the 28 regions and the whole frame."""
+  masks = partition.masks(size).reshape(28, -1)
+  return np.concatenate([masks, np.ones((1, size * size), bool)])
