@@ -1,0 +1,197 @@
+"""Contrast against a queue of negatives (MoDist, Xiao et al., 2021; MoCo).
+
+Contract: queries and keys are float32 [B, dim] of unit length (`normalize_embedding`);
+`ids` are int32 [B], the videos they come from. B is the global batch. Given a mesh,
+rows are split over its axis `data` and so is the queue: every device writes its own
+keys into its own part of it, and scores all queries against that part. Only queries
+and numbers per query travel, never keys of the queue.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+EMPTY = -1
+# Far below any logit, but finite: a query without negatives has loss 0, not NaN.
+_MASKED = -1e9
+
+
+class Queue(NamedTuple):
+  """A ring buffer of the keys of the last N / B batches.
+
+  Its shape does not depend on the number of devices. Read from slot `cursor` on, slot
+  by slot, the oldest key comes first, as in a queue of N single keys.
+
+  Fields:
+    keys: float32 [N / B, B, dim]; split over the devices along axis 1.
+    ids: int32 [N / B, B], videos of the keys, `EMPTY` at the start; split like keys.
+    cursor: int32 [], the slot that the next batch overwrites.
+  """
+
+  keys: jax.Array
+  ids: jax.Array
+  cursor: jax.Array
+
+
+class Negatives(NamedTuple):
+  """What a contrast needs to know about the negatives of each query.
+
+  Fields:
+    log_sum: float32 [B], log of the sum of exp(similarity / temperature).
+    highest: float32 [B], the highest similarity.
+    mean: float32 [B], the mean similarity.
+  """
+
+  log_sum: jax.Array
+  highest: jax.Array
+  mean: jax.Array
+
+
+class Contrast(NamedTuple):
+  """One term of a contrastive loss, per query.
+
+  Fields:
+    loss: float32 [B].
+    correct: bool [B], the positive is more similar than all negatives.
+    positive: float32 [B], similarity of the positive, in [-1, 1].
+  """
+
+  loss: jax.Array
+  correct: jax.Array
+  positive: jax.Array
+
+
+def normalize_embedding(embedding: jax.Array) -> jax.Array:
+  """Scales [..., dim] to unit length, in float32."""
+  wide = embedding.astype(jnp.float32)
+  square = jnp.square(wide).sum(-1, keepdims=True)
+  return wide * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def make_queue(key: jax.Array, *, size: int, batch_size: int, dim: int) -> Queue:
+  """A queue of random unit vectors of no video, which count as negatives (MoCo).
+
+  Args:
+    key: PRNG key.
+    size: number of keys N; 65,536 in MoDist.
+    batch_size: keys per step B, over all devices.
+    dim: size of an embedding.
+
+  Raises:
+    ValueError: unless `size` is a positive multiple of `batch_size`.
+  """
+  if size < 1 or size % batch_size:
+    below = size // batch_size * batch_size
+    sizes = [str(n) for n in (below, below + batch_size) if n > 0]
+    raise ValueError(
+      f"queue size {size} must be a multiple of the batch size {batch_size}; the"
+      f" nearest valid sizes are {' and '.join(sizes)}"
+    )
+  shape = (size // batch_size, batch_size)
+  keys = normalize_embedding(jax.random.normal(key, (*shape, dim)))
+  ids = jnp.full(shape, EMPTY, jnp.int32)
+  return Queue(keys, ids, jnp.zeros((), jnp.int32))
+
+
+def queue_shardings(mesh: Mesh) -> Queue:
+  """Where the arrays of a queue lie on a mesh."""
+  rows = _rows(mesh, 1)
+  return Queue(keys=rows, ids=rows, cursor=NamedSharding(mesh, PartitionSpec()))
+
+
+def enqueue(
+  queue: Queue, key: jax.Array, ids: jax.Array, *, mesh: Mesh | None = None
+) -> Queue:
+  """Overwrites the oldest batch of the queue.
+
+  Args:
+    queue: of batches of B keys.
+    key: float32 [B, dim], unit length; no gradient flows into the queue.
+    ids: int32 [B].
+    mesh: the mesh whose axis `data` splits the rows, if any.
+
+  Returns:
+    The queue after this step.
+  """
+  key = jax.lax.stop_gradient(key)
+  result = Queue(
+    keys=queue.keys.at[queue.cursor].set(key),
+    ids=queue.ids.at[queue.cursor].set(ids),
+    cursor=(queue.cursor + 1) % len(queue.keys),
+  )
+  if mesh is None:
+    return result
+  return jax.lax.with_sharding_constraint(result, queue_shardings(mesh))
+
+
+def score_negatives(
+  query: jax.Array,
+  queue: Queue,
+  ids: jax.Array,
+  *,
+  temperature: float = 0.1,
+  mesh: Mesh | None = None,
+) -> Negatives:
+  """Compares queries with the queue, leaving out keys of the query's own video.
+
+  The result serves every loss term with these negatives.
+
+  Args:
+    query: float32 [B, dim], unit length.
+    queue: any queue, e.g. of the other modality; a constant for gradients.
+    ids: int32 [B], videos of the queries; those of `EMPTY` leave out nothing.
+    temperature: divides similarities.
+    mesh: the mesh whose axis `data` splits the rows, if any.
+  """
+  keys = jax.lax.stop_gradient(queue.keys)
+  query = _constrain(query, mesh, None)  # all queries to every device
+  ids = _constrain(ids, mesh, None)
+  # Full precision: bfloat16 products would move logits by a few hundredths.
+  highest = jax.lax.Precision.HIGHEST
+  similarity = jnp.einsum("bd,snd->bsn", query, keys, precision=highest)
+  same_video = (ids[:, None, None] == queue.ids) & (queue.ids != EMPTY)
+  logits = jnp.where(same_video, _MASKED, similarity / temperature)
+  logits = _constrain(logits, mesh, 2)  # they stay where the keys are
+  top = jax.lax.stop_gradient(logits).max((1, 2))
+  total = jnp.exp(logits - top[:, None, None]).sum((1, 2))
+  count = jnp.maximum((~same_video).sum((1, 2)), 1)
+  mean = jnp.where(same_video, 0, similarity).sum((1, 2)) / count
+  results = top + jnp.log(total), top * temperature, jax.lax.stop_gradient(mean)
+  return Negatives(*(_constrain(value, mesh, 0) for value in results))
+
+
+def info_nce(
+  query: jax.Array,
+  key: jax.Array,
+  negatives: Negatives,
+  *,
+  temperature: float = 0.1,
+) -> Contrast:
+  """Cross-entropy of finding the positive among the negatives (van den Oord, 2018).
+
+  -log(exp(q.k / t) / (exp(q.k / t) + sum_i exp(q.n_i / t))), as in MoDist, Eq. 1 to 3.
+
+  Args:
+    query: float32 [B, dim], unit length.
+    key: float32 [B, dim], unit length, the positive of each query; a constant.
+    negatives: from `score_negatives` of the same queries and temperature.
+    temperature: divides similarities.
+  """
+  positive = (query * jax.lax.stop_gradient(key)).sum(-1)
+  logit = positive / temperature
+  loss = jnp.logaddexp(logit, negatives.log_sum) - logit
+  return Contrast(loss, positive > negatives.highest, jax.lax.stop_gradient(positive))
+
+
+def _constrain(array, mesh, axis):
+  """Splits one axis over the devices, or none."""
+  if mesh is None:
+    return array
+  return jax.lax.with_sharding_constraint(array, _rows(mesh, axis))
+
+
+def _rows(mesh, axis):
+  leading = () if axis is None else (*(None,) * axis, "data")
+  return NamedSharding(mesh, PartitionSpec(*leading))
