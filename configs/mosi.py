@@ -108,6 +108,8 @@ def data():
       frame_folders=True,  # a folder of numbered images is a video; False: many images
       data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
       sampler="frame",  # one random frame of a video, section 4.1
+      interval=4,  # of the clips that test the encoder: section 4.1, at ...
+      fps=30.0,  # ... this rate (code)
       short_side=320,  # section 4.1
       canvas=(569, 569),  # room for the resized source; larger ones are cropped
       threads=8,  # that decode
@@ -163,7 +165,20 @@ def train(network):
 
 
 def evaluation():
-  return ConfigDict(dict(every="5%", batch_size=16, max_sources=1600))
+  return ConfigDict(
+    dict(
+      every="5%",  # of the training: the pretext task on held-out sources
+      batch_size=16,
+      max_sources=1600,
+      # What the encoder is worth on labelled videos, where the data have labels:
+      probe=True,  # retrieval and k-NN beside random initialisation
+      linear=True,  # and a linear classifier
+      test_every="0 steps",  # in any case at the end
+      clips=10,  # per video
+      max_videos=0,  # of each split; 0: all
+      crop_ratio=0.875,  # side of the square crop, of the short side
+    )
+  )
 
 
 def small(config):
@@ -176,6 +191,7 @@ def small(config):
   config.method.curriculum_steps = 150
   config.data.short_side = 128
   config.data.canvas = (192, 192)
+  config.data.interval = 2
   config.optim.learning_rate = 2e-3
   config.optim.warmup = "20 steps"
   config.train.batch_size = 8
@@ -184,6 +200,7 @@ def small(config):
   config.eval.every = "65 steps"
   config.eval.batch_size = 8
   config.eval.max_sources = 64
+  config.eval.clips = 2
 
 
 def smoke(config):
@@ -201,6 +218,7 @@ def smoke(config):
   config.train.checkpoint_every = "2 steps"
   config.eval.every = "3 steps"
   config.eval.max_sources = 8
+  config.eval.clips = 1
 
 
 def sweep():

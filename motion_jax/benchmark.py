@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from motion_jax import command, logs, optim, sharding, state
 from motion_jax.config import UserError
 from motion_jax.data import pipeline, throughput
-from motion_jax.data.inputs import configured_sampler, configured_source
+from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.data.sources import Record
 from motion_jax.methods import make_method
 
@@ -111,7 +111,7 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
     return {"sources_per_second": None, "input_note": str(error).splitlines()[0]}
   rate = throughput.input_rate(
     source,
-    configured_sampler(config.data),
+    training_sampler(config),
     batch_size=config.train.batch_size,
     seconds=seconds,
     threads=config.data.threads,
@@ -122,7 +122,7 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   """A batch of random pictures that has passed the recipe's sampler."""
   rng = np.random.default_rng(0)
-  sampler = configured_sampler(config.data)
+  sampler = training_sampler(config)
   height, width = config.data.canvas
   pictures = rng.integers(0, 256, (2, height, width, 3), np.uint8)
   frames = tuple(cv2.imencode(".jpg", frame)[1].tobytes() for frame in pictures)

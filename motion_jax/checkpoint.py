@@ -81,7 +81,8 @@ class Checkpoints:
 
   def steps(self) -> list[int]:
     """The steps of all complete checkpoints."""
-    return sorted(self._manager.all_steps(read=True))
+    self._manager.reload()
+    return sorted(self._manager.all_steps())
 
   def config(self, step: int) -> dict[str, Any]:
     """The config that a checkpoint was written with."""
@@ -203,7 +204,7 @@ def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> Trained
   """Loads the encoder that a run has trained; needs no config file and no data.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, or one of its checkpoints (`run/checkpoints/120`).
     step: which checkpoint; None for the latest.
 
   Raises:
@@ -211,22 +212,45 @@ def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> Trained
   """
   from motion_jax.methods import make_method
 
-  workdir = pathlib.Path(workdir)
-  if not (workdir / "checkpoints").is_dir():
-    raise UserError(f"{workdir} holds no checkpoints; give the folder of a run")
+  workdir, step = locate(workdir, step)
   checkpoints = Checkpoints(workdir)
-  step = checkpoints.latest_step() if step is None else step
-  if step not in checkpoints.steps():
-    raise UserError(
-      f"{workdir} holds no complete checkpoint of step {step}; complete are those of "
-      f"{checkpoints.steps()}"
-    )
   config = ConfigDict(checkpoints.config(step))
   method = make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
   module = method.encoder(*checkpoints.restore_weights(step, *weights))
   checkpoints.close()
   return TrainedEncoder(module, config, step)
+
+
+def locate(
+  path: str | os.PathLike, step: int | None = None
+) -> tuple[pathlib.Path, int]:
+  """Finds a checkpoint.
+
+  Args:
+    path: folder of a run, or one of its checkpoints (`run/checkpoints/120`).
+    step: which checkpoint; None for the latest.
+
+  Returns:
+    (folder of the run, step).
+
+  Raises:
+    UserError: if there is no such complete checkpoint.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.parent.name == "checkpoints" and path.name.isdecimal():
+    path, step = path.parents[1], int(path.name)
+  if not (path / "checkpoints").is_dir():
+    raise UserError(f"no checkpoint in {path}; give the folder of a trained run")
+  checkpoints = Checkpoints(path)
+  steps = checkpoints.steps()
+  checkpoints.close()
+  if not steps or (step is not None and step not in steps):
+    raise UserError(
+      f"{path} holds no complete checkpoint{f' of step {step}' if step else ''}; "
+      f"complete are those of {steps}"
+    )
+  return path, steps[-1] if step is None else step
 
 
 def _items(state: TrainState) -> dict[str, Any]:

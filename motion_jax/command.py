@@ -77,9 +77,10 @@ def _parse(argv):
   try:
     app.define_help_flags()
     rest = flags.FLAGS(argv)
-    if flags.FLAGS.config is None:
-      raise UserError("--config is missing; try --config=configs/mosi.py")
-    flags.FLAGS.config.to_dict()  # raises what went wrong when the file was loaded
+    if "config" in flags.FLAGS:
+      if flags.FLAGS.config is None:
+        raise UserError("--config is missing; try --config=configs/mosi.py")
+      flags.FLAGS.config.to_dict()  # raises what went wrong when the file was loaded
   except SystemExit:  # --help, which absl ends with 1
     sys.exit(0)
   except KeyError as error:

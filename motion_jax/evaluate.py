@@ -1,18 +1,22 @@
-"""Evaluations of a run: its method's metrics on held-out sources."""
+"""Evaluations of a run: its method's held-out metrics, video accuracy, its encoder."""
 
 import logging
 import pathlib
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import logs, sharding, state
+from motion_jax import checkpoint, logs, sharding, starting_point, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_sampler, configured_source
+from motion_jax.data.inputs import configured_source, heldout_sampler, test_views
+from motion_jax.data.labels import common_classes
+from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
+from motion_jax.probe import EncoderProbe, pretraining_probe
 
 logger = logging.getLogger("motion_jax")
 
@@ -29,7 +33,7 @@ class HeldOut:
 
   def __init__(self, method, config: ConfigDict, mesh: Mesh, bad_files: pathlib.Path):
     self._source = configured_source(config.data, "heldout")
-    self._sampler = configured_sampler(config.data)
+    self._sampler = heldout_sampler(config)
     self._bad_files = pipeline.BadFiles(
       self._source, bad_files, max_fraction=config.data.max_bad_fraction
     )
@@ -63,6 +67,93 @@ class HeldOut:
     return {f"eval/{name}": float(value) for name, value in values.items()}
 
 
+class VideoTest:
+  """Accuracy of a classifier over held-out videos: `eval.clips` times `eval.crops`.
+
+  The score of a video is the mean softmax over its views. `predictions.tsv` gets a line
+  with the true and the predicted class of every video.
+
+  Args:
+    method: with `predict` that gives `probabilities`.
+    config: a whole config.
+    mesh: from `sharding.make_mesh`.
+    workdir: of the run.
+  """
+
+  def __init__(self, method, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
+    self._source = configured_source(config.data, "heldout")
+    self._views = test_views(config)
+    self._config, self._mesh, self._workdir = config, mesh, workdir
+    everywhere, rows = sharding.replicated(mesh), sharding.split_rows(mesh)
+    self._predict = jax.jit(
+      lambda params, aux, batch: method.predict(params, aux, batch)["probabilities"],
+      in_shardings=(everywhere, everywhere, rows),
+      out_shardings=everywhere,
+    )
+
+  def __call__(self, params, aux) -> dict[str, float]:
+    """Returns {'eval/top1': share of the videos, 'eval/top5': ...}, in [0, 1]."""
+    config, source = self._config, self._source
+    scores = VideoScores(len(source), config.method.classes)
+    with logs.progress_bar(len(source), "testing") as show:
+      for batch in pipeline.evaluation_batches(
+        source,
+        self._views,
+        batch_size=config.eval.batch_size,
+        seed=0,
+        threads=config.data.threads,
+      ):
+        rows = sharding.shard_batch(self._mesh, batch)
+        found = jax.device_get(self._predict(params, aux, rows))
+        scores.add(batch["index"], batch["valid"], found)
+        show(int(batch["index"].max()) + 1)
+    labels = np.asarray(source.labels)
+    self._write(scores)
+    return {f"eval/top{k}": scores.accuracy(labels, k) for k in (1, 5)}
+
+  def _write(self, scores):
+    source, best = self._source, scores.probabilities()
+    lines = ["video\tclass\tpredicted\tprobability"]
+    for index in np.flatnonzero(scores.seen()):
+      guess = int(best[index].argmax())
+      true = source.classes[source.labels[index]]
+      cells = (source.id_of(index), true, source.classes[guess])
+      lines.append("\t".join((*cells, f"{best[index, guess]:.4f}")))
+    text = "\n".join(lines) + "\n"
+    path = self._workdir / "predictions.tsv"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def final_test(method, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
+  """The test at the end of a training: (params, aux) -> {'eval/<name>': value}.
+
+  Of a classifier the accuracy over videos; of a pretraining what the encoder is worth
+  beside its random initialisation, or None when the data have no labels.
+  """
+  if config.method.name == "classify":
+    return VideoTest(method, config, mesh, workdir)
+  return pretraining_probe(method, config, mesh)
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+  """A copy of a config with `method.classes`, if it has that, set from its data set.
+
+  Raises:
+    UserError: if labels are missing or do not fit; see `data.labels.common_classes`.
+  """
+  config = config.copy_and_resolve_references()
+  if "classes" in config.method:
+    sources = (configured_source(config.data, part) for part in ("train", "heldout"))
+    names = common_classes(*sources)
+    if config.method.classes not in (0, len(names)):
+      raise UserError(
+        f"method.classes={config.method.classes}, but {config.data.name} has "
+        f"{len(names)}; leave it at 0"
+      )
+    config.method.classes = len(names)
+  return config
+
+
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Evaluates the latest checkpoint of `workdir`; writes evaluation.json there.
 
@@ -71,22 +162,77 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   Raises:
     UserError: if there is no checkpoint, or its method or network is another one.
   """
-  if not (workdir / "checkpoints").is_dir():
-    raise UserError(f"no checkpoint in {workdir}; train first, without config.mode")
-  checkpoints = Checkpoints(workdir)
-  step = checkpoints.latest_step()
-  if step is None:
-    raise UserError(f"no complete checkpoint in {workdir}; go on training first")
-  stored = checkpoints.config(step)
+  run, step = checkpoint.locate(workdir)
+  config = resolved(config)
+  stored = Checkpoints(run).config(step)
   for section in ("method", "model"):
     rows = difference(stored[section], config[section].to_dict(), f"{section}.")
     if rows:
       raise UserError(f"{workdir} was trained with another config: {'; '.join(rows)}")
+  values = _evaluate_checkpoint(config, run, step)
+  _write(values, step, workdir / "evaluation.json")
+  return values
+
+
+def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """Evaluates what `config.init_from` names, by the configs stored with it.
+
+  Of a run: the held-out metrics of its method, the accuracy over videos if it is a
+  classifier, and its encoder beside random initialisation if the data have labels. Of
+  a PyTorch file, the encoder; the config then says which network it is. The result
+  goes to `workdir`/evaluation.json.
+
+  Args:
+    config: `init_from`, `eval`, and `data`, of which what is not empty replaces the
+      run's own; `method` and `model` for a PyTorch file.
+    workdir: folder for the result.
+
+  Raises:
+    UserError: if nothing can be evaluated; the message says why.
+  """
+  path = pathlib.Path(config.init_from).expanduser()
+  if path.is_file():
+    mesh, key = sharding.make_mesh(), jax.random.key(config.seed)
+    random = starting_point.build_encoder(config, key)
+    trained = starting_point.load_encoder_of(config, random)
+    modules = {"": trained, "random_init/": random}
+    step, values = 0, EncoderProbe(random, config, mesh)(modules)
+  else:
+    if not config.init_from:
+      raise UserError("say what to evaluate: --config.init_from=runs/NAME")
+    run, step = checkpoint.locate(path)
+    config = _overlaid(ConfigDict(Checkpoints(run).config(step)), config)
+    values = _evaluate_checkpoint(resolved(config), workdir, step, run)
+  _write({"init_from": str(path), **values}, step, workdir / "evaluation.json")
+  return values
+
+
+def _evaluate_checkpoint(config, workdir, step, run=None):
   mesh = sharding.make_mesh()
   method = make_method(config)
   init = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
-  params, aux = checkpoints.restore_weights(step, *init(jax.random.key(config.seed)))
+  weights = init(jax.random.key(config.seed))
+  params, aux = Checkpoints(run or workdir).restore_weights(step, *weights)
   values = HeldOut(method, config, mesh, workdir / "bad_files.txt")(params, aux)
-  logs.write_json(workdir / "evaluation.json", {"step": step, **values})
-  logger.info("step %d  %s", step, logs.metrics_text(values))
+  tests = [final_test(method, config, mesh, workdir)]
+  if config.method.name == "classify" and run is not None:
+    tests.append(pretraining_probe(method, config, mesh))
+  for test in tests:
+    values |= test(params, aux) if test else {}
   return values
+
+
+def _overlaid(stored: ConfigDict, config: ConfigDict) -> ConfigDict:
+  """A run's config with what another one says about data and evaluation."""
+  stored.eval.update(config.eval)
+  for name, value in config.data.items():
+    if value not in ("", 0):
+      stored.data[name] = value
+  return stored
+
+
+def _write(values, step, path):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  logs.write_json(path, {"step": step, **values})
+  numbers = {k: v for k, v in values.items() if isinstance(v, float)}
+  logger.info("step %d\n%s\n  written to %s", step, logs.scores_text(numbers), path)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 
 import jax
+import tqdm
 
 logger = logging.getLogger("motion_jax")
 
@@ -129,11 +130,39 @@ class Progress:
     self._waited = self._paused = 0.0
 
 
+@contextlib.contextmanager
+def progress_bar(total: int, text: str):
+  """Shows how many of `total` videos are done, with the time left, on a terminal.
+
+  Yields:
+    A function that is given the number done so far.
+  """
+  with tqdm.tqdm(total=total, desc=text, unit=" videos", leave=False) as bar:
+
+    def show(done: int) -> None:
+      bar.update(max(0, done - bar.n))
+
+    yield show
+
+
 def metrics_text(values: Mapping[str, float]) -> str:
   """Metrics for a console line: 'loss 1.532  pretext_accuracy 0.412'."""
   return "  ".join(
     f"{name.removeprefix('train/')} {value:.4g}" for name, value in values.items()
   )
+
+
+def scores_text(values: Mapping[str, float]) -> str:
+  """Scores as lines, 'retrieval_r1  0.213  (random initialisation 0.106)'."""
+  lines = []
+  for name, value in values.items():
+    name = name.removeprefix("eval/")
+    if name.startswith("random_init/"):
+      continue
+    beside = values.get(f"eval/random_init/{name}")
+    note = "" if beside is None else f"  (random initialisation {beside:.3f})"
+    lines.append(f"  {name:24s}{value:.3f}{note}")
+  return "\n".join(lines)
 
 
 def duration_text(seconds: float) -> str:

@@ -15,7 +15,11 @@ from motion_jax.config import UserError, choose
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
 
-MODES = {"train": train.train, "evaluate": evaluate.evaluate}
+MODES = {
+  "train": train.train,
+  "evaluate": evaluate.evaluate,
+  "evaluate_run": evaluate.evaluate_run,
+}
 
 
 def main() -> None:
@@ -26,7 +30,7 @@ def main() -> None:
   config = _CONFIG.value
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
-  if config.mode == "train":
+  if config.mode != "evaluate":
     _check_writable(workdir)
   mode(config, workdir)
 

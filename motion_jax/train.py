@@ -7,12 +7,12 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from motion_jax import logs, optim, sharding, state
+from motion_jax import logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference, steps_of
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_sampler, configured_source
-from motion_jax.evaluate import HeldOut
+from motion_jax.data.inputs import configured_source, training_sampler
+from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
 from motion_jax.watch import LossWatch, StopSignal
 
@@ -51,6 +51,7 @@ class Run:
   """What one training is made of, and its loop."""
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+    config = resolved(config)
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
     _check_batch(config, self.mesh.size)
@@ -65,7 +66,15 @@ class Run:
     self._plan()
     bad_files = workdir / "bad_files.txt"
     self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
+    self.test = final_test(self.method, config, self.mesh, workdir)
     self._init_state()
+    if resumed is None and "init_from" in config:
+      weights = (self.state.params, self.state.aux)
+      params, aux = jax.device_put(
+        starting_point.load_into(config, self.method, *weights),
+        sharding.replicated(self.mesh),
+      )
+      self.state = self.state.replace(params=params, aux=aux)
     if resumed is not None:
       self.state = self.checkpoints.restore(resumed, self.state, self.batches)
     self.first_step = resumed or 0
@@ -94,7 +103,8 @@ class Run:
         losses.check()
         self._log(step, *progress.measure(step))
       with progress.pause():
-        values = self._evaluate(step) if last or step % self.eval_every == 0 else {}
+        due = last or step % self.eval_every == 0 or self._is_test(step)
+        values = self._evaluate(step) if due else {}
         if values or stop.requested or step % self.checkpoint_every == 0:
           losses.check()
           config = self.config.to_dict()
@@ -114,9 +124,9 @@ class Run:
     logs.write_json(self.workdir / "summary.json", summary)
     save_curves(self.workdir / "figures" / "curves.png", rows)
     logger.info(
-      "done: %s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
+      "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
       "  curves: tensorboard --logdir %s",
-      logs.metrics_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
+      logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
       str(self.workdir),
       self.workdir / "figures",
       self.workdir,
@@ -146,7 +156,7 @@ class Run:
   def _open_data(self):
     data, train = self.config.data, self.config.train
     self.source = configured_source(data, "train")
-    sampler = configured_sampler(data)
+    sampler = training_sampler(self.config)
     self.batches = iter(
       pipeline.make_pipeline(
         self.source,
@@ -178,6 +188,7 @@ class Run:
     length["total_steps"] = self.total_steps
     self.checkpoint_every = max(1, steps_of(train.checkpoint_every, **length))
     self.eval_every = max(1, steps_of(self.config.eval.every, **length))
+    self.test_every = steps_of(self.config.eval.test_every, **length)
     self.warmup_steps = steps_of(self.config.optim.warmup, **length)
     self.clips_per_step = train.batch_size * self.method.clips_per_example
 
@@ -248,10 +259,19 @@ class Run:
     self.logs.perf(step, perf)
     logger.info("step %d/%d  %s  %s", step, self.total_steps, text, perf_text)
 
+  def _is_test(self, step):
+    if self.test is None:
+      return False
+    every = self.test_every
+    return step == self.total_steps or bool(every and step % every == 0)
+
   def _evaluate(self, step):
-    values = self.held_out(self.state.params, self.state.aux)
-    self.logs.metrics(step, values)
+    weights = (self.state.params, self.state.aux)
+    values = self.held_out(*weights)
     logger.info("step %d/%d  %s", step, self.total_steps, logs.metrics_text(values))
+    if self._is_test(step):
+      values |= self.test(*weights)
+    self.logs.metrics(step, values)
     return values
 
 

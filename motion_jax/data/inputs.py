@@ -1,10 +1,11 @@
-"""What the `data` section of a config asks for: a source and a sampler."""
+"""What a config asks for: sources of records, and samplers that make arrays of them."""
 
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
-from motion_jax.data.clips import SourceFrame
+from motion_jax.data.clips import Clip, Sampler, SourceFrame, Views
 from motion_jax.data.sources import Source, open_source
+from motion_jax.data.subsets import low_shot
 
 
 def configured_source(config: ConfigDict, split: str) -> Source:
@@ -13,7 +14,8 @@ def configured_source(config: ConfigDict, split: str) -> Source:
   Args:
     config: `name` (a data set, or 'folder' with `path`), `data_dir`,
       `heldout_fraction`, and, of a folder, `frame_folders` and the list files
-      `train_list` and `heldout_list` ('' for none).
+      `train_list` and `heldout_list` ('' for none). Of 'train' only: `per_class`,
+      `fraction` and `subset_seed`, if given; see `subsets.low_shot`.
     split: 'train' or 'heldout'.
 
   Raises:
@@ -28,7 +30,7 @@ def configured_source(config: ConfigDict, split: str) -> Source:
       "must not be trained on"
     )
   lists = {"train": config.train_list, "heldout": config.heldout_list}
-  return open_source(
+  source = open_source(
     config.path if is_folder else config.name,
     split=split,
     data_dir=config.data_dir or None,
@@ -36,9 +38,56 @@ def configured_source(config: ConfigDict, split: str) -> Source:
     list_file=lists[split] or None,
     frame_folders=config.frame_folders,
   )
+  if split == "train" and "per_class" in config:
+    source = low_shot(
+      source,
+      per_class=config.per_class,
+      fraction=config.fraction,
+      seed=config.subset_seed,
+    )
+  return source
 
 
-def configured_sampler(config: ConfigDict) -> SourceFrame:
-  """Builds what turns a record into arrays: `config.sampler` with its settings."""
-  choose("data.sampler", config.sampler, ("frame",))
-  return SourceFrame(config.short_side, canvas=tuple(config.canvas))
+def training_sampler(config: ConfigDict) -> Sampler:
+  """What training takes from a record, by `data.sampler` of a whole config.
+
+  'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
+  frames at `data.interval`, from a random time.
+  """
+  data = config.data
+  if choose("data.sampler", data.sampler, ("frame", "clip")) == "frame":
+    return SourceFrame(data.short_side, canvas=tuple(data.canvas))
+  return Clip(**_clip_options(config))
+
+
+def heldout_sampler(config: ConfigDict) -> Sampler:
+  """As `training_sampler`; of clips, the one in the middle of the video."""
+  if config.data.sampler == "clip":
+    return Views(1, **_clip_options(config))
+  return training_sampler(config)
+
+
+def test_views(config: ConfigDict) -> Views:
+  """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0."""
+  return Views(config.eval.clips, **_clip_options(config))
+
+
+def feature_views(config: ConfigDict) -> Views:
+  """The clips that features are made of: as `test_views`, but middle squares.
+
+  They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels.
+  """
+  side = round(config.method.size / config.eval.crop_ratio)
+  options = {**_clip_options(config), "short_side": side, "canvas": (side, side)}
+  return Views(config.eval.clips, **options)
+
+
+def _clip_options(config: ConfigDict) -> dict:
+  data = config.data
+  return dict(
+    frames=config.method.frames,
+    interval=data.interval,
+    fps=data.fps,
+    short_side=data.short_side,
+    canvas=tuple(data.canvas),
+  )

@@ -4,9 +4,10 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
+from motion_jax.methods.classify import Classify
 from motion_jax.methods.mosi import Mosi
 
-METHODS = {"mosi": Mosi}
+METHODS = {"mosi": Mosi, "classify": Classify}
 
 
 def make_method(config: ConfigDict) -> Method:

@@ -1,0 +1,214 @@
+"""Supervised training of a pretrained encoder: fine-tuning, linear probe, scratch.
+
+  python -m motion_jax.main --config=configs/finetune.py --config.init_from=runs/mosi
+  ... --config=configs/finetune.py:linear ...                 backbone frozen
+  ... --config=configs/finetune.py --config.init_from=scratch random initialisation
+  ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
+  ... --config=configs/finetune.py:hmdb51 --config.init_from=runs/mosi-hmdb51     ucf101
+  ... --config=configs/finetune.py:ucf101,network=r2plus1d_10 MoSI's other network
+  ... --config=configs/finetune.py:smoke                      3 steps, seconds
+
+`init_from` is the folder of a run, one of its checkpoints (runs/mosi/checkpoints/120),
+or a PyTorch file. `method.frozen_stages` = 1..5 freezes the first stages (figure 6 of
+MoSI), `data.per_class` and `data.fraction` take fewer labels (table 3 of MoSI, table 6
+of MoDist). Sections and tables are MoSI's (Huang et al., CVPR 2021); 'code' is the
+first public release of its authors' code.
+"""
+
+from ml_collections import ConfigDict
+
+from motion_jax.config import parse_arg
+
+WORDS = ("synthetic_actions", "smoke", "folder", "ucf101", "hmdb51")
+
+
+def get_config(arg=None):
+  arg = parse_arg(arg, words=WORDS, network="r2d3d_18", linear=False)
+  config = ConfigDict()
+  config.name = f"finetune-{arg.word}"  # the run's folder is runs/<name>
+  config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
+  config.seed = 0
+  config.init_from = ""  # folder of a run, a checkpoint, a PyTorch file, or 'scratch'
+  config.method = method()
+  config.data = data()
+  config.model = model(arg.network)
+  config.optim = optim(arg.word, arg.network)
+  config.train = train(arg.network)
+  config.eval = evaluation()
+
+  match arg.word:
+    case "synthetic_actions":
+      small(config)
+    case "smoke":
+      small(config)
+      smoke(config)
+    case "folder":
+      small(config)
+      config.data.name = "folder"
+    case "ucf101":
+      config.data.name = "ucf101"
+      config.data.canvas = (171, 228)  # all videos are 320x240
+    case "hmdb51":
+      config.data.name = "hmdb51"
+      config.data.canvas = (171, 304)  # up to 16:9
+  if arg.linear:
+    linear(config)
+  return config
+
+
+def method():
+  return ConfigDict(
+    dict(
+      name="classify",
+      classes=0,  # 0: as many as the data set has
+      frozen_stages=0,  # first stages that stay as they are; 5: linear probe
+      frames=16,  # section 4.1
+      size=112,  # section 4.1
+      crop="resized",  # random area and aspect (code); 'plain': `size` x `size` pixels
+      area=(0.3243, 0.5765),  # code: 168^2 to 224^2 of 256 x 340 pixels
+      aspect=(6 / 7, 7 / 6),  # code
+      flip=0.5,  # probability, section 4.1
+      brightness=0.5,  # colour jitter: code, one draw for all frames of a clip
+      contrast=0.5,
+      saturation=0.5,
+      hue=0.25,
+      grayscale=0.3,  # probability
+      mean=(0.45, 0.45, 0.45),  # code
+      std=(0.225, 0.225, 0.225),  # code
+      dropout=0.5,  # section 4.1
+    )
+  )
+
+
+def data():
+  return ConfigDict(
+    dict(
+      name="synthetic_actions",
+      path="",  # of a folder with a sub-folder of videos per class
+      train_list="",  # text file of `path label` lines; '': by heldout_fraction
+      heldout_list="",
+      heldout_fraction=0.2,
+      frame_folders=True,  # a folder of numbered images is a video; False: many images
+      data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
+      per_class=0,  # videos per class; 0: all. Table 3: 3, 5, 7, 9, 11, 13
+      fraction=1.0,  # share of each class's videos. MoDist table 6: 0.01 to 0.8
+      subset_seed=0,  # of these choices, which are nested
+      sampler="clip",
+      interval=4,  # frames between those of a clip (code), at ...
+      fps=30.0,  # ... this rate (code); 0: the video's own
+      short_side=171,  # the smallest crop then is 112 pixels, and none is enlarged
+      canvas=(171, 304),  # room for the resized frames; larger ones are cropped
+      threads=8,  # that decode
+      workers=0,  # processes that decode; for hosts with many cores
+      max_bad_fraction=0.05,  # more files that cannot be decoded stop the run
+    )
+  )
+
+
+def model(network):
+  return ConfigDict(
+    dict(
+      name=network,
+      width=64,  # channels of the first stage
+      dtype="auto",  # bfloat16 on TPU and GPU, float32 on CPU
+      lowering="auto",  # of 3D convolutions: 'native' or 'folded'
+      remat=False,  # recompute each block in the backward pass: less memory
+      bn_groups=8,  # batch norm over 128 (48) clips, as on each of 8 GPUs (code)
+    )
+  )
+
+
+def optim(word, network):
+  # Code: 2e-3 for a batch of 1024 on HMDB51, twice that on UCF101; linear in the batch.
+  rate = {"r2plus1d_10": 7.5e-4}.get(network, 2e-3)
+  return ConfigDict(
+    dict(
+      name="adam",  # with coupled L2, section 4.1 and code
+      learning_rate=rate * {"ucf101": 2}.get(word, 1),
+      warmup="10 epochs",  # section 4.1
+      warmup_start=rate * {"ucf101": 2}.get(word, 1) / 10,  # code
+      weight_decay=1e-3,  # code
+      b1=0.9,
+      b2=0.999,
+      momentum=0.9,  # of 'sgd'
+      clip_norm=0.0,  # 0: no clipping
+    )
+  )
+
+
+def train(network):
+  return ConfigDict(
+    dict(
+      duration="300 epochs",  # section 4.1
+      batch_size={"r2plus1d_10": 384}.get(network, 1024),  # code: 8 x 48, 8 x 128
+      accumulate_steps=1,  # parts of a batch, one after the other
+      log_every=20,  # steps
+      checkpoint_every="5%",
+      keep=2,  # latest checkpoints
+      best="",  # the last one is what the papers report
+      allow_config_change=False,
+    )
+  )
+
+
+def evaluation():
+  return ConfigDict(
+    dict(
+      every="5%",  # of the training: accuracy of the middle clip of held-out videos
+      batch_size=64,
+      max_sources=0,  # of them; 0: all
+      test_every="0 steps",  # the test over videos; in any case at the end
+      clips=10,  # at the end: clips per video, section 4.1; 0: all, without overlap
+      crops=1,  # or 3, side by side
+      crop_ratio=0.875,  # side of the square crop, of the short side (code)
+      size=0,  # pixels to which it is resized; 0: method.size
+    )
+  )
+
+
+def linear(config):
+  """The linear probe: everything but the classifier frozen; recipe ours."""
+  config.name += "-linear"
+  config.method.frozen_stages = 5
+  config.method.dropout = 0.0
+  config.optim.weight_decay = 1e-4
+  config.optim.learning_rate *= 2
+
+
+def small(config):
+  """R-2D3D-18 of width 16 on 8x64x64 clips: minutes on two CPU cores."""
+  config.model.width = 16
+  config.model.bn_groups = 1
+  config.method.frames = 8
+  config.method.size = 64
+  config.data.short_side = 80
+  config.data.canvas = (80, 143)
+  config.data.interval = 2
+  config.optim.learning_rate = 2e-3
+  config.optim.warmup = "20 steps"
+  config.optim.warmup_start = 2e-4
+  config.optim.weight_decay = 1e-4
+  config.train.batch_size = 32
+  config.train.duration = "15 epochs"
+  config.train.checkpoint_every = "20%"
+  config.eval.every = "20%"
+  config.eval.batch_size = 32
+
+
+def smoke(config):
+  """Three steps of the smallest network, from scratch."""
+  config.init_from = "scratch"
+  config.data.name = "synthetic_actions:tiny"
+  config.model.width = 8
+  config.method.frames = 4
+  config.method.size = 32
+  config.data.short_side = 40
+  config.data.canvas = (40, 72)
+  config.optim.warmup = "1 steps"
+  config.train.batch_size = 8
+  config.train.duration = "3 steps"
+  config.train.log_every = 1
+  config.train.checkpoint_every = "2 steps"
+  config.eval.every = "3 steps"
+  config.eval.batch_size = 8
+  config.eval.clips = 2

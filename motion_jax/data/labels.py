@@ -1,0 +1,69 @@
+"""Checks that records have the labels that a supervised task needs."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from motion_jax.config import UserError
+from motion_jax.data.sources import Source
+
+logger = logging.getLogger("motion_jax")
+
+
+def has_labels(source: Source) -> bool:
+  """Tells whether every record has a label."""
+  return source.classes is not None and min(source.labels, default=-1) >= 0
+
+
+def common_classes(train: Source, test: Source) -> tuple[str, ...]:
+  """Returns the names of the classes that both parts of a data set share.
+
+  Args:
+    train: what is trained on, or searched in.
+    test: what is tested.
+
+  Raises:
+    UserError: if a record has no label, a class has no training record, or the two
+      parts number their classes differently; the message has the fix.
+  """
+  for source in (train, test):
+    if not has_labels(source):
+      raise UserError(
+        f"{source.name}, split {source.split}: not every record has a label. Put the "
+        "videos of each class into a sub-folder of its own, or give data.train_list "
+        "and data.heldout_list with lines `path label`"
+      )
+  names, other = train.classes, test.classes
+  if any(a != b for a, b in zip(names, other, strict=False)):
+    raise UserError(
+      f"{train.name}: the training part's classes {_few(names)} are not those of the "
+      f"held-out part, {_few(other)}; number them alike in both lists"
+    )
+  known = np.bincount(train.labels, minlength=len(names))
+  missing = [name for name, count in zip(names, known, strict=True) if not count]
+  tested = set(np.asarray(test.labels).tolist())
+  lost = [
+    other[label] for label in sorted(tested) if label >= len(known) or not known[label]
+  ]
+  if lost:
+    raise UserError(
+      f"{train.name}: no training record of {_few(lost)}, but held-out ones. A class "
+      "needs two videos or more: add some, or say which are held out by "
+      "data.train_list and data.heldout_list"
+    )
+  untested = [name for label, name in enumerate(names) if label not in tested]
+  if missing or untested:
+    logger.warning(
+      "%s: %d classes without a training and %d without a held-out record: %s",
+      train.name,
+      len(missing),
+      len(untested),
+      _few([*missing, *untested]),
+    )
+  return names
+
+
+def _few(names) -> str:
+  return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

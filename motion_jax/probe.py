@@ -1,0 +1,130 @@
+"""What an encoder is worth without fine-tuning: retrieval, k-NN and a linear probe.
+
+Features are means over evenly spaced clips of each video; the training split is the
+gallery, the held-out split asks. The same network at random initialisation stands
+beside it: only the difference was learned.
+"""
+
+import logging
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from motion_jax import logs
+from motion_jax.config import UserError
+from motion_jax.data.inputs import configured_source, feature_views
+from motion_jax.data.labels import common_classes, has_labels
+from motion_jax.evaluation import linear, retrieval
+from motion_jax.features import FeatureExtractor
+
+logger = logging.getLogger("motion_jax")
+
+
+class EncoderProbe:
+  """Measures encoders of one structure on the labelled videos of a config.
+
+  Args:
+    module: one such encoder, in evaluation mode.
+    config: a whole config; `data`, `method` (size, mean, std) and `eval` are read.
+    mesh: from `sharding.make_mesh`.
+
+  Raises:
+    UserError: if the data have no labels.
+  """
+
+  def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh):
+    self._config = config
+    self._sources = {
+      split: configured_source(config.data, split) for split in ("train", "heldout")
+    }
+    common_classes(*self._sources.values())
+    self._views = feature_views(config)
+    self._extract = FeatureExtractor(module, config, mesh, config.eval.batch_size)
+
+  def __call__(self, modules: dict[str, nnx.Module]) -> dict[str, float]:
+    """Measures encoders.
+
+    Args:
+      modules: encoders by prefix, e.g. {'': trained, 'random_init/': random}.
+
+    Returns:
+      {'eval/<prefix><score>': value}, in [0, 1]: retrieval_r1 to retrieval_r50,
+      retrieval_centred_r1 ..., knn_top1, linear_top1.
+    """
+    train, test = (self._features(split, modules) for split in self._sources)
+    values = {}
+    for number, prefix in enumerate(modules):
+      scores = _scores(train[number], test[number], self._config.eval.linear)
+      values |= {f"eval/{prefix}{name}": score for name, score in scores.items()}
+    return values
+
+  def _features(self, split, modules):
+    source, config = self._sources[split], self._config
+    limit = config.eval.max_videos or len(source)
+    total = min(limit, len(source))
+    with logs.progress_bar(total, f"features of {split} videos") as show:
+      seen = set()
+
+      def on_batch(batch):
+        seen.update(batch["index"].tolist())
+        show(len(seen - {-1}))
+
+      return self._extract(
+        list(modules.values()),
+        source,
+        self._views,
+        limit=total,
+        threads=config.data.threads,
+        on_batch=on_batch,
+      )
+
+
+class PretrainingProbe:
+  """An `EncoderProbe` as the test of a pretraining: (params, aux) -> values."""
+
+  def __init__(self, method, config: ConfigDict, mesh: Mesh):
+    weights = jax.jit(method.init)(jax.random.key(config.seed))
+    self._method = method
+    self._random = method.encoder(*weights)
+    self._probe = EncoderProbe(self._random, config, mesh)
+    self._random_values: dict[str, float] = {}
+
+  def __call__(self, params, aux) -> dict[str, float]:
+    """Values of the encoder, and as 'eval/random_init/...' of the untrained one."""
+    modules = {"": self._method.encoder(params, aux)}
+    if not self._random_values:
+      modules["random_init/"] = self._random
+    values = self._probe(modules)
+    if not self._random_values:
+      self._random_values = {
+        name: value for name, value in values.items() if "/random_init/" in name
+      }
+    return values | self._random_values
+
+
+def pretraining_probe(method, config: ConfigDict, mesh: Mesh):
+  """A `PretrainingProbe`, or None where `eval.probe` is off or labels are missing."""
+  if not config.eval.probe:
+    return None
+  for split in ("train", "heldout"):
+    if not has_labels(configured_source(config.data, split)):
+      logger.info("no labels, so no retrieval: the pretext task is what is measured")
+      return None
+  try:
+    return PretrainingProbe(method, config, mesh)
+  except UserError as error:
+    logger.info("no retrieval: %s", error)
+    return None
+
+
+def _scores(train, test, with_linear):
+  sets = (test.features, test.labels, train.features, train.labels)
+  values = {f"retrieval_{k}": v for k, v in retrieval.recall(*sets).items()}
+  centred = retrieval.recall(*sets, centred=True)
+  values |= {f"retrieval_centred_{k}": v for k, v in centred.items()}
+  values["knn_top1"] = retrieval.knn_accuracy(*sets)["top1"]
+  if with_linear:
+    values["linear_top1"] = linear.linear_accuracy(*sets[2:], *sets[:2])["top1"]
+  return values

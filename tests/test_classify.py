@@ -1,0 +1,135 @@
+"""Supervised training: frozen stages, augmentation, starting points, video accuracy."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from test_config import CONFIGS, load
+
+from motion_jax import sharding, state
+from motion_jax.config import UserError
+from motion_jax.methods import make_method
+
+
+def smoke(**method):
+  config = load(CONFIGS / "finetune.py").get_config("smoke")
+  config.method.update({"classes": 3, "dropout": 0.0, **method})
+  return config
+
+
+def batch(rows=6, seed=0):
+  """Clips whose class is their colour."""
+  rng = np.random.default_rng(seed)
+  label = np.arange(rows, dtype=np.int32) % 3
+  video = rng.integers(0, 90, (rows, 4, 40, 72, 3), np.uint8)
+  video[np.arange(rows), ..., label] += 120
+  return {
+    "video": video,
+    "extent": np.full((rows, 2), (40, 60), np.int32),
+    "valid": np.ones(rows, bool),
+    "index": np.arange(rows, dtype=np.int32),
+    "label": label,
+  }
+
+
+def train(config, steps):
+  """Trains on one batch; returns (first state, last state, losses, method)."""
+  import optax
+
+  method, mesh = make_method(config), sharding.make_mesh()
+  optimizer = optax.adam(3e-3)
+  first = state.create(method, optimizer, jax.random.key(0), mesh)
+  start = jax.device_get((first.params, first.aux))
+  step = state.make_train_step(method, optimizer, jax.random.key(1), mesh)
+  now, losses, rows = first, [], sharding.shard_batch(mesh, batch())
+  for _ in range(steps):
+    now, loss = step(now, rows)
+    losses.append(float(loss))
+  return start, jax.device_get((now.params, now.aux)), losses, method
+
+
+def changed(before, after):
+  """Top-level places in a tree whose arrays differ."""
+  leaves = jax.tree_util.tree_leaves_with_path(before)
+  others = jax.tree.leaves(after)
+  return {
+    jax.tree_util.keystr(path)
+    for (path, a), b in zip(leaves, others, strict=True)
+    if not np.array_equal(a, b)
+  }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [0, 2, 5])
+def test_frozen_stages_keep_weights_and_statistics(frozen):
+  start, end, losses, _ = train(smoke(frozen_stages=frozen), 4)
+  moved = changed(start, end)
+  places = ["['stem']", *(f"['stages'][{stage}]" for stage in range(4))]
+  for number, place in enumerate(places):
+    names = [name for name in moved if f"['encoder']{place}" in name]
+    assert bool(names) == (number >= frozen), (place, names)
+  assert any("['head']" in name for name in moved)
+  assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+def test_a_classifier_fits_a_few_clips():
+  config = smoke(grayscale=0.0, saturation=0.0, hue=0.0)
+  _, (params, aux), losses, method = train(config, 40)
+  assert losses[-1] < 0.3 * losses[0]
+  outputs = jax.jit(method.predict)(params, aux, batch(seed=1))
+  assert outputs["probabilities"].shape == (6, 3)
+  np.testing.assert_allclose(outputs["probabilities"].sum(-1), 1, atol=1e-5)
+
+
+def test_clips_are_augmented_alike_in_all_frames_and_labels_follow():
+  method = make_method(smoke())
+  still = batch()
+  still["video"] = np.repeat(still["video"][:, :1], 4, axis=1)
+  clips, labels = jax.jit(method.pretext)(still, jax.random.key(3), 0)
+  assert clips.shape == (6, 4, 32, 32, 3)
+  np.testing.assert_allclose(clips, np.repeat(clips[:, :1], 4, axis=1), atol=1e-6)
+  assert labels.tolist() == still["label"].tolist()
+  other, _ = jax.jit(method.pretext)(still, jax.random.key(4), 0)
+  assert not np.allclose(clips, other)
+
+
+def test_rows_that_are_not_valid_change_nothing():
+  method = make_method(smoke(frozen_stages=5))  # no batch statistics
+  params, aux = jax.jit(method.init)(jax.random.key(0))
+  rows = batch()
+  rows["valid"][2:] = False
+  loss = jax.jit(method.loss)(params, aux, rows, jax.random.key(0), 0)[0]
+  rows["video"][2:] = 0
+  rows["label"][2:] = -1
+  same = jax.jit(method.loss)(params, aux, rows, jax.random.key(0), 0)[0]
+  assert float(loss) == pytest.approx(float(same), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (dict(frozen_stages=6), "frozen_stages"),
+    (dict(crop="center"), "resized"),
+    (dict(classes=1), "at least two"),
+    (dict(area=(0.5, 1.5)), "area"),
+    (dict(hue=0.7), "hue"),
+  ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+  with pytest.raises(UserError, match=message):
+    make_method(smoke(**settings))
+
+
+def test_the_run_of_a_classifier_writes_what_it_predicts(tmp_path):
+  from motion_jax.train import train as train_run
+
+  config = load(CONFIGS / "finetune.py").get_config("smoke")
+  values = train_run(config, tmp_path)
+  lines = (tmp_path / "predictions.tsv").read_text().splitlines()
+  assert len(lines) == 11
+  rows = [line.split("\t") for line in lines[1:]]
+  right = np.mean([true == guess for _, true, guess, _ in rows])
+  assert values["eval/top1"] == pytest.approx(right)
+  assert json.loads((tmp_path / "summary.json").read_text())["eval/top1"] == right
