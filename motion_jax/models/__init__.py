@@ -1,5 +1,88 @@
 """Networks: encoders, heads, and their PyTorch weights."""
 
-from motion_jax.models.resnet3d import VARIANTS, Encoder, build_model
+import jax.numpy as jnp
+from flax import nnx
 
-__all__ = ["VARIANTS", "Encoder", "build_model"]
+from motion_jax.models import c3d, conv, heads, resnet3d
+
+__all__ = ["NETWORKS", "build_classifier", "build_model"]
+
+NETWORKS = (*resnet3d.VARIANTS, c3d.NAME)
+
+
+def build_model(
+  name: str,
+  *,
+  rngs: nnx.Rngs,
+  width: int | None = None,
+  dtype: jnp.dtype = jnp.float32,
+  lowering: str = "auto",
+  remat: bool = False,
+  bn_groups: int = 1,
+  in_channels: int = 3,
+) -> resnet3d.Encoder | c3d.Encoder:
+  """Builds an encoder by name.
+
+  Args:
+    name: one of `NETWORKS`.
+    rngs: the `params` stream draws the weights.
+    width: channels of the first stage; None for the paper's (8 in 'motion_r50', else
+      64), 8 or 16 for small runs.
+    dtype: compute dtype; parameters, statistics and pooled features are float32.
+    lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
+    remat: recompute activations in the backward pass: less memory, but everything
+      runs forward twice.
+    bn_groups: parts of the batch with their own BatchNorm statistics; C3D has no
+      normalisation and ignores it.
+    in_channels: channels of the video.
+
+  Returns:
+    An encoder; `encoder(video)` maps [B, T, H, W, C] to [B, encoder.features].
+
+  Raises:
+    ValueError: if the name or the lowering is unknown.
+  """
+  if name not in (*resnet3d.VARIANTS, c3d.NAME):
+    raise ValueError(f"network {name!r} is unknown; use one of {', '.join(NETWORKS)}")
+  conv.resolve_lowering(lowering)
+  options = dict(
+    rngs=rngs,
+    width=width,
+    dtype=dtype,
+    lowering=lowering,
+    remat=remat,
+    in_channels=in_channels,
+  )
+  if name == c3d.NAME:
+    return c3d.Encoder(**options)
+  return resnet3d.build_model(name, bn_groups=bn_groups, **options)
+
+
+def build_classifier(
+  encoder: resnet3d.Encoder | c3d.Encoder,
+  classes: int,
+  *,
+  dropout: float,
+  rngs: nnx.Rngs,
+) -> heads.Classifier | c3d.FullyConnected:
+  """Builds the classifier that a paper puts on an encoder's features.
+
+  Args:
+    encoder: from `build_model`.
+    classes: number of logits.
+    dropout: in [0, 1); 0.5 in the papers.
+    rngs: the `params` stream draws the weights.
+
+  Returns:
+    Three fully connected layers for C3D, one linear layer for a ResNet; both map
+    (features [B, D], rngs=) to logits [B, classes].
+
+  Raises:
+    ValueError: if `dropout` is outside [0, 1).
+  """
+  options = dict(dropout=dropout, rngs=rngs)
+  if isinstance(encoder, c3d.Encoder):
+    return c3d.FullyConnected(
+      encoder.features, classes, hidden=encoder.hidden, **options
+    )
+  return heads.Classifier(encoder.features, classes, **options)
