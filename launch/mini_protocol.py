@@ -1,0 +1,151 @@
+"""The mini protocol: pretraining, then what it is worth, as one table.
+
+  python launch/mini_protocol.py                                  synthetic_actions
+  python launch/mini_protocol.py --path=DIR --train_list=FILE --heldout_list=FILE
+
+Every row pretrains on the training videos without their labels, measures the encoder
+by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
+the same network at random initialisation. Small networks, minutes per run on two CPU
+cores; the budgets are those of the config files. Runs that are finished are not run
+again, and others resume, so the command may be interrupted and repeated.
+"""
+
+import json
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+from absl import app, flags
+
+_DATA = flags.DEFINE_string("data", "synthetic_actions", "Data set, without --path.")
+_PATH = flags.DEFINE_string("path", "", "Folder of videos with a folder per class.")
+_TRAIN_LIST = flags.DEFINE_string("train_list", "", "Lines `path label`.")
+_HELDOUT_LIST = flags.DEFINE_string("heldout_list", "", "Lines `path label`.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of every row.")
+_ROWS = flags.DEFINE_list("rows", [], "Some of the rows; all without it.")
+_ROOT = flags.DEFINE_string("root", "runs/mini_protocol", "Folder of the runs.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the commands.")
+
+UNMASKED = ("--config.method.mask_ratio=(1.0,1.0)",)
+ROWS = {
+  "scratch": None,
+  "mosi xy": ("mosi", ()),
+  "mosi x": ("mosi", ("--config.method.axes=x",)),
+  "mosi y": ("mosi", ("--config.method.axes=y",)),
+  "mosi xy unmasked": ("mosi", UNMASKED),
+  "mosi x unmasked": ("mosi", ("--config.method.axes=x", *UNMASKED)),
+  "mosi y unmasked": ("mosi", ("--config.method.axes=y", *UNMASKED)),
+}
+SCORES = {
+  "pretext_accuracy": "pretext accuracy",
+  "retrieval_r1": "retrieval R@1",
+  "linear_top1": "linear probe",
+  "top1": "fine-tuned",
+}
+
+
+def main(argv):
+  del argv
+  root = pathlib.Path(_ROOT.value) / (pathlib.Path(_PATH.value).name or _DATA.value)
+  rows = {name: ROWS[name] for name in _ROWS.value or ROWS}
+  jobs = [(seed, name) for seed in range(_SEEDS.value) for name in rows]
+  began, done = time.monotonic(), 0
+  for number, (seed, name) in enumerate(jobs):
+    for workdir, command in commands(root, name, rows[name], seed):
+      if _DRY_RUN.value:
+        print(shlex.join(command))
+      elif not (workdir / "summary.json").exists():
+        spent = time.monotonic() - began
+        left = f", {spent / done * (len(jobs) - number) / 60:.0f} min left" * (done > 0)
+        print(f"[{number + 1}/{len(jobs)}{left}] {workdir}", flush=True)
+        _run(command, workdir)
+        done += 1
+    if not _DRY_RUN.value:
+      write_table(root, rows)
+
+
+def commands(root, name, pretraining, seed):
+  """Yields (workdir, command) of the runs of a row, in order."""
+  folder = root / name.replace(" ", "-")
+  init_from = "scratch"
+  if pretraining is not None:
+    config, overrides = pretraining
+    workdir = folder / f"seed{seed}-pretrain"
+    yield workdir, [*_command(config, workdir, seed), *overrides]
+    init_from = str(workdir)
+  workdir = folder / f"seed{seed}-finetune"
+  yield (
+    workdir,
+    [
+      *_command("finetune", workdir, seed),
+      f"--config.init_from={init_from}",
+    ],
+  )
+
+
+def write_table(root, rows):
+  """Writes table.md and scores.json: mean and standard deviation over the seeds."""
+  scores = {name: _scores(root / name.replace(" ", "-")) for name in rows}
+  for found in list(scores.values()):  # random initialisation, beside every pretraining
+    for key, values in found.pop("random", {}).items():
+      scores.setdefault("scratch", {}).setdefault(key, {}).update(values)
+  lines = ["| pretraining | " + " | ".join(SCORES.values()) + " | seeds |"]
+  lines.append("|---" * (len(SCORES) + 2) + "|")
+  for name, found in scores.items():
+    cells = [_cell(list(found.get(key, {}).values())) for key in SCORES]
+    seeds = max((len(values) for values in found.values()), default=0)
+    lines.append("| " + " | ".join([name, *cells, str(seeds)]) + " |")
+  root.mkdir(parents=True, exist_ok=True)
+  (root / "table.md").write_text("\n".join(lines) + "\n")
+  (root / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+  print("\n".join(lines), flush=True)
+
+
+def _command(config, workdir, seed):
+  word = "folder" if _PATH.value else "synthetic_actions"
+  command = [sys.executable, "-m", "motion_jax.main", f"--workdir={workdir}"]
+  command += [f"--config=configs/{config}.py:{word}", f"--config.seed={seed}"]
+  if _PATH.value:
+    command += [
+      f"--config.data.path={_PATH.value}",
+      f"--config.data.train_list={_TRAIN_LIST.value}",
+      f"--config.data.heldout_list={_HELDOUT_LIST.value}",
+    ]
+  return command
+
+
+def _run(command, workdir):
+  workdir.mkdir(parents=True, exist_ok=True)
+  with open(workdir / "log.txt", "a") as log:
+    code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+  if code:
+    sys.exit(f"{shlex.join(command)}\nended with {code}; see {workdir / 'log.txt'}")
+
+
+def _scores(folder):
+  """{score: {seed: value}} of the finished runs of a row."""
+  found = {key: {} for key in SCORES}
+  found["random"] = {"retrieval_r1": {}, "linear_top1": {}}
+  for path in sorted(folder.glob("seed*/summary.json")):
+    summary, seed = json.loads(path.read_text()), path.parent.name.partition("-")[0]
+    for key in SCORES:
+      if f"eval/{key}" in summary:
+        found[key][seed] = summary[f"eval/{key}"]
+    for key, values in found["random"].items():
+      if f"eval/random_init/{key}" in summary:
+        values[seed] = summary[f"eval/random_init/{key}"]
+  return found
+
+
+def _cell(values):
+  if not values:
+    return "-"
+  mean = f"{100 * statistics.mean(values):.1f}"
+  return mean + (f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+  app.run(main)
