@@ -58,11 +58,10 @@ def main(argv):
       if _DRY_RUN.value:
         print(shlex.join(command))
       elif not (workdir / "summary.json").exists():
-        spent = time.monotonic() - began
-        left = f", {spent / done * (len(jobs) - number) / 60:.0f} min left" * (done > 0)
+        left = _left(time.monotonic() - began, done, len(jobs) - number)
         print(f"[{number + 1}/{len(jobs)}{left}] {workdir}", flush=True)
         _run(command, workdir)
-        done += 1
+        done += workdir.name.endswith("finetune")
     if not _DRY_RUN.value:
       write_table(root, rows)
 
@@ -138,6 +137,11 @@ def _scores(folder):
       if f"eval/random_init/{key}" in summary:
         values[seed] = summary[f"eval/random_init/{key}"]
   return found
+
+
+def _left(seconds, done, remaining):
+  """', 40 min left' from the time that `done` rows took; '' before the first."""
+  return f", {seconds / done * remaining / 60:.0f} min left" if done else ""
 
 
 def _cell(values):

@@ -15,8 +15,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
-from motion_jax.models import build_model
-from motion_jax.models.heads import Classifier
+from motion_jax.models import build_classifier, build_model
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import augment, crops
 
@@ -32,7 +31,7 @@ class Metrics(metrics.Collection):
 
 
 class Network(nnx.Module):
-  """An encoder and a linear classifier; the first stages may be frozen.
+  """An encoder and its classifier; the first stages may be frozen.
 
   Frozen stages get no gradient, and their batch normalisation keeps using and leaves
   alone the running averages, in training too.
@@ -40,7 +39,7 @@ class Network(nnx.Module):
 
   def __init__(self, encoder, classes: int, *, dropout: float, frozen: int, rngs):
     self.encoder = encoder
-    self.head = Classifier(encoder.features, classes, dropout=dropout, rngs=rngs)
+    self.head = build_classifier(encoder, classes, dropout=dropout, rngs=rngs)
     self.frozen = frozen
 
   def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
