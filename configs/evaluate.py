@@ -13,9 +13,11 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import parse_arg
 
+WORDS = ("run", "smoke")
+
 
 def get_config(arg=None):
-  arg = parse_arg(arg, words=("run", "smoke"), network="r2d3d_18")
+  arg = parse_arg(arg, words=WORDS, network="r2d3d_18")
   config = ConfigDict()
   config.name = "evaluate"  # the result's folder is runs/<name>
   config.mode = "evaluate_run"

@@ -6,6 +6,8 @@
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
   ... --config=configs/finetune.py:hmdb51 --config.init_from=runs/mosi-hmdb51     ucf101
   ... --config=configs/finetune.py:ucf101,network=r2plus1d_10 MoSI's other network
+  ... --config=configs/finetune.py:ucf101,recipe=modist,linear    MoDist's protocol
+  ... --config=configs/finetune.py:ucf101,recipe=mas              MAS's, with C3D
   ... --config=configs/finetune.py:smoke                      3 steps, seconds
 
 `init_from` is the folder of a run, one of its checkpoints (runs/mosi/checkpoints/120),
@@ -17,13 +19,15 @@ first public release of its authors' code.
 
 from ml_collections import ConfigDict
 
-from motion_jax.config import parse_arg
+from motion_jax.config import choose, parse_arg
 
+NETWORKS = {"mosi": "r2d3d_18", "modist": "r3d_50", "mas": "c3d"}  # by recipe
 WORDS = ("synthetic_actions", "smoke", "folder", "ucf101", "hmdb51")
 
 
 def get_config(arg=None):
-  arg = parse_arg(arg, words=WORDS, network="r2d3d_18", linear=False)
+  arg = parse_arg(arg, words=WORDS, recipe="mosi", network="", linear=False)
+  network = arg.network or NETWORKS[choose("recipe", arg.recipe, [*NETWORKS])]
   config = ConfigDict()
   config.name = f"finetune-{arg.word}"  # the run's folder is runs/<name>
   config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
@@ -31,10 +35,15 @@ def get_config(arg=None):
   config.init_from = ""  # folder of a run, a checkpoint, a PyTorch file, or 'scratch'
   config.method = method()
   config.data = data()
-  config.model = model(arg.network)
-  config.optim = optim(arg.word, arg.network)
-  config.train = train(arg.network)
+  config.model = model(network)
+  config.optim = optim(arg.word, network)
+  config.train = train(network)
   config.eval = evaluation()
+  match arg.recipe:
+    case "modist":
+      modist(config)
+    case "mas":
+      mas(config)
 
   match arg.word:
     case "synthetic_actions":
@@ -46,13 +55,13 @@ def get_config(arg=None):
       small(config)
       config.data.name = "folder"
     case "ucf101":
-      config.data.name = "ucf101"
-      config.data.canvas = (171, 228)  # all videos are 320x240
+      config.data.name = "ucf101"  # all videos are 320x240
+      config.data.canvas = canvas(config.data.short_side, 4 / 3)
     case "hmdb51":
       config.data.name = "hmdb51"
-      config.data.canvas = (171, 304)  # up to 16:9
+      config.data.canvas = canvas(config.data.short_side, 16 / 9)  # the widest
   if arg.linear:
-    linear(config)
+    linear(config, arg.recipe)
   return config
 
 
@@ -127,6 +136,7 @@ def optim(word, network):
       learning_rate=rate * {"ucf101": 2}.get(word, 1),
       warmup="10 epochs",  # section 4.1
       warmup_start=rate * {"ucf101": 2}.get(word, 1) / 10,  # code
+      drops=(),  # times when the rate falls to a tenth; (): half cosine, section 4.1
       weight_decay=1e-3,  # code
       b1=0.9,
       b2=0.999,
@@ -166,13 +176,79 @@ def evaluation():
   )
 
 
-def linear(config):
-  """The linear probe: everything but the classifier frozen; recipe ours."""
+def modist(config):
+  """MoDist (Xiao et al., 2021), section 4.1; 'SF' is SlowFast's UCF101 recipe.
+
+  Table 3 of the paper uses 8 frames: --config.method.frames=8.
+  """
+  config.method.frames = 32
+  config.data.interval = 8
+  config.method.size = 224
+  config.data.short_side = 256
+  config.data.canvas = canvas(256, 16 / 9)
+  config.method.area = (0.37, 0.58)  # SF: squares of 224 in frames of 256 to 320 ...
+  config.method.aspect = (1.0, 1.0)  # ... pixels, here by area of a 4:3 frame
+  config.method.brightness = 0.4  # SF
+  config.method.contrast = 0.4
+  config.method.saturation = 0.4
+  config.method.hue = 0.1
+  config.method.grayscale = 0.2
+  config.method.dropout = 0.8
+  config.model.bn_groups = 1
+  config.optim.name = "sgd"
+  config.optim.learning_rate = 0.01  # SF: for a batch of 64
+  config.optim.weight_decay = 0.0
+  config.optim.warmup = "0 steps"
+  config.train.batch_size = 64
+  config.train.duration = "200 epochs"
+  config.eval.crops = 3
+  config.eval.crop_ratio = 1.0
+  config.eval.size = 256
+
+
+def mas(config):
+  """MAS (Wang et al., CVPR 2019), section 4.1; 'code' is the authors'."""
+  config.method.frames = 16
+  config.data.interval = 1
+  config.data.fps = 0.0
+  config.method.size = 112
+  config.method.crop = "plain"
+  config.data.short_side = 128  # code: frames of 171x128
+  config.data.canvas = canvas(128, 16 / 9)
+  config.method.brightness = 0.0  # no colour jitter
+  config.method.contrast = 0.0
+  config.method.saturation = 0.0
+  config.method.hue = 0.0
+  config.method.grayscale = 0.0
+  config.model.bn_groups = 1
+  config.optim.name = "sgd"
+  config.optim.learning_rate = 1e-3
+  config.optim.weight_decay = 0.005  # code, of the fully connected layers
+  config.optim.warmup = "0 steps"
+  config.optim.drops = ("20000 steps", "40000 steps", "60000 steps")  # code
+  config.train.batch_size = 30
+  config.train.duration = "80000 steps"  # code: 20 passes over all 16-frame clips
+  config.eval.clips = 0  # all clips without overlap, as far as the paper tells
+
+
+def linear(config, recipe):
+  """The linear probe: everything but the classifier is frozen."""
   config.name += "-linear"
   config.method.frozen_stages = 5
   config.method.dropout = 0.0
-  config.optim.weight_decay = 1e-4
-  config.optim.learning_rate *= 2
+  config.optim.weight_decay = 0.0
+  match recipe:
+    case "modist":
+      config.optim.learning_rate = 0.5  # SF: for a batch of 64
+      config.optim.warmup = "8 epochs"
+      config.train.duration = "60 epochs"
+    case _:
+      config.optim.learning_rate *= 2  # ours; neither MoSI nor MAS has a linear probe
+
+
+def canvas(short_side, aspect):
+  """Room for frames up to an aspect ratio, wide ones; high ones lose their ends."""
+  return short_side, int(short_side * aspect)
 
 
 def small(config):
@@ -181,9 +257,12 @@ def small(config):
   config.model.bn_groups = 1
   config.method.frames = 8
   config.method.size = 64
+  config.eval.size = 0
   config.data.short_side = 80
   config.data.canvas = (80, 143)
   config.data.interval = 2
+  config.optim.name = "adam"
+  config.optim.drops = ()
   config.optim.learning_rate = 2e-3
   config.optim.warmup = "20 steps"
   config.optim.warmup_start = 2e-4
@@ -212,3 +291,13 @@ def smoke(config):
   config.eval.every = "3 steps"
   config.eval.batch_size = 8
   config.eval.clips = 2
+
+
+def sweep():
+  """The papers' ablations of fine-tuning, as (config argument, overrides)."""
+  for count in (3, 5, 7, 9, 11, 13):  # MoSI, table 3
+    yield "hmdb51", {"data.per_class": count}
+  for stages in range(6):  # MoSI, figure 6
+    yield "hmdb51", {"method.frozen_stages": stages}
+  for percent in (1, 5, 20, 40, 60, 80, 100):  # MoDist, table 6
+    yield "ucf101,recipe=modist", {"data.fraction": percent / 100}

@@ -139,6 +139,7 @@ def optim():
       learning_rate=1e-3,  # section 4.1
       warmup="10 epochs",  # section 4.1
       warmup_start=1e-4,  # code
+      drops=(),  # times when the rate falls to a tenth; (): half cosine, section 4.1
       weight_decay=1e-4,  # code
       b1=0.9,
       b2=0.999,

@@ -1,5 +1,7 @@
 """Optimisers and learning-rate schedules from the `optim` section of a config."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,30 +13,39 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 def learning_rate(
-  *, base: float, total_steps: int, warmup_steps: int, warmup_start: float
+  *,
+  base: float,
+  total_steps: int,
+  warmup_steps: int = 0,
+  warmup_start: float = 0.0,
+  drops: Sequence[int] = (),
 ) -> optax.Schedule:
-  """Half cosine per step, after a linear warm-up that meets the cosine.
+  """Half cosine per step, or falls to a tenth, after a linear warm-up that meets it.
 
-  The warm-up ends at the cosine's value at its last step, not at `base` (MoSI's
+  The warm-up ends at the schedule's value at its last step, not at `base` (MoSI's
   released schedule; Huang et al., CVPR 2021, section 4.1).
 
   Args:
-    base: learning rate of the cosine at step 0.
-    total_steps: step at which the rate reaches zero.
+    base: learning rate at step 0 without a warm-up.
+    total_steps: step at which the cosine reaches zero.
     warmup_steps: length of the linear part; 0 for none.
     warmup_start: learning rate at step 0 when there is a warm-up.
+    drops: steps at each of which the rate is divided by ten, instead of the cosine.
 
   Returns:
     A function from step (int, scalar) to learning rate (float32, scalar).
   """
 
-  def cosine(step):
+  def after_warmup(step):
+    if len(drops):
+      return base * 0.1 ** jnp.sum(step >= jnp.asarray(drops))
     return base * (jnp.cos(jnp.pi * jnp.minimum(step / total_steps, 1.0)) + 1) / 2
 
   def schedule(step):
     share = step / max(1, warmup_steps)
-    warmup = warmup_start + (cosine(warmup_steps) - warmup_start) * share
-    return jnp.where(step < warmup_steps, warmup, cosine(step))
+    meeting = after_warmup(warmup_steps)
+    warmup = warmup_start + (meeting - warmup_start) * share
+    return jnp.where(step < warmup_steps, warmup, after_warmup(step))
 
   return schedule
 

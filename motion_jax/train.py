@@ -190,6 +190,7 @@ class Run:
     self.eval_every = max(1, steps_of(self.config.eval.every, **length))
     self.test_every = steps_of(self.config.eval.test_every, **length)
     self.warmup_steps = steps_of(self.config.optim.warmup, **length)
+    self.drops = [steps_of(time, **length) for time in self.config.optim.drops]
     self.clips_per_step = train.batch_size * self.method.clips_per_example
 
   def _init_state(self):
@@ -199,6 +200,7 @@ class Run:
       total_steps=self.total_steps,
       warmup_steps=self.warmup_steps,
       warmup_start=config.optim.warmup_start,
+      drops=self.drops,
     )
     optimizer = optim.make_optimizer(config.optim, self.schedule)
     init_key, self.step_key = jax.random.split(jax.random.key(config.seed))

@@ -40,6 +40,16 @@ def test_no_warmup_starts_at_the_base_rate():
   np.testing.assert_allclose(rate(0), 0.1)
 
 
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_the_rate_falls_to_a_tenth_at_every_drop(warmup):
+  rate = optim.learning_rate(
+    base=0.5, total_steps=100, warmup_steps=warmup, warmup_start=0.1, drops=(20, 60)
+  )
+  found = [float(rate(step)) for step in (19, 20, 59, 60, 99)]
+  np.testing.assert_allclose(found, [0.5, 0.05, 0.05, 0.005, 0.005], rtol=1e-5)
+  np.testing.assert_allclose(rate(0), 0.1 if warmup else 0.5)
+
+
 def run(settings, steps=3, rate=0.1):
   params = {"kernel": jnp.full((2, 2), 0.5), "bias": jnp.full((2,), 0.5)}
   optimizer = optim.make_optimizer(settings, lambda step: rate)
