@@ -28,7 +28,7 @@ def variational_flow(
   warps: int = 3,
   fixed_points: int = 2,
   iterations: int = 10,
-  smallest: int = 12,
+  smallest: int = 6,
 ) -> jax.Array:
   """Estimates the motion from `first` to `second`.
 
