@@ -5,9 +5,10 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.classify import Classify
+from motion_jax.methods.mas import Mas
 from motion_jax.methods.mosi import Mosi
 
-METHODS = {"mosi": Mosi, "classify": Classify}
+METHODS = {"mosi": Mosi, "classify": Classify, "mas": Mas}
 
 
 def make_method(config: ConfigDict) -> Method:

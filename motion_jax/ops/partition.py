@@ -57,6 +57,11 @@ def masks(size: int) -> np.ndarray:
   return result
 
 
+def by_pattern(size: int) -> dict[str, np.ndarray]:
+  """Returns the masks [R, S, S] bool of each of the `PATTERNS`; see `masks`."""
+  return {name: masks(size)[region] for name, region in REGIONS.items()}
+
+
 @functools.cache
 def cells(size: int) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
   """The regions as sums of small cells that do not depend on the pattern.

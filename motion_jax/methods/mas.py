@@ -1,0 +1,258 @@
+"""MAS: regress where motion and colour change most in a clip, and how.
+
+Wang et al., Self-supervised Spatio-temporal Representation Learning for Videos by
+Predicting Motion and Appearance Statistics, CVPR 2019.
+"""
+
+import pathlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from motion_jax.config import UserError, choose
+from motion_jax.methods.label_scores import OBJECTIVES, LabelScores
+from motion_jax.models import build_model
+from motion_jax.models.c3d import FullyConnected
+from motion_jax.models.common import call, split
+from motion_jax.models.heads import Classifier
+from motion_jax.models.precision import compute_dtype
+from motion_jax.ops import augment, crops, motion_statistics, partition, statistics
+from motion_jax.ops.appearance_statistics import COLOUR_NAMES
+from motion_jax.ops.flow import variational_flow
+
+# Boundaries of less than this everywhere (six times the slope in pixels per pixel,
+# summed over the frames) are those of a clip in which nothing moves.
+_STILL = 1e-3
+
+
+class Network(nnx.Module):
+  """An encoder and one head per branch.
+
+  Args:
+    encoder: from `build_model`.
+    outputs: number of outputs of each branch.
+    hidden: size of the two hidden layers of a head; 0 for linear heads.
+    rngs: the `params` stream draws the heads' weights.
+  """
+
+  def __init__(self, encoder, outputs: list[int], hidden: int, *, rngs):
+    self.encoder = encoder
+    self.heads = nnx.List(
+      FullyConnected(encoder.features, count, hidden=hidden, rngs=rngs)
+      if hidden
+      else Classifier(encoder.features, count, dropout=0.0, rngs=rngs)
+      for count in outputs
+    )
+
+  def __call__(self, video: jax.Array) -> list[jax.Array]:
+    """[B, T, H, W, C] normalised video -> [B, outputs] float32 for every branch."""
+    features = self.encoder(video)
+    return [head(features) for head in self.heads]
+
+
+class Mas:
+  """The pretext task of a config with `method.name = 'mas'`.
+
+  Args:
+    config: a whole config; its `method`, `model` and `data` sections are read.
+
+  Raises:
+    UserError: for settings that cannot work together.
+  """
+
+  clips_per_example = 1
+
+  def __init__(self, config: ConfigDict):
+    method = self._config = config.method
+    choose("method.objective", method.objective, OBJECTIVES)
+    choose("data.sampler", config.data.sampler, ("clip",))
+    self._columns = _selected(method)
+    table = statistics.label_table(method.frames)
+    self._scores = LabelScores(
+      [table[column] for column in self._columns],
+      method.objective,
+      {name: method[f"{name}_weight"] for name in statistics.BRANCHES},
+    )
+    self.metrics = self._scores.metrics()
+    room = min(*config.data.canvas, config.data.short_side)
+    if room < method.size:
+      raise UserError(
+        f"a crop of method.size={method.size} pixels does not fit into "
+        f"data.short_side={config.data.short_side}, data.canvas="
+        f"{tuple(config.data.canvas)}: make these larger"
+      )
+    self._build = partial(
+      _build, config.model, self._scores.output_sizes(), method.hidden
+    )
+    self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._build(nnx.Rngs(0))))
+    self._check(tuple(config.data.canvas))
+
+  def init(self, key):
+    """The aux counts the training clips in which nothing moved: all their labels of
+    motion are 1, which says nothing."""
+    _, params, stats = split(self._build(nnx.Rngs(key)))
+    return params, {"stats": stats, "still_clips": jnp.zeros((), jnp.int32)}
+
+  def loss(self, params, aux, batch, key, step):
+    clips, labels, still = self._make_clips(batch, key)
+    with jax.named_scope("network"):
+      outputs, stats = call(self._graphdef, params, aux["stats"], clips, train=True)
+    still_clips = aux["still_clips"] + jnp.sum(still & batch["valid"])
+    aux = {"stats": stats, "still_clips": still_clips}
+    outputs = self._score(outputs, labels, still, batch["valid"])
+    total = jnp.sum(outputs["loss"] * outputs["mask"])
+    total /= jnp.maximum(jnp.sum(outputs["mask"]), 1)
+    if self._config.head_decay:
+      # As in the official code: L2 of the fully connected weights only.
+      kernels = [x for x in jax.tree.leaves(params["heads"]) if x.ndim > 1]
+      total += self._config.head_decay / 2 * sum(jnp.vdot(x, x) for x in kernels)
+    return total, (aux, outputs)
+
+  def after_update(self, params, aux, step):
+    return aux
+
+  def predict(self, params, aux, batch):
+    """Centred crops that are not mirrored."""
+    clips, labels, still = self._make_clips(batch, None)
+    outputs, _ = call(self._graphdef, params, aux["stats"], clips, train=False)
+    return self._score(outputs, labels, still, batch["valid"])
+
+  def pretext(self, batch, key, step):
+    """Clips [B, T, S, S, 3] normalised, and their labels [B, K] from 1."""
+    return self._make_clips(batch, key)[:2]
+
+  def encoder(self, params, aux):
+    network = nnx.merge(self._graphdef, params, aux["stats"])
+    network.eval()
+    return network.encoder
+
+  def save_figures(self, directory: pathlib.Path, batch, key):
+    """Writes the statistics of the first clips, and the clips with their flow."""
+    from motion_jax.visualize import statistics as figures
+
+    few = {name: array[:4] for name, array in batch.items()}
+    video, flow = jax.jit(self._crop)(few, key)
+    values = jax.jit(self._statistics)(video, flow)
+    boundaries, _ = jax.jit(motion_statistics.motion_boundaries)(flow)
+    directory.mkdir(parents=True, exist_ok=True)
+    figures.save_statistics(
+      directory / "pretext.png",
+      *jax.device_get((video, flow, boundaries)),
+      labels=jax.device_get(statistics.clip_labels(values)),
+      table=statistics.label_table(self._config.frames),
+      regions=partition.by_pattern(self._config.size),
+      colours=COLOUR_NAMES,
+    )
+    figures.save_flow_gif(directory / "pretext.gif", *jax.device_get((video, flow)))
+
+  def _check(self, canvas):
+    """Lets the operations refuse settings now instead of in the first step."""
+    method = self._config
+    batch = {
+      "video": jax.ShapeDtypeStruct((1, method.frames, *canvas, 3), jnp.uint8),
+      "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
+    }
+    clips, _ = jax.eval_shape(
+      partial(self.pretext, key=jax.random.key(0), step=0), batch
+    )
+    if clips.shape[-1] != 3:
+      raise UserError("method.mean and method.std must have 3 values")
+
+  def _make_clips(self, batch, key):
+    """(clips, labels, still): network input, [B, K] from 1, clips without motion."""
+    video, flow = self._crop(batch, key)
+    values = self._statistics(video, flow)
+    labels = statistics.clip_labels(values)[:, jnp.array(self._columns)]
+    still = values.motion.regions.max((1, 2)) < _STILL
+    clips = augment.normalize(
+      video.astype(jnp.float32) / 255, self._config.mean, self._config.std
+    )
+    return clips, labels, still
+
+  def _crop(self, batch, key):
+    """Crops [B, T, S, S, 3] uint8 and their flow; `key` None: central, not mirrored.
+
+    The flow sees the frames before they are cropped, so that what enters a crop is
+    seen to move too.
+    """
+    method, extent = self._config, batch["extent"]
+    flow = self._flow(batch["video"])
+    if key is None:
+      corner = jnp.maximum(extent - method.size, 0) // 2
+    else:
+      corner_key, flip_key = jax.random.split(key)
+      corner = crops.draw_crops(corner_key, extent, size=method.size)[:, :2]
+    cut = jax.vmap(partial(_cut, size=method.size))
+    video, flow = cut(batch["video"], corner), cut(flow, corner)
+    if key is None:
+      return video, flow
+    flip = jax.random.bernoulli(flip_key, method.flip, (len(extent),))
+    flip = flip[:, None, None, None, None]
+    mirrored = motion_statistics.mirror_flow(flow)
+    return jnp.where(flip, video[:, :, :, ::-1], video), jnp.where(flip, mirrored, flow)
+
+  def _flow(self, video):
+    """[B, T - 1, H, W, 2]: from each frame to the next."""
+    method = self._config
+    with jax.named_scope("flow"):
+      first, second = (
+        part.reshape(-1, *part.shape[2:]) for part in (video[:, :-1], video[:, 1:])
+      )
+      flow = variational_flow(
+        first,
+        second,
+        warps=method.flow_warps,
+        fixed_points=method.flow_fixed_points,
+        iterations=method.flow_iterations,
+      )
+    return flow.reshape(video.shape[0], -1, *flow.shape[1:])
+
+  def _statistics(self, video, flow):
+    return statistics.clip_statistics(
+      video, flow, voting=self._config.voting, colour=self._config.colour
+    )
+
+  def _score(self, outputs, labels, still, valid):
+    scores = self._scores(outputs, labels)
+    return {**scores, "still": still.astype(jnp.float32), "mask": valid}
+
+
+def _selected(method):
+  """Positions of the labels that a config's `method` section asks for."""
+  for name in method.patterns:
+    choose("method.patterns", name, partition.PATTERNS)
+  columns = statistics.select_labels(
+    statistics.label_table(method.frames),
+    branches=[name for name in statistics.BRANCHES if method[name]],
+    patterns=method.patterns,
+    local_labels=method.local_labels,
+    global_labels=method.global_labels,
+  )
+  if not columns or method.frames < 2:
+    raise UserError(
+      "nothing to learn: set method.motion or method.appearance, method.local_labels "
+      "(with method.patterns) or method.global_labels, and at least 2 method.frames"
+    )
+  return columns
+
+
+def _build(model: ConfigDict, outputs, hidden, rngs):
+  encoder = build_model(
+    model.name,
+    rngs=rngs,
+    width=model.width,
+    dtype=compute_dtype(model.dtype),
+    lowering=model.lowering,
+    remat=model.remat,
+    bn_groups=model.bn_groups,
+  )
+  return Network(encoder, outputs, hidden, rngs=rngs)
+
+
+def _cut(video, corner, size):
+  """[T, H, W, C] -> [T, size, size, C] at corner (top, left)."""
+  start = (0, corner[0], corner[1], 0)
+  return jax.lax.dynamic_slice(video, start, (len(video), size, size, video.shape[-1]))

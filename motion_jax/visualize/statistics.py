@@ -1,0 +1,159 @@
+"""Pictures of the statistics of MAS: patterns, chosen regions and directions."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from motion_jax.visualize.clips import save_gif
+
+CELL_INCHES = 1.5
+STRONG, CALM, LINE = "#d1495b", "#2e86ab", "#ffffff"
+HEADS = ("clip", *(f"{side} boundaries" for side in "uv"), "colour over time")
+
+
+def save_statistics(
+  path: str | os.PathLike,
+  video: np.ndarray,
+  flow: np.ndarray,
+  boundaries: np.ndarray,
+  *,
+  labels: np.ndarray,
+  table: Sequence,
+  regions: Mapping[str, np.ndarray],
+  colours: Sequence[str],
+) -> None:
+  """Writes a PNG with a row per clip.
+
+  A row has the middle frame with its mean flow; for u and v the strength of the summed
+  motion boundaries under each pattern, with the strongest region outlined and an arrow
+  in its direction; and the patterns over the frame with the least (red) and the most
+  (blue) stable region outlined.
+
+  Args:
+    path: file to write.
+    video: [N, T, S, S, 3] uint8.
+    flow: [N, T - 1, S, S, 2].
+    boundaries: [N, 2, 2, S, S], from `motion_boundaries`.
+    labels: [N, 27] int, all labels.
+    table: what they are, with fields pattern, what, kind.
+    regions: the masks [R, S, S] bool of every pattern, by name.
+    colours: names of the colour codes.
+  """
+  count, columns = len(video), 1 + 3 * len(regions)
+  figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.22 * count), dpi=100)
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(count, columns, squeeze=False)
+  for row, cells in enumerate(axes):
+    found = {
+      (label.pattern, label.what, label.kind): int(value)
+      for label, value in zip(table, labels[row], strict=True)
+    }
+    frame = video[row, video.shape[1] // 2]
+    _draw_flow(cells[0], frame, flow[row].mean(0))
+    cells[0].set_xlabel(
+      f"strongest frame: u {found['', 'u', 'frame']}, v {found['', 'v', 'frame']}\n"
+      f"colour: {colours[found['', 'clip', 'colour'] - 1]}",
+      fontsize=6,
+    )
+    rest = iter(cells[1:])
+    for side, component in enumerate("uv"):
+      strength = np.hypot(*boundaries[row, side])
+      for pattern, masks in regions.items():
+        chosen = [found[pattern, component, x] for x in ("location", "orientation")]
+        _draw_motion(next(rest), strength, masks, component, *chosen)
+    for pattern, masks in regions.items():
+      _draw_appearance(next(rest), frame, masks, pattern, found, colours)
+  figure.tight_layout(pad=0.4)
+  figure.savefig(path)
+
+
+def save_flow_gif(path: str | os.PathLike, video: np.ndarray, flow: np.ndarray) -> None:
+  """Writes a GIF: the clips [N, T, S, S, 3] beside their flow as colours.
+
+  Hue is the direction, brightness the length of the flow, as a share of the longest.
+  """
+  angle = np.arctan2(flow[..., 1], flow[..., 0]) % (2 * np.pi)
+  length = np.hypot(flow[..., 0], flow[..., 1])
+  top = np.maximum(length.max((1, 2, 3), keepdims=True), 1e-6)
+  hue = np.rint(angle * (90 / np.pi)) % 180
+  colours = np.stack([hue, np.full_like(hue, 255), 255 * length / top], -1)
+  colours = colours.astype(np.uint8)
+  pictures = [cv2.cvtColor(f, cv2.COLOR_HSV2RGB) for clip in colours for f in clip]
+  colours = np.stack(pictures).reshape(colours.shape)
+  save_gif(path, np.concatenate([video[:, :-1], colours], axis=3))
+
+
+def _draw_flow(axes, frame, flow):
+  size, step = frame.shape[0], frame.shape[0] // 8
+  _show(axes, frame, HEADS[0])
+  places = np.arange(step // 2, size, step)
+  u, v = np.moveaxis(flow[places][:, places], -1, 0)
+  longest = max(float(np.hypot(u, v).max()), 1e-6)
+  axes.quiver(
+    *(places, places, u, v),
+    color=STRONG,
+    angles="xy",
+    scale_units="xy",
+    scale=longest / step,
+    width=0.012,
+  )
+
+
+def _draw_motion(axes, strength, masks, component, place, direction):
+  _show(axes, strength, HEADS[1 + "uv".index(component)], cmap="gray")
+  _draw_regions(axes, masks, {place: STRONG})
+  y, x = _middle(masks[place - 1])
+  angle = (direction - 1) * np.pi / 4
+  reach = len(strength) / 6
+  axes.annotate(
+    "",
+    (x + reach * np.cos(angle), y + reach * np.sin(angle)),
+    (x, y),
+    arrowprops=dict(arrowstyle="-|>", color=STRONG, linewidth=1.6),
+  )
+  axes.set_xlabel(f"region {place}, direction {direction}", fontsize=6)
+
+
+def _draw_appearance(axes, frame, masks, pattern, found, colours):
+  places = {side: found[pattern, side, "location"] for side in ("diverse", "stable")}
+  _show(axes, frame, HEADS[3])
+  chosen = {places["stable"]: CALM, places["diverse"]: STRONG}
+  _draw_regions(axes, masks, chosen)
+  texts = (
+    f"{side} {place}: {colours[found[pattern, side, 'colour'] - 1]}"
+    for side, place in places.items()
+  )
+  axes.set_xlabel("\n".join(texts), fontsize=6)
+
+
+def _show(axes, picture, title, **options):
+  axes.imshow(picture, **options)
+  axes.set_title(title, fontsize=6, pad=2)
+  axes.set_xticks([])
+  axes.set_yticks([])
+
+
+def _draw_regions(axes, masks, chosen):
+  """Outlines all regions of a pattern thinly, those in `chosen` in their colour."""
+  size = masks.shape[-1]
+  place = np.arange(-1, size + 1)
+  for number, mask in enumerate(masks, 1):
+    axes.contour(
+      *(place, place, np.pad(mask.astype(float), 1), [0.5]),
+      colors=chosen.get(number, LINE),
+      linewidths=1.6 if number in chosen else 0.4,
+      zorder=3 if number in chosen else 2,
+    )
+  axes.set_xlim(-0.5, size - 0.5)
+  axes.set_ylim(size - 0.5, -0.5)
+
+
+def _middle(region):
+  """A pixel well inside a region: a ring's is not at its centre."""
+  depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)
+  y, x = np.unravel_index(depth.argmax(), depth.shape)
+  return y - 1, x - 1
