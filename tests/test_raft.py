@@ -115,6 +115,7 @@ def test_a_lookup_interpolates_between_neighbours_and_is_zero_outside():
   )
 
 
+@pytest.mark.slow
 def test_odd_sizes_are_padded_evenly_and_cut_back():
   first, second = (image[:, :100, :135] for image in images("small", 0))
   flow = raft.raft_flow(model("small"), first, second, 2)
