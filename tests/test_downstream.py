@@ -1,0 +1,181 @@
+"""A pretrained run as others use it: evaluated, fine-tuned, features of a folder."""
+
+import json
+import shutil
+
+import flax.nnx as nnx
+import jax
+import numpy as np
+import pytest
+from test_config import CONFIGS, load
+
+from motion_jax import build_model, evaluate, extract, features, load_encoder, sharding
+from motion_jax.config import UserError
+from motion_jax.data import open_source
+from motion_jax.data.inputs import feature_views
+from motion_jax.models import convert
+from motion_jax.train import train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A smoke run of MoSI."""
+  workdir = tmp_path_factory.mktemp("runs") / "mosi"
+  train(load(CONFIGS / "mosi.py").get_config("smoke"), workdir)
+  return workdir
+
+
+def finetune(init_from, *, word="smoke", **method):
+  config = load(CONFIGS / "finetune.py").get_config(word)
+  config.init_from = str(init_from)
+  config.method.update(method)
+  return config
+
+
+def test_a_pretraining_ends_with_its_encoder_beside_random_initialisation(run):
+  summary = json.loads((run / "summary.json").read_text())
+  for name in ("retrieval_r1", "retrieval_centred_r50", "knn_top1", "linear_top1"):
+    for prefix in ("", "random_init/"):
+      assert 0 <= summary[f"eval/{prefix}{name}"] <= 1
+  assert summary["eval/retrieval_r20"] >= summary["eval/retrieval_r1"]
+
+
+def test_any_run_is_evaluated_by_the_config_stored_with_it(run, tmp_path):
+  config = load(CONFIGS / "evaluate.py").get_config("smoke")
+  config.init_from = str(run)
+  values = evaluate.evaluate_run(config, tmp_path)
+  summary = json.loads((run / "summary.json").read_text())
+  for name in ("pretext_accuracy", "retrieval_r5", "random_init/retrieval_r5"):
+    assert values[f"eval/{name}"] == pytest.approx(summary[f"eval/{name}"])
+  stored = json.loads((tmp_path / "evaluation.json").read_text())
+  assert stored["step"] == 3 and stored["init_from"] == str(run)
+
+
+def test_fine_tuning_starts_from_the_weights_of_the_run(run, tmp_path):
+  config = finetune(run, frozen_stages=5)
+  values = train(config, tmp_path / "linear")
+  assert 0 <= values["eval/top1"] <= 1
+  before, after = load_encoder(run), load_encoder(tmp_path / "linear")
+  video = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
+  np.testing.assert_array_equal(before(video), after(video))
+  # A checkpoint's folder is a starting point, too; its classifier is another one.
+  again = finetune(tmp_path / "linear" / "checkpoints" / "3")
+  assert "eval/top5" in train(again, tmp_path / "again")
+  assert not np.array_equal(load_encoder(tmp_path / "again")(video), after(video))
+
+
+def test_a_pytorch_file_is_a_starting_point(tmp_path):
+  encoder = build_model("r2d3d_18", rngs=nnx.Rngs(5), width=8)
+  encoder.eval()
+  path = tmp_path / "weights.pth"
+  convert.save_torch(path, convert.export_weights(encoder, "tada"))
+  train(finetune(path, frozen_stages=5), tmp_path / "run")
+  video = np.random.default_rng(0).standard_normal((1, 4, 32, 32, 3), np.float32)
+  found = load_encoder(tmp_path / "run").module(video)
+  np.testing.assert_allclose(encoder(video), found, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (dict(init_from=""), "'scratch' for random"),
+    (dict(init_from="/nowhere/run"), "no checkpoint in"),
+    (dict(width=16), "--config.model.width=8"),
+    (dict(network="r3d_18"), "--config.model.name=r2d3d_18"),
+  ],
+)
+def test_starting_points_that_do_not_fit_are_refused(run, tmp_path, change, message):
+  config = finetune(change.get("init_from", run))
+  config.model.width = change.get("width", config.model.width)
+  config.model.name = change.get("network", config.model.name)
+  with pytest.raises(UserError, match=message):
+    train(config, tmp_path)
+
+
+def test_a_folder_without_labels_trains_and_only_skips_retrieval(run, tmp_path, caplog):
+  config = load(CONFIGS / "mosi.py").get_config("smoke")
+  config.data.name, config.data.path = "folder", str(tmp_path / "videos")
+  (tmp_path / "videos").mkdir()
+  import media_files
+
+  for number in range(9):
+    media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12)
+  config.eval.max_sources = 1
+  config.data.heldout_fraction = 0.3
+  with caplog.at_level("INFO", "motion_jax"):
+    values = train(config, tmp_path / "run")
+  assert "eval/pretext_accuracy" in values
+  assert "eval/retrieval_r1" not in values
+  assert "no labels" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+  import media_files
+
+  folder = tmp_path_factory.mktemp("videos")
+  for number in range(7):
+    media_files.write_video(folder / f"{number}.mp4", 10 + number)
+  (folder / "bad.mp4").write_bytes(b"no video")
+  return folder
+
+
+def _extract(run, source, out, clips=2):
+  trained = load_encoder(run)
+  trained.config.eval.clips = clips
+  extract.extract(trained.module, trained.config, source, out, run="run", batch_size=8)
+  return dict(np.load(out))
+
+
+def test_features_of_a_folder_survive_an_interruption(
+  run, videos, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(extract, "_PART", 3)
+  source = open_source(videos, split="all")
+  whole = _extract(run, source, tmp_path / "whole.npz")
+  assert whole["ids"].tolist() == [f"{n}.mp4" for n in range(7)]
+  assert whole["features"].shape == (7, load_encoder(run).features)
+  made = []
+
+  def stop_at_the_second(path, **arrays):
+    made.append(path)
+    if len(made) == 2:
+      raise KeyboardInterrupt
+    save(path, **arrays)
+
+  save = extract._save
+  monkeypatch.setattr(extract, "_save", stop_at_the_second)
+  with pytest.raises(KeyboardInterrupt):
+    _extract(run, source, tmp_path / "part.npz")
+  monkeypatch.setattr(extract, "_save", save)
+  with pytest.raises(UserError, match="another encoder, folder or setting"):
+    _extract(run, source, tmp_path / "part.npz", clips=3)
+  _extract(run, source, tmp_path / "part.npz")
+  assert (tmp_path / "part.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+  assert not (tmp_path / "part.npz.parts").exists()
+
+
+def test_a_video_is_the_mean_of_its_clips_whatever_the_batch(run, videos):
+  trained = load_encoder(run)
+  config = trained.config
+  config.eval.clips = 3
+  source, views = open_source(videos, split="all"), feature_views(trained.config)
+  found = [
+    features.FeatureExtractor(trained.module, config, sharding.make_mesh(), size)(
+      [trained.module], source, views
+    )[0]
+    for size in (2, 16)
+  ]
+  np.testing.assert_allclose(found[0].features, found[1].features, atol=1e-5)
+  clips = views(source[0], np.random.default_rng(0))["video"]
+  crop = clips[:, :, 2:34, 2:34] if views.short_side == 37 else None
+  assert crop is not None
+  expected = jax.device_get(trained(crop)).mean(0)
+  np.testing.assert_allclose(found[0].features[0], expected, atol=1e-4)
+
+
+def test_a_run_copied_elsewhere_is_evaluated_there(run, tmp_path):
+  shutil.copytree(run, tmp_path / "copy")
+  assert load_encoder(tmp_path / "copy").step == 3

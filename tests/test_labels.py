@@ -1,0 +1,58 @@
+"""Labels that a supervised task cannot use end with a message that names the fix."""
+
+import media_files
+import pytest
+
+from motion_jax.config import UserError
+from motion_jax.data import open_source
+from motion_jax.data.labels import common_classes, has_labels
+
+
+class _Part:
+  name = "set"
+
+  def __init__(self, split, classes, labels):
+    self.split, self.classes, self.labels = split, classes, labels
+
+
+ABC = ("a", "b", "c")
+
+
+def test_the_classes_of_both_parts_are_returned():
+  assert common_classes(_Part("train", ABC, [0, 1, 2]), _Part("test", ABC, [2])) == ABC
+
+
+@pytest.mark.parametrize(
+  ("train", "test", "message"),
+  [
+    ((None, [-1]), (ABC, [0]), "sub-folder of its own"),
+    ((ABC, [0, 1, 2]), (ABC, [0, -1]), "not every record has a label"),
+    ((ABC, [0, 1, 2]), (("a", "c", "b"), [0]), "number them alike"),
+    ((ABC, [0, 1]), (ABC, [2]), "no training record of c"),
+    ((ABC[:2], [0, 1]), (ABC, [0, 2]), "no training record of c"),
+  ],
+)
+def test_labels_that_do_not_fit_are_refused(train, test, message):
+  with pytest.raises(UserError, match=message):
+    common_classes(_Part("train", *train), _Part("heldout", *test))
+
+
+def test_a_class_folder_with_one_video_is_named(tmp_path):
+  for name, count in (("walk", 6), ("jump", 6), ("fall", 1)):
+    for number in range(count):
+      path = tmp_path / name / f"{number}.mp4"
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(media_files.video_bytes(4))
+  parts = [
+    open_source(tmp_path, split=split, heldout_fraction=0.999)
+    for split in ("train", "heldout")
+  ]
+  with pytest.raises(UserError, match="needs two videos or more"):
+    common_classes(*parts)
+
+
+def test_a_folder_without_classes_has_no_labels(tmp_path):
+  for number in range(3):
+    (tmp_path / f"{number}.mp4").write_bytes(media_files.video_bytes(4))
+  source = open_source(tmp_path, split="all")
+  assert not has_labels(source)
