@@ -85,7 +85,7 @@ class VideoTest:
     self._views = test_views(config)
     self._config, self._mesh, self._workdir = config, mesh, workdir
     everywhere, rows = sharding.replicated(mesh), sharding.split_rows(mesh)
-    self._predict = jax.jit(
+    self.predict = jax.jit(
       lambda params, aux, batch: method.predict(params, aux, batch)["probabilities"],
       in_shardings=(everywhere, everywhere, rows),
       out_shardings=everywhere,
@@ -104,7 +104,7 @@ class VideoTest:
         threads=config.data.threads,
       ):
         rows = sharding.shard_batch(self._mesh, batch)
-        found = jax.device_get(self._predict(params, aux, rows))
+        found = jax.device_get(self.predict(params, aux, rows))
         scores.add(batch["index"], batch["valid"], found)
         show(int(batch["index"].max()) + 1)
     labels = np.asarray(source.labels)
@@ -210,7 +210,8 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 def _evaluate_checkpoint(config, workdir, step, run=None):
   mesh = sharding.make_mesh()
   method = make_method(config)
-  init = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
+  places = (sharding.replicated(mesh), sharding.aux_shardings(method, mesh))
+  init = jax.jit(method.init, out_shardings=places)
   weights = init(jax.random.key(config.seed))
   params, aux = Checkpoints(run or workdir).restore_weights(step, *weights)
   values = HeldOut(method, config, mesh, workdir / "bad_files.txt")(params, aux)

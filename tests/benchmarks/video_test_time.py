@@ -1,0 +1,84 @@
+"""Compares the test over videos with a bare decode loop plus the forward passes.
+
+The bare loop opens every held-out video with PyAV and converts all of its frames to
+RGB, one thread per core; the forward passes are as many calls of the compiled
+prediction as the test needs, on one batch that is already on the device.
+
+  python tests/benchmarks/video_test_time.py --workdir=RUN [--rounds=3]
+
+RUN is the folder of a run of configs/finetune.py.
+"""
+
+import concurrent.futures
+import io
+import os
+import pathlib
+import statistics
+import time
+
+import av
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from motion_jax import checkpoint, command, evaluate, sharding
+from motion_jax.data import pipeline
+from motion_jax.data.inputs import configured_source, test_views
+from motion_jax.methods import make_method
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "number of measurements of each")
+
+
+def main(argv):
+  del argv
+  command.use_compilation_cache()
+  command.keep_freed_memory()
+  run, step = checkpoint.locate(_WORKDIR.value)
+  config = ConfigDict(checkpoint.Checkpoints(run).config(step))
+  mesh, method = sharding.make_mesh(), make_method(config)
+  weights = jax.jit(method.init)(jax.random.key(0))
+  params, aux = checkpoint.Checkpoints(run).restore_weights(step, *weights)
+  source = configured_source(config.data, "heldout")
+  test = evaluate.VideoTest(method, config, mesh, pathlib.Path("/tmp"))
+  batches = [
+    {name: batch[name] for name in batch}
+    for batch in pipeline.evaluation_batches(
+      source, test_views(config), batch_size=config.eval.batch_size, seed=0
+    )
+  ]
+  count, rows = len(batches), sharding.shard_batch(mesh, batches[0])
+  del batches
+
+  def forward():
+    for _ in range(count):
+      jax.block_until_ready(test.predict(params, aux, rows))
+
+  def decode():
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+      list(pool.map(_decode, [source[i].media for i in range(len(source))]))
+
+  jobs = {"test": lambda: test(params, aux), "forward": forward, "decode": decode}
+  times = {name: [] for name in jobs}
+  for number in range(_ROUNDS.value + 1):  # the first round compiles
+    for name, job in jobs.items():
+      began = time.monotonic()
+      job()
+      if number:
+        times[name].append(time.monotonic() - began)
+  median = {name: statistics.median(values) for name, values in times.items()}
+  ratio = median["test"] / (median["forward"] + median["decode"])
+  print(f"{len(source)} videos, {count} batches of {config.eval.batch_size} views")
+  print({name: round(value, 2) for name, value in median.items()})
+  print(f"test / (decode + forward) = {ratio:.2f}")
+
+
+def _decode(media):
+  file = io.BytesIO(media) if isinstance(media, bytes) else str(media)
+  with av.open(file) as container:
+    for frame in container.decode(video=0):
+      frame.to_ndarray(format="rgb24")
+
+
+if __name__ == "__main__":
+  app.run(main)
