@@ -181,7 +181,7 @@ def small(config):
   config.optim.drops = ()
   config.optim.learning_rate = 1e-3
   config.optim.warmup = "20 steps"
-  config.train.batch_size = 32
+  config.train.batch_size = 16
   config.train.duration = "300 steps"
   config.train.checkpoint_every = "100 steps"
   config.eval.every = "100 steps"

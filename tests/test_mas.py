@@ -1,0 +1,314 @@
+"""The MAS method: labels of batches, ablations, losses, metrics, devices, learning."""
+
+import functools
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_config import CONFIGS, load
+
+from motion_jax import sharding, state
+from motion_jax.config import UserError
+from motion_jax.methods import make_method
+from motion_jax.methods.label_scores import constant_metric
+
+
+def smoke(**method):
+  config = load(CONFIGS / "mas.py").get_config("smoke")
+  config.method.update(method)
+  config.model.lowering = "native"  # compiles faster
+  return config
+
+
+@functools.cache
+def smoke_method():
+  """The smoke recipe's method; compiling its functions takes seconds: do it once."""
+  return make_method(smoke())
+
+
+@functools.cache
+def compiled(name):
+  return jax.jit(getattr(smoke_method(), name))
+
+
+@functools.cache
+def initial():
+  return compiled("init")(jax.random.key(0))
+
+
+def batch(rows=8, seed=0):
+  """Textures with a square that moves to the right, as a sampler would deliver them."""
+  rng = np.random.default_rng(seed)
+  video = np.zeros((rows, 4, 37, 49, 3), np.uint8)
+  for clip in video:
+    ground, piece = (
+      cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), size)
+      for size in ((49, 37), (14, 14))
+    )
+    top, left = rng.integers(2, 20, 2)
+    for t, frame in enumerate(clip):
+      frame[:] = ground
+      frame[top : top + 14, left + 2 * t : left + 2 * t + 14] = piece
+  return {
+    "video": video,
+    "extent": np.tile(np.int32([37, 49]), (rows, 1)),
+    "valid": np.ones(rows, bool),
+    "index": np.arange(rows, dtype=np.int32),
+    "label": np.zeros(rows, np.int32),
+  }
+
+
+def test_a_network_gets_clips_and_all_27_labels():
+  shapes = jax.eval_shape(smoke_method().pretext, batch(2), jax.random.key(0), 0)
+  assert [x.shape for x in shapes] == [(2, 4, 32, 32, 3), (2, 27)]
+
+
+@pytest.mark.slow
+def test_labels_are_within_their_ranges():
+  outputs = compiled("predict")(*initial(), batch())
+  highest = jnp.array([label.classes for label in smoke_method()._scores.labels])
+  assert ((outputs["labels"] >= 1) & (outputs["labels"] <= highest)).all()
+
+
+@pytest.mark.slow
+def test_the_moving_square_is_where_the_motion_labels_say():
+  method = smoke_method()
+  rows = batch()
+  # Central crops, as in evaluation; columns 8 to 39 and rows 2 to 33 of the canvas.
+  labels = np.asarray(compiled("predict")(*initial(), rows)["labels"])
+  video = rows["video"][:, :, 2:34, 8:40].astype(float)
+  moved = np.abs(np.diff(video, axis=1)).mean((1, 4))
+  blocks = moved.reshape(8, 4, 8, 4, 8).mean((2, 4)).reshape(8, 16)
+  rank = (-blocks).argsort(1).argsort(1)
+  assert method._scores.labels[0][:4] == ("motion", "location", "grid", "u")
+  chosen = rank[np.arange(8), labels[:, 0] - 1]
+  assert (chosen < 8).mean() >= 0.75
+
+
+@pytest.mark.parametrize(
+  ("settings", "branches", "count"),
+  [
+    (dict(appearance=False), ["motion"], 14),  # table 3
+    (dict(motion=False), ["appearance"], 13),
+    (dict(patterns=("rings",), global_labels=False), ["motion", "appearance"], 8),
+    (dict(local_labels=False), ["motion", "appearance"], 3),  # table 2
+    (dict(appearance=False, patterns=("grid",)), ["motion"], 6),
+  ],
+)
+def test_ablations_learn_their_labels_only(settings, branches, count):
+  method = make_method(smoke(**settings))
+  assert method._scores.branches == branches
+  params, _ = jax.eval_shape(method.init, jax.random.key(0))
+  outputs = [head["out"]["bias"].shape[0] for head in params["heads"].values()]
+  assert sum(outputs) == count
+  labels = jax.eval_shape(method.pretext, batch(1), jax.random.key(0), 0)[1]
+  assert labels.shape == (1, count)
+
+
+def test_chance_is_that_of_the_paper():
+  config = load(CONFIGS / "mas.py").get_config("ucf101")
+  scores = make_method(config)._scores
+  zeros = [jnp.zeros((1, count)) for count in scores.output_sizes()]
+  found = scores(zeros, jnp.ones((1, 27), jnp.int32))
+  assert float(found["motion_chance"][0]) == pytest.approx(8.88, abs=0.005)
+  assert float(found["appearance_chance"][0]) == pytest.approx(7.10, abs=0.005)
+
+
+def test_a_regression_is_scored_by_squared_errors_and_rounded_values():
+  scores = make_method(smoke(motion_weight=2.0, appearance_weight=0.5))._scores
+  labels = jnp.ones((2, 27), jnp.int32)
+  outputs = [jnp.full((2, 14), 1.4), jnp.full((2, 13), 3.0)]
+  found = scores(outputs, labels)
+  np.testing.assert_allclose(found["motion_loss"], 0.16, rtol=1e-5)
+  np.testing.assert_allclose(found["appearance_loss"], 4.0)
+  np.testing.assert_allclose(found["loss"], 2 * 0.16 + 0.5 * 4, rtol=1e-5)
+  assert (found["orientation_accuracy"] == 1).all()
+  assert (found["colour_accuracy"] == 0).all()
+  assert (found["location_accuracy"] == 0.5).all()
+
+
+def test_the_same_labels_can_be_classified():
+  method = make_method(smoke(objective="classification", appearance=False))
+  sizes = [16, 8, 16, 8, 4, 8, 4, 8, 8, 8, 8, 8, 3, 3]
+  assert method._scores.output_sizes() == [sum(sizes)]
+  labels = jnp.array([[1 + i % size for i, size in enumerate(sizes)]])
+  logits = [9.0 * jax.nn.one_hot(labels[0, i] - 1, n) for i, n in enumerate(sizes)]
+  found = method._scores([jnp.concatenate(logits)[None]], labels)
+  assert float(found["motion_loss"][0]) < 0.01
+  assert float(found["location_accuracy"][0]) == 1
+  chance = sum(map(math.log, sizes)) / len(sizes)
+  assert float(found["motion_chance"][0]) == pytest.approx(chance)
+
+
+def test_the_best_constant_guess_is_scored_over_all_batches():
+  rng = np.random.default_rng(0)
+  labels = rng.integers(1, 9, (20, 3)).astype(np.int32)
+  mask = np.arange(20) != 5
+  expected = {
+    "squared_error": labels[mask][:, [0, 2]].var(0).mean(),
+    "accuracy": np.mean([np.bincount(labels[mask][:, i]).max() / 19 for i in (0, 2)]),
+    "cross_entropy": np.mean(
+      [
+        -sum(p * np.log(p) for p in np.bincount(labels[mask][:, i]) / 19 if p)
+        for i in (0, 2)
+      ]
+    ),
+  }
+  for score, value in expected.items():
+    metric = constant_metric((0, 2), 8, score)
+    parts = [
+      metric.from_model_output(labels=jnp.asarray(labels[s]), mask=jnp.asarray(mask[s]))
+      for s in (slice(0, 7), slice(7, 20))
+    ]
+    found = metric.empty().merge(parts[0]).merge(parts[1]).compute()
+    assert float(found) == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_clip_without_motion_is_counted_and_has_label_1():
+  method = smoke_method()
+  rows = batch()
+  rows["video"][:2] = rows["video"][:2, :1]
+  rows["valid"][1] = False
+  key = jax.random.key(0)
+  _, (aux, outputs) = compiled("loss")(*initial(), rows, key, 0)
+  assert outputs["still"].tolist() == [1, 1, *[0] * 6]
+  assert int(aux["still_clips"]) == 1
+  assert (outputs["labels"][:2, :14] == 1).all()
+  whole = method.metrics.single_from_model_output(**outputs).compute()
+  assert float(whole["still_share"]) == pytest.approx(1 / 7)
+  np.testing.assert_allclose(
+    whole["loss"], outputs["loss"][np.array([0, *range(2, 8)])].mean(), rtol=1e-5
+  )
+
+
+@pytest.mark.slow
+def test_prediction_repeats_itself():
+  predict = compiled("predict")
+  one, other = predict(*initial(), batch()), predict(*initial(), batch())
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_only_the_heads_weights_are_decayed():
+  # Without labels or flow: the loss minus that of no decay is the decay alone.
+  params, aux = initial()
+  losses = []
+  for decay in (0.0, 0.1):
+    method = make_method(smoke(head_decay=decay))
+    method._make_clips = lambda batch, key: (
+      batch["video"][:, :, :32, :32].astype(jnp.float32) / 255,
+      jnp.ones((8, 27), jnp.int32),
+      jnp.zeros(8, bool),
+    )
+    loss = jax.jit(lambda p, m=method: m.loss(p, aux, batch(), None, 0)[0])
+    losses.append(float(loss(params)))
+  kernels = [
+    head[layer]["kernel"]
+    for head in params["heads"].values()
+    for layer in ("fc6", "fc7", "out")
+  ]
+  expected = 0.05 * sum(float(jnp.vdot(x, x)) for x in kernels)
+  assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("network", ["r2d3d_18", "r2plus1d_10"])
+def test_any_3d_resnet_can_learn_it(network):
+  config = smoke(hidden=0)
+  config.model.name = network
+  method = make_method(config)
+  params, aux = jax.eval_shape(method.init, jax.random.key(0))
+  outputs = jax.eval_shape(method.predict, params, aux, batch(2))
+  assert outputs["loss"].shape == (2,)
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (dict(patterns=("circles",)), "circles"),
+    (dict(motion=False, appearance=False), "nothing to learn"),
+    (dict(patterns=(), global_labels=False), "nothing to learn"),
+    (dict(size=48), "does not fit"),
+    (dict(size=30), "multiple of 16"),
+    (dict(voting="mean"), "voting"),
+    (dict(colour="mean"), "colour"),
+    (dict(objective="ranking"), "objective"),
+    (dict(frames=1), "2 method.frames"),
+  ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+  with pytest.raises(UserError, match=message):
+    make_method(smoke(**settings))
+
+
+@pytest.mark.slow
+def test_figures_show_the_labels(tmp_path):
+  method = smoke_method()
+  method.save_figures(tmp_path / "figures", batch(2), jax.random.key(0))
+  picture = cv2.imread(str(tmp_path / "figures" / "pretext.png"))
+  assert min(picture.shape[:2]) > 200
+  assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+  assert (tmp_path / "figures" / "pretext.gif").stat().st_size > 1000
+
+
+def test_the_sweep_has_the_rows_of_tables_1_to_3():
+  file = load(CONFIGS / "mas.py")
+  rows = list(file.sweep())
+  assert len(rows) == 9
+  for word, overrides in rows:
+    config = file.get_config(word)
+    config.update_from_flattened_dict(overrides)
+    make_method(config)
+
+
+def steps(count, **settings):
+  method = make_method(smoke(flip=0.0, **settings))
+  mesh, key = sharding.make_mesh(), jax.random.key(0)
+  optimizer = optax.adam(2e-3)
+  current = state.create(method, optimizer, key, mesh)
+  step = state.make_train_step(method, optimizer, key, mesh)
+  losses = []
+  for _ in range(count):
+    current, loss = step(current, sharding.shard_batch(mesh, batch()))
+    losses.append(float(loss))
+  return losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["regression", "classification"])
+def test_eight_clips_are_learned(objective):
+  losses = steps(60, objective=objective)
+  assert min(losses[-10:]) < 0.8 * np.mean(losses[:2])
+
+
+SCRIPT = """
+import json, sys
+sys.path.insert(0, {tests!r})
+import test_mas
+print(json.dumps(test_mas.steps(2)))
+"""
+
+
+@pytest.mark.slow
+def test_one_and_four_devices_agree():
+  results = []
+  for devices in (1, 4):
+    environment = {
+      **os.environ,
+      "JAX_PLATFORMS": "cpu",
+      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
+    output = subprocess.run(
+      [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    ).stdout
+    results.append(json.loads(output))
+  np.testing.assert_allclose(results[1], results[0], rtol=1e-3)
