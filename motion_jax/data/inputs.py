@@ -4,6 +4,8 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.data.clips import Clip, Sampler, SourceFrame, Views
+from motion_jax.data.flow_records import open_flow
+from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
 
@@ -52,19 +54,54 @@ def training_sampler(config: ConfigDict) -> Sampler:
   """What training takes from a record, by `data.sampler` of a whole config.
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
-  frames at `data.interval`, from a random time.
+  frames at `data.interval`, from a random time; 'distill' is two of these and two of
+  motion, MoDist's.
+
+  Raises:
+    UserError: if the motion that 'distill' reads is not prepared; the message says how.
   """
+  return _sampler(config, "train")
+
+
+def _sampler(config: ConfigDict, split: str) -> Sampler:
   data = config.data
-  if choose("data.sampler", data.sampler, ("frame", "clip")) == "frame":
+  word = choose("data.sampler", data.sampler, ("frame", "clip", "distill"))
+  if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
-  return Clip(**_clip_options(config))
+  if word == "clip":
+    return Clip(**_clip_options(config))
+  return _distill(config, split)
+
+
+def _distill(config: ConfigDict, split: str) -> Distill:
+  """Clips of MoDist; without motion if no loss needs it."""
+  data, method = config.data, config.method
+  flow, wanted = None, bool(method.loss_motion or method.loss_cross)
+  if wanted and data.flow:
+    flow = open_flow(
+      configured_source(data, split),
+      method=data.flow,
+      store=method.motion,
+      interval=data.flow_interval,
+      data_dir=data.data_dir,
+    )
+  return Distill(
+    motion_frames=method.motion_frames if wanted else 0,
+    motion_interval=data.motion_interval,
+    flow=flow,
+    flow_interval=data.flow_interval,
+    threshold=data.motion_threshold,
+    edge_scale=data.edge_scale,
+    synchronised=data.synchronised,
+    **_clip_options(config),
+  )
 
 
 def heldout_sampler(config: ConfigDict) -> Sampler:
   """As `training_sampler`; of clips, the one in the middle of the video."""
   if config.data.sampler == "clip":
     return Views(1, **_clip_options(config))
-  return training_sampler(config)
+  return _sampler(config, "heldout")
 
 
 def test_views(config: ConfigDict) -> Views:

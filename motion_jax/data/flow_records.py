@@ -1,0 +1,219 @@
+"""Prepared motion: where it lies, whether it fits, and random access to its frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from motion_jax.config import UserError, choose
+from motion_jax.data import flow_files
+from motion_jax.data.datasets import DatasetSource
+from motion_jax.data.flow_files import Head
+from motion_jax.data.sources import Source
+from motion_jax.data.subsets import Subset
+
+METHODS = ("raft", "variational")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+  """A file of records, as ArrayRecordDataSource wants it described."""
+
+  filename: str
+  take: int
+  skip: int = 0
+
+  @property
+  def examples_in_shard(self) -> int:
+    return self.take
+
+
+class FlowRecords:
+  """Motion frames of videos, by the videos' identifiers.
+
+  Attributes:
+    path: the folder.
+    description: what it was made from and how; see `prepare_flow.prepare_flow`.
+    channels: of a frame, 1 for edges and 2 for flow.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    """Opens a prepared set.
+
+    Args:
+      path: its folder; see `flow_folder`.
+
+    Raises:
+      UserError: if it is damaged, or written by another version of this program.
+    """
+    self.path = pathlib.Path(path)
+    try:
+      self.description = json.loads((self.path / "description.json").read_text())
+      index = json.loads((self.path / "index.json").read_text())
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f"{path} is damaged ({error}); delete it, and prepare the motion again"
+      ) from error
+    found = {key: self.description.get(key) for key in ("version", "limit")}
+    limit = flow_files.LIMITS.get(self.description.get("store"))
+    expected = {"version": flow_files.VERSION, "limit": limit}
+    if found != expected:
+      raise UserError(
+        f"{path} was written by another version ({found}, expected {expected}); delete "
+        "it, and prepare the motion again"
+      )
+    self.channels = flow_files.CHANNELS[self.description["store"]]
+    self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
+    shards = [_Shard(os.fspath(self.path / n), k) for n, k in index["shards"]]
+    self._records = ArrayRecordDataSource(shards)  # opens its files when first read
+
+  def __reduce__(self):
+    return FlowRecords, (self.path,)  # worker processes read the index anew
+
+  def __len__(self) -> int:
+    return len(self._firsts)
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._firsts
+
+  def head(self, name: str) -> Head:
+    """Reads the number of frames, their size and their strengths of a video.
+
+    Raises:
+      UserError: if there is no such video.
+    """
+    return flow_files.unpack_head(self._records[self._first(name)])
+
+  def frames(self, head: Head, indices: Sequence[int]) -> list[np.ndarray]:
+    """Decodes motion frames of a video.
+
+    Args:
+      head: of the video.
+      indices: frame numbers in [0, num_frames), repeats allowed.
+
+    Returns:
+      For each index [H, W, channels] uint8, the encoding of `flow_files`.
+
+    Raises:
+      IndexError: if a number is out of range.
+    """
+    wanted = np.unique(np.asarray(indices, np.int64))
+    if not len(wanted) or wanted[0] < 0 or wanted[-1] >= head.num_frames:
+      raise IndexError(f"frames {[*indices]} of a video of {head.num_frames} frames")
+    first, found = self._first(head.id) + 1, {}
+    for chunk in np.unique(wanted // flow_files.CHUNK):
+      start = int(chunk) * flow_files.CHUNK
+      count = min(flow_files.CHUNK, head.num_frames - start)
+      inside = wanted[wanted // flow_files.CHUNK == chunk]
+      record = self._records[first + int(chunk)]
+      encoded = flow_files.unpack_frames(record, count, inside - start)
+      for index, data in zip(inside, encoded, strict=True):
+        found[int(index)] = flow_files.decode_frame(data, self.channels)
+    return [found[int(index)] for index in indices]
+
+  def _first(self, name: str) -> int:
+    if name not in self._firsts:
+      raise UserError(f"{self.path} has no motion of {name!r}: the videos have changed")
+    return self._firsts[name]
+
+
+def open_flow(
+  source: Source, *, method: str, store: str, interval: int, data_dir: str = ""
+) -> FlowRecords:
+  """Opens the prepared motion of a source's videos.
+
+  Args:
+    source: whose videos are wanted.
+    method: "raft" or "variational".
+    store: "edges" or "flow".
+    interval: the motion is from frame t to t - interval.
+    data_dir: root of prepared data sets; '' for the default.
+
+  Raises:
+    UserError: if it has not been prepared, is incomplete, was prepared otherwise or
+      from other videos; the message has the command that prepares it.
+  """
+  choose("data.flow", method, METHODS)
+  choose("kind of prepared motion", store, [*flow_files.CHANNELS])
+  path = flow_folder(source, method, store, interval, data_dir)
+  command = flow_command(source.name, method, store, interval, data_dir)
+  if not path.is_dir():
+    raise UserError(_absent(source, path, command))
+  flow = FlowRecords(path)
+  asked = {"method": method, "store": store, "interval": interval}
+  found = {key: flow.description.get(key) for key in asked}
+  if found != asked:
+    raise UserError(
+      f"{path} holds {found}, not {asked}; delete it, then run\n{command}"
+    )
+  lost = [name for name in map(source.id_of, range(len(source))) if name not in flow]
+  if lost:
+    raise UserError(
+      f"the motion in {path} was made from another list of videos: {len(lost)} of "
+      f"{len(source)} are not in it, such as {lost[0]!r}. Delete it, then run\n"
+      f"{command}"
+    )
+  return flow
+
+
+def flow_folder(
+  source: Source, method: str, store: str, interval: int, data_dir: str = ""
+) -> pathlib.Path:
+  """Where the motion of a source's data set is: beside the data set, or by folder.
+
+  All splits share it. A folder of the user's own is told by a hash of its path.
+  """
+  from motion_jax.data.builders.base import default_data_dir  # loads TFDS
+
+  while isinstance(source, Subset):
+    source = source.source
+  if isinstance(source, DatasetSource):
+    name = source.records.dataset_info.full_name
+  else:
+    real = os.path.realpath(source.name)
+    digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()
+    name = f"folder/{os.path.basename(real)}-{digest}"
+  root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+  return root / "flow" / name / f"{method}_{store}_{interval}"
+
+
+def partial_folder(path: pathlib.Path) -> pathlib.Path:
+  """Where a set is while it is being made."""
+  return path.with_name(f".{path.name}.partial")
+
+
+def flow_command(
+  name: str, method: str, store: str, interval: int, data_dir: str = ""
+) -> str:
+  """The command that prepares the motion of a data set or folder."""
+  words = [f"--dataset={shlex.quote(name)}", f"--method={method}", f"--store={store}"]
+  if method == "raft":
+    words.append("--weights=RAFT_THINGS.pth")
+  words.append(f"--interval={interval}")
+  if data_dir:
+    words.append(f"--data_dir={shlex.quote(os.fspath(data_dir))}")
+  return f"python -m motion_jax.prepare flow {' '.join(words)}"
+
+
+def _absent(source: Source, path: pathlib.Path, command: str) -> str:
+  partial = partial_folder(path)
+  if partial.is_dir():
+    done = len([*partial.glob("flow-*.json")])
+    return (
+      f"the motion of {source.name} is not complete: {done} shards are done in "
+      f"{partial}. Go on with\n{command}"
+    )
+  others = sorted(p.name for p in path.parent.glob("[!.]*") if p.is_dir())
+  note = f"; {path.parent} has {', '.join(others)}" if others else ""
+  return (
+    f"there is no {path.name} motion of {source.name}{note}. Prepare it with\n"
+    f"{command}\nor compute it in every step by data.flow=''"
+  )
