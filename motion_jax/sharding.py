@@ -1,4 +1,4 @@
-"""One mesh axis `data`: parameters are replicated, batches are split along axis 0."""
+"""One mesh axis `data`: batches and queues are split, all else is replicated."""
 
 from collections.abc import Mapping
 
@@ -23,6 +23,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def split_rows(mesh: Mesh) -> NamedSharding:
   """Axis 0 is split evenly over the devices."""
   return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def aux_shardings(method, mesh: Mesh):
+  """Where the aux of a method lies: replicated, unless it has its own `aux_shardings`.
+
+  Returns:
+    Shardings as a prefix of the tree, for `jax.jit`.
+  """
+  own = getattr(method, "aux_shardings", None)
+  return own(mesh) if own else replicated(mesh)
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

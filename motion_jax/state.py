@@ -28,7 +28,7 @@ class TrainState:
 
 
 def create(method, optimizer: optax.GradientTransformation, key, mesh: Mesh):
-  """Initialises a TrainState, replicated on the mesh."""
+  """Initialises a TrainState, placed on the mesh by `state_shardings`."""
 
   def init(key):
     params, aux = method.init(key)
@@ -40,7 +40,19 @@ def create(method, optimizer: optax.GradientTransformation, key, mesh: Mesh):
       metrics=method.metrics.empty(),
     )
 
-  return jax.jit(init, out_shardings=sharding.replicated(mesh))(key)
+  return jax.jit(init, out_shardings=state_shardings(method, mesh))(key)
+
+
+def state_shardings(method, mesh: Mesh) -> TrainState:
+  """Where a TrainState lies: replicated but for what the method splits of its aux."""
+  everywhere = sharding.replicated(mesh)
+  return TrainState(
+    step=everywhere,
+    params=everywhere,
+    aux=sharding.aux_shardings(method, mesh),
+    opt_state=everywhere,
+    metrics=everywhere,
+  )
 
 
 def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int = 1):
@@ -104,11 +116,11 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
     )
     return new, loss
 
-  everywhere = sharding.replicated(mesh)
+  places = state_shardings(method, mesh)
   return jax.jit(
     train_step,
-    in_shardings=(everywhere, sharding.split_rows(mesh)),
-    out_shardings=(everywhere, everywhere),
+    in_shardings=(places, sharding.split_rows(mesh)),
+    out_shardings=(places, sharding.replicated(mesh)),
     donate_argnums=0,
   )
 
@@ -121,8 +133,9 @@ def make_eval_step(method, mesh: Mesh):
     return method.metrics.single_from_model_output(**outputs)
 
   everywhere = sharding.replicated(mesh)
+  aux = sharding.aux_shardings(method, mesh)
   return jax.jit(
     eval_step,
-    in_shardings=(everywhere, everywhere, sharding.split_rows(mesh)),
+    in_shardings=(everywhere, aux, sharding.split_rows(mesh)),
     out_shardings=everywhere,
   )

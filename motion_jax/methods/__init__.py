@@ -6,9 +6,10 @@ from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.classify import Classify
 from motion_jax.methods.mas import Mas
+from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
 
-METHODS = {"mosi": Mosi, "classify": Classify, "mas": Mas}
+METHODS = {"mosi": Mosi, "classify": Classify, "mas": Mas, "modist": Modist}
 
 
 def make_method(config: ConfigDict) -> Method:

@@ -1,0 +1,190 @@
+"""MoDist: contrast RGB clips and motion clips, with momentum keys and two queues.
+
+Xiao, Tighe, Modolo, MoDist: Motion Distillation for Self-supervised Video
+Representation Learning, 2021.
+"""
+
+import pathlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from motion_jax import sharding
+from motion_jax.config import UserError
+from motion_jax.methods.contrast_scores import ContrastScores
+from motion_jax.methods.modist_inputs import Inputs
+from motion_jax.methods.momentum import Embedder, MomentumPair
+from motion_jax.models import build_model
+from motion_jax.models.precision import compute_dtype
+from motion_jax.ops import contrast
+from motion_jax.ops.motion_inputs import CHANNELS
+
+
+class Modist:
+  """The pretext task of a config with `method.name = 'modist'`.
+
+  The visual network is the encoder. With only `loss_visual` there is no motion
+  network at all: the RGB-only baseline of the paper's Table 3a.
+
+  Args:
+    config: a whole config; its sections method, model, data and train are read.
+    mesh: whose devices split rows and queues; None for all devices.
+
+  Raises:
+    UserError: for settings that cannot work together.
+  """
+
+  def __init__(self, config: ConfigDict, mesh: Mesh | None = None):
+    method = self._config = config.method
+    self._mesh = sharding.make_mesh() if mesh is None else mesh
+    self._scores = ContrastScores(method, self._mesh)
+    self._modalities = self._scores.modalities
+    self.metrics = self._scores.metrics()
+    self.clips_per_example = 2 * len(self._modalities)
+    self._inputs = Inputs(config, motion="motion" in self._modalities)
+    self._slot = config.train.batch_size // config.train.accumulate_steps
+    self._shuffle = method.key_shuffle and config.model.bn_groups > 1
+    if not 0 <= method.momentum <= 1:
+      raise UserError(f"method.momentum={method.momentum} must be in [0, 1]")
+    self._pairs = {
+      name: MomentumPair(
+        partial(_build, config.model, method, name),
+        momentum=method.momentum,
+        mesh=self._mesh,
+      )
+      for name in self._modalities
+    }
+    jax.eval_shape(self.init, jax.random.key(0))
+
+  def init(self, key):
+    params, aux = {}, {"queues": {}}
+    for index, (name, pair) in enumerate(self._pairs.items()):
+      pair_key, queue_key = jax.random.split(jax.random.fold_in(key, index))
+      params[name], aux[name] = pair.init(pair_key)
+      aux["queues"][name] = contrast.make_queue(
+        queue_key,
+        size=self._config.queue_size,
+        batch_size=self._slot,
+        dim=self._config.embedding,
+      )
+    return params, aux
+
+  def aux_shardings(self, mesh: Mesh):
+    """Where aux lies on a mesh: queues are split over its devices.
+
+    Raises:
+      UserError: if the devices do not divide the rows of a queue.
+    """
+    what = "train.batch_size / train.accumulate_steps"
+    devices = f"{mesh.size} devices, which share the queues"
+    sharding.check_batch_size(what, self._slot, mesh.size, devices)
+    queues = dict.fromkeys(self._modalities, contrast.queue_shardings(mesh))
+    return dict.fromkeys(self._modalities, sharding.replicated(mesh)) | {
+      "queues": queues
+    }
+
+  def loss(self, params, aux, batch, key, step):
+    input_key, shuffle_key = jax.random.split(key)
+    clips = self._inputs(input_key, batch)
+    queries, keys, aux = self._embed(params, aux, clips, shuffle_key, train=True)
+    outputs = self._scores(queries, keys, aux["queues"], batch["index"], batch)
+    queues = {
+      name: self._enqueue(queue, keys[name], batch)
+      for name, queue in aux["queues"].items()
+    }
+    total = jnp.sum(outputs["loss"] * outputs["mask"])
+    total /= jnp.maximum(jnp.sum(outputs["mask"]), 1)
+    return total, ({**aux, "queues": queues}, outputs)
+
+  def after_update(self, params, aux, step):
+    """Moves the momentum copies, so that the next keys come from the moved ones."""
+    moved = {name: pair.follow(params[name], aux[name]) for name, pair in self._each()}
+    return {**aux, **moved}
+
+  def predict(self, params, aux, batch):
+    """Contrast of held-out clips with the queues, which stay as they are.
+
+    Clips are cropped and augmented as in training; random draws follow from the batch.
+    The queues hold training videos, whose numbers are not those of held-out ones, so no
+    negative is left out.
+    """
+    key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
+    clips = self._inputs(key, batch)
+    queries, keys, _ = self._embed(params, aux, clips, None, train=False)
+    ids = jnp.full_like(batch["index"], contrast.EMPTY)
+    return self._scores(queries, keys, aux["queues"], ids, batch)
+
+  def pretext(self, batch, key, step):
+    """The clips of `modist_inputs.Inputs`, by name."""
+    return self._inputs(jax.random.split(key)[0], batch)
+
+  def encoder(self, params, aux):
+    return self._pairs["visual"].network(params["visual"], aux["visual"]).encoder
+
+  def save_figures(self, directory: pathlib.Path, batch, key):
+    """Writes query and key, RGB and motion, of the first videos: a PNG and a GIF."""
+    from motion_jax.visualize import modist as figures
+
+    few = {name: array[:3] for name, array in batch.items()}
+    clips = jax.device_get(jax.jit(self._inputs)(jax.random.split(key)[0], few))
+    directory.mkdir(parents=True, exist_ok=True)
+    figures.save_pretext(
+      directory / "pretext",
+      clips,
+      kind=self._config.motion,
+      mean=self._config.mean,
+      std=self._config.std,
+    )
+
+  def _each(self):
+    return self._pairs.items()
+
+  def _embed(self, params, aux, clips, shuffle_key, *, train):
+    """Queries and keys by modality, and aux with the statistics of this batch."""
+    queries, keys, aux = {}, {}, dict(aux)
+    for index, (name, pair) in enumerate(self._each()):
+      order = (
+        jax.random.fold_in(shuffle_key, index) if train and self._shuffle else None
+      )
+      with jax.named_scope(f"{name}_query"):
+        query = pair.embed_queries(
+          params[name], aux[name], clips[f"{name}_query"], train=train
+        )
+        queries[name], aux[name] = query
+      with jax.named_scope(f"{name}_key"):
+        keys[name], aux[name] = pair.embed_keys(
+          aux[name], clips[f"{name}_key"], train=train, shuffle_key=order
+        )
+    return queries, keys, aux
+
+  def _enqueue(self, queue, key, batch):
+    """Rows that could not be decoded leave what they would overwrite in its place."""
+    valid = batch["valid"]
+    key = jnp.where(valid[:, None], key, queue.keys[queue.cursor])
+    ids = jnp.where(valid, batch["index"], queue.ids[queue.cursor])
+    return contrast.enqueue(queue, key, ids, mesh=self._mesh)
+
+
+def _build(model: ConfigDict, method: ConfigDict, modality: str, rngs) -> Embedder:
+  sizes = dict(name=model.name, width=model.width)
+  if modality == "motion":
+    sizes = dict(name=model.motion_name, width=model.motion_width)
+    sizes["in_channels"] = CHANNELS[method.motion]
+  encoder = build_model(
+    **sizes,
+    rngs=rngs,
+    dtype=compute_dtype(model.dtype),
+    lowering=model.lowering,
+    remat=model.remat,
+    bn_groups=model.bn_groups,
+  )
+  return Embedder(
+    encoder,
+    rngs=rngs,
+    outputs=method.embedding,
+    layers=method.projection_layers,
+    hidden=method.projection_hidden or None,
+  )

@@ -1,0 +1,220 @@
+"""MoDist: terms, momentum, queues, diagnostics, refused settings."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_modist
+from small_modist import TinyEncoder, batch, run, smoke, started, trainer
+
+from motion_jax.config import UserError
+from motion_jax.methods import contrast_scores, make_method
+from motion_jax.methods.modist import Modist
+from motion_jax.ops import contrast
+
+RGB = dict(loss_motion=0.0, loss_cross=0.0)
+PAPER = dict(queue_size=16, loss_motion=0.5, loss_cross=2.0, momentum=0.9)
+RESUMED = dict(queue_size=24)
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch):
+  small_modist.use_tiny_networks(monkeypatch.setattr)
+
+
+def test_rgb_only_has_no_motion_network():
+  config = smoke(**RGB)
+  method = Modist(config)
+  params, aux = jax.eval_shape(method.init, jax.random.key(0))
+  assert set(params) == set(aux["queues"]) == {"visual"}
+  assert method.clips_per_example == 2
+  clips = jax.eval_shape(method.pretext, batch(config), jax.random.key(0), 0)
+  assert set(clips) == {"visual_query", "visual_key"}
+
+
+@pytest.mark.parametrize("negatives", ["query", "key"])
+def test_the_loss_is_the_weighted_sum_of_the_papers_terms(negatives):
+  """Eq. 1 to 3, written out with plain softmax over positive and negatives."""
+  config, method, params, aux, gradient = started(cross_negatives=negatives, **PAPER)
+  rows, key = batch(config), jax.random.key(5)
+
+  @jax.jit
+  def embed():
+    clips, found = method.pretext(rows, key, 0), {}
+    for name, pair in method._pairs.items():
+      query, its_key = clips[f"{name}_query"], clips[f"{name}_key"]
+      query, _ = pair.embed_queries(params[name], aux[name], query, train=True)
+      found[name[0] + "q"] = query
+      found[name[0] + "k"], _ = pair.embed_keys(aux[name], its_key, train=True)
+    return found
+
+  found = embed()
+  queues = {name[0]: q.keys.reshape(-1, 16) for name, q in aux["queues"].items()}
+
+  def nce(query, positive, negative):
+    negatives = found[query] @ queues[negative].T
+    positive = (found[query] * found[positive]).sum(-1, keepdims=True)
+    logits = np.concatenate([positive, negatives], 1) / 0.1
+    return (np.log(np.exp(logits).sum(-1)) - logits[:, 0]).mean()
+
+  visual, motion = ("v", "m") if negatives == "query" else ("m", "v")
+  expected = {
+    "visual": nce("vq", "vk", "v"),
+    "motion": nce("mq", "mk", "m"),
+    "visual_to_motion": nce("vq", "mk", visual),
+    "motion_to_visual": nce("mq", "vk", motion),
+  }
+  (loss, (_, outputs)), _ = gradient(params, aux, rows, key, 0)
+  for name, value in expected.items():
+    assert float(outputs[f"{name}_loss"].mean()) == pytest.approx(value, rel=1e-4)
+  total = np.dot([1.0, 0.5, 2.0, 2.0], [*expected.values()])
+  assert float(loss) == pytest.approx(total, rel=1e-4)
+
+
+def test_keys_come_from_the_moved_copy_and_have_their_own_statistics():
+  config, method, params, aux, gradient = started(**PAPER)
+  for name, network in params.items():
+    same = jax.tree.map(np.array_equal, network, aux[name]["key_params"])
+    assert all(jax.tree.leaves(same))  # the first keys come from an exact copy
+  (_, (passed, _)), _ = gradient(params, aux, batch(config), jax.random.key(0), 0)
+  moved = jax.tree.map(lambda x: x + 1.0, params)
+  after = method.after_update(moved, passed, 0)
+  for name in params:
+    kernels = (params[name], after[name]["key_params"])
+    for old, new in zip(*map(jax.tree.leaves, kernels), strict=True):
+      np.testing.assert_allclose(new, old + 0.1, atol=1e-5)
+    query, key = (jax.tree.leaves(after[name][k]) for k in ("stats", "key_stats"))
+    first = jax.tree.leaves(aux[name]["stats"])
+    for q, k, start in zip(query, key, first, strict=True):
+      assert not np.array_equal(q, k)
+      assert not np.array_equal(k, start)
+
+
+def test_both_networks_learn():
+  config, _, params, aux, gradient = started(**PAPER)
+  _, grads = gradient(params, aux, batch(config), jax.random.key(0), 0)
+  assert set(grads) == {"visual", "motion"}
+  for leaf in jax.tree.leaves(grads):
+    assert float(jnp.abs(leaf).max()) > 0
+
+
+def test_keys_enter_the_queue_after_the_loss_and_videos_do_not_repel_themselves():
+  config, _, params, aux, gradient = started(**PAPER)
+
+  def loss(aux, video):
+    rows = {**batch(config), "index": np.full(8, video, np.int32)}
+    (_, (aux, outputs)), _ = gradient(params, aux, rows, jax.random.key(0), 0)
+    return aux, {name: np.asarray(value) for name, value in outputs.items()}
+
+  after, one = loss(aux, 5)
+  queue = after["queues"]["visual"]
+  assert queue.ids.tolist() == [[5] * 8, [-1] * 8]
+  np.testing.assert_array_equal(queue.keys[1], aux["queues"]["visual"].keys[1])
+  after, two = loss(after, 5)
+  after, three = loss(after, 5)
+  fill_and_age = [(x["queue_fill"][0], x["queue_age"][0]) for x in (one, two, three)]
+  assert fill_and_age == [(0, 0), (0.5, 1), (1, 1.5)]
+  np.testing.assert_allclose(three["loss"], 0, atol=1e-6)  # no negative is left
+  _, other = loss(after, 6)
+  assert other["loss"].min() > 1
+
+
+def test_rows_that_are_not_valid_count_nowhere_and_enter_no_queue():
+  config, method, params, aux, gradient = started(**PAPER)
+  rows = batch(config, first=100)
+  rows["valid"][[3, 5]] = False
+  for name in ("video", "motion", "extent"):
+    rows[name][[3, 5]] = 0
+  (loss, (after, outputs)), grads = gradient(params, aux, rows, jax.random.key(0), 0)
+  kept = rows["valid"]
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, grads)))
+  assert float(loss) == pytest.approx(float(outputs["loss"][kept].mean()), rel=1e-5)
+  for name, queue in after["queues"].items():
+    before = aux["queues"][name]
+    ids = np.where(kept, np.arange(100, 108), contrast.EMPTY)
+    np.testing.assert_array_equal(queue.ids[0], ids)
+    for row in (3, 5):  # what would have been overwritten stays a negative
+      np.testing.assert_array_equal(queue.keys[0, row], before.keys[0, row])
+  found = method.metrics.single_from_model_output(**outputs).compute()
+  assert float(found["passed"]) == pytest.approx(rows["passed"][kept].mean())
+
+
+def test_prediction_repeats_itself_and_leaves_out_no_negative():
+  current, _ = run(2, **RESUMED)
+  config, method, *_ = trainer(1, **RESUMED)
+  predict = jax.jit(method.predict)
+  rows = batch(config, seed=9)  # numbers that are in the queue, as other videos'
+  one, other = (predict(current.params, current.aux, rows) for _ in range(2))
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+  queues = jax.tree.map(jnp.copy, current.aux["queues"])
+  unnamed = {k: q._replace(ids=jnp.full_like(q.ids, -1)) for k, q in queues.items()}
+  same = predict(current.params, {**current.aux, "queues": unnamed}, rows)
+  np.testing.assert_array_equal(one["loss"], same["loss"])
+
+
+def test_spread_tells_a_collapsed_embedding_from_an_even_one():
+  mask = jnp.arange(64) < 60
+  even = contrast.normalize_embedding(jax.random.normal(jax.random.key(0), (64, 16)))
+  assert float(contrast_scores.spread(even, mask)) == pytest.approx(1, abs=0.05)
+  same = jnp.broadcast_to(even[:1], even.shape)
+  assert float(contrast_scores.spread(same, mask)) == pytest.approx(0, abs=1e-3)
+  only_bad_rows_differ = jnp.where(mask[:, None], same, even)
+  assert float(contrast_scores.spread(only_bad_rows_differ, mask)) < 1e-3
+
+
+def test_shuffled_keys_are_those_of_other_batch_norm_groups():
+  clip = jax.random.normal(jax.random.key(0), (8, 4, 32, 32, 3))
+  order = jax.random.permutation(jax.random.key(7), 8)
+
+  def keys(groups, clip, shuffle_key=None):
+    pair = Modist(smoke(bn_groups=groups))._pairs["visual"]
+    _, aux = jax.jit(pair.init)(jax.random.key(0))
+    embed = jax.jit(functools.partial(pair.embed_keys, train=True))
+    return np.asarray(embed(aux, clip, shuffle_key=shuffle_key)[0])
+
+  plain, shuffled = keys(4, clip), keys(4, clip, jax.random.key(7))
+  assert np.abs(plain - shuffled).max() > 1e-3
+  np.testing.assert_allclose(shuffled[order], keys(4, clip[order]), atol=1e-6)
+  # With one group only the order of a sum changes.
+  np.testing.assert_allclose(keys(1, clip), keys(1, clip, jax.random.key(7)), atol=1e-5)
+
+
+def test_the_encoder_is_the_visual_network():
+  _, method, params, aux, _ = started(**PAPER)
+  encoder = method.encoder(params, aux)
+  assert encoder.features == TinyEncoder.features
+  kernel = params["visual"]["encoder"]["path"]["convs"][0]["kernel"]
+  np.testing.assert_array_equal(encoder.path.convs[0].kernel[...], kernel)
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    (dict(method=dict(loss_visual=0.0, loss_cross=0.0)), "visual network must learn"),
+    (dict(method=dict(cross_negatives="both")), "query, key"),
+    (dict(method=dict(motion="edge")), "Did you mean 'edges'"),
+    (dict(method=dict(queue_size=60)), "nearest valid sizes are 56 and 64"),
+    (dict(method=dict(temperature=0.0)), "positive"),
+    (dict(method=dict(size=100)), "does not fit"),
+    (dict(method=dict(projection_layers=0)), "layers"),
+    (dict(method=dict(motion="frame_difference")), "data.flow=''"),
+    (dict(data=dict(edge_scale="5")), "edge_scale"),
+    (dict(method=dict(area=(0.5, 1.5))), "area"),
+  ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+  config = smoke()
+  for section, values in settings.items():
+    config[section].update(values)
+  with pytest.raises(UserError, match=message):
+    make_method(config)
+
+
+def test_devices_that_do_not_share_the_rows_of_a_queue_are_refused():
+  class Mesh:
+    size = 3
+
+  with pytest.raises(UserError, match=r"multiple of 3 .*sizes are 6 and 9"):
+    Modist(smoke()).aux_shardings(Mesh())
