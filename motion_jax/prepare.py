@@ -4,6 +4,10 @@
 
 NAME is ucf101, hmdb51, kinetics400, imagenet_subset, video_folder, image_folder or
 synthetic_actions. May be stopped at any time; the same command goes on from there.
+
+  python -m motion_jax.prepare flow --help
+
+tells how to compute the optical flow of a data set, for MoDist.
 """
 
 from __future__ import annotations
@@ -282,4 +286,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+  if sys.argv[1:2] == ["flow"]:
+    from motion_jax import prepare_flow  # loads JAX, which the others do not need
+
+    sys.exit(prepare_flow.main(sys.argv[2:]))
   app.run(main, flags_parser=parse_flags)

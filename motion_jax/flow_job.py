@@ -1,0 +1,172 @@
+"""The work behind a motion set: shard after shard, then all put together."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tqdm
+
+from motion_jax.config import UserError
+from motion_jax.data import flow_files, flow_records
+from motion_jax.data.frame_streams import frame_streams
+from motion_jax.data.sources import Source
+from motion_jax.flow_batches import FlowBatches, VideoMotion
+
+logger = logging.getLogger("motion_jax")
+
+_SHARD = 64  # videos per file; what an interruption can cost
+_SHOWN = 20  # damaged videos named on the console
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowJob:
+  """One motion set in the making, in a folder beside its final place.
+
+  Attributes:
+    source: all videos.
+    target: where the set will be.
+    settings: what it is made from and how; another job's work is never mixed in.
+    weights: file, or ''.
+    batch_size: pairs per device.
+    threads: videos that are decoded at the same time.
+  """
+
+  source: Source
+  target: pathlib.Path
+  settings: dict
+  weights: str
+  batch_size: int
+  threads: int
+
+  @property
+  def partial(self) -> pathlib.Path:
+    return flow_records.partial_folder(self.target)
+
+  @functools.cached_property
+  def stems(self) -> list[pathlib.Path]:
+    count = -(-len(self.source) // _SHARD)
+    return [self.partial / f"flow-{i:05d}-of-{count:05d}" for i in range(count)]
+
+  def is_finished(self) -> bool:
+    """Tells whether the set exists, and stops if it was made otherwise."""
+    if not self.target.is_dir():
+      return False
+    _check_same(self.target, "description.json", self.settings)
+    return True
+
+  def work(self, process_index: int, process_count: int) -> None:
+    """Computes the shards of this process that are missing."""
+    self.partial.mkdir(parents=True, exist_ok=True)
+    note = self.partial / "settings.json"
+    if note.exists():
+      _check_same(self.partial, note.name, self.settings)
+    else:
+      flow_files.write_json(note, self.settings)
+    mine = [*range(len(self.stems))][process_index::process_count]
+    sizes = {n: min(_SHARD, len(self.source) - n * _SHARD) for n in mine}
+    todo = [n for n in mine if not self.stems[n].with_suffix(".json").exists()]
+    if not todo:
+      return
+    total = sum(sizes.values())
+    done = total - sum(sizes[n] for n in todo)
+    with (
+      concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
+      tqdm.tqdm(total=total, initial=done, unit=" videos", desc="motion") as bar,
+    ):
+      compress = functools.partial(pool.submit, flow_files.encode_frame)
+      kind = (self.settings["method"], self.weights, self.settings["store"])
+      batches = FlowBatches(*kind, self.batch_size, compress)
+      for number in todo:
+        indices = range(number * _SHARD, number * _SHARD + sizes[number])
+        with contextlib.closing(self._videos(indices, batches, bar)) as videos:
+          flow_files.write_shard(self.stems[number], videos)
+
+  def _videos(self, indices, batches, bar) -> Iterator:
+    """Yields (head, encoded frames) of videos, in order."""
+    streams = frame_streams(
+      self.source,
+      indices,
+      short_side=self.settings["short_side"],
+      threads=self.threads,
+    )
+    unfinished = collections.deque()
+    with contextlib.closing(streams):
+      for stream in streams:
+        video = VideoMotion(stream.id)
+        unfinished.append(video)
+        recent = collections.deque(maxlen=self.settings["interval"] + 1)
+        for frame in stream:
+          recent.append(frame)
+          batches.add(video, frame, recent[0])
+        video.damage = stream.damage
+        while unfinished and unfinished[0].complete:
+          yield _finished(unfinished.popleft(), bar)
+    batches.flush()
+    while unfinished:
+      yield _finished(unfinished.popleft(), bar)
+
+  def finish(self) -> None:
+    """Puts the shards together, if all are there and no other host has done it."""
+    if self.target.is_dir():
+      return
+    tables = [stem.with_suffix(".json") for stem in self.stems]
+    missing = sum(not table.exists() for table in tables)
+    if missing:
+      logger.info("done here; %d shards of other hosts are missing", missing)
+      return
+    index, damaged, start = {"ids": [], "firsts": [], "shards": []}, {}, 0
+    for stem, table in zip(self.stems, tables, strict=True):
+      contents = json.loads(table.read_text())
+      index["ids"] += contents["ids"]
+      index["firsts"] += [start + first for first in contents["firsts"]]
+      index["shards"].append([f"{stem.name}.array_record", contents["records"]])
+      damaged |= contents["damaged"]
+      start += contents["records"]
+    for name, reason in list(damaged.items())[:_SHOWN]:
+      logger.warning("damaged %s: %s", name, reason)
+    if start == len(self.source):  # heads only
+      raise UserError(f"none of the {start} videos can be read: {damaged}")
+    flow_files.write_json(self.partial / "index.json", index)
+    description = self.settings | {"damaged": damaged}
+    flow_files.write_json(self.partial / "description.json", description)
+    os.replace(self.partial, self.target)
+    for name in (*(table.name for table in tables), "settings.json"):
+      (self.target / name).unlink()
+    logger.info("motion of %d videos in %s", len(self.source), self.target)
+
+
+def _finished(video: VideoMotion, bar) -> tuple[flow_files.Head, list[bytes]]:
+  bar.update()
+  damage = video.damage
+  if damage:
+    damage = f"{damage}; {video.taken} frames were used"
+  strengths = np.array(video.strengths, np.float32)
+  head = flow_files.Head(video.id, *video.size, strengths, damage)
+  return head, [frame.result() for frame in video.frames]
+
+
+def _check_same(folder: pathlib.Path, name: str, settings: dict) -> None:
+  """Stops if what lies in a folder was made from other videos or otherwise."""
+  try:
+    found = json.loads((folder / name).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f"{folder} is damaged ({error}); delete it") from error
+  differ = [key for key in settings if found.get(key) != settings[key]]
+  if differ:
+    raise UserError(
+      f"{folder} was made with "
+      + ", ".join(f"{key}={found.get(key)}" for key in differ)
+      + ", not with "
+      + ", ".join(f"{key}={settings[key]}" for key in differ)
+      + "; delete it, and run the same command again"
+    )

@@ -1,0 +1,230 @@
+"""Computes the motion that MoDist distils, for all videos of a data set or folder.
+
+  python -m motion_jax.prepare flow --dataset=NAME_OR_FOLDER
+    --method=raft --weights=raft-things.pth  (or --method=variational)
+
+The motion of frame t is the optical flow from t to t - 5, in the first frames to frame
+0; stored are its edges, or the flow itself. May be stopped at any time; the same
+command goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import pathlib
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from motion_jax import command, logs
+from motion_jax.config import UserError, choose
+from motion_jax.data import datasets, flow_files, flow_records
+from motion_jax.data.pipeline import default_threads
+from motion_jax.data.sources import Source, open_source
+from motion_jax.flow_batches import FLOWS
+from motion_jax.flow_job import FlowJob
+
+logger = logging.getLogger("motion_jax")
+
+# Short side of the embedded videos' motion: half, for a first run within minutes.
+_EMBEDDED_SIDE = 64
+
+
+def prepare_flow(
+  name: str,
+  *,
+  method: str,
+  weights: str = "",
+  store: str = "edges",
+  interval: int = 5,
+  short_side: int = 256,
+  data_dir: str = "",
+  batch_size: int = 8,
+  threads: int = 0,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> pathlib.Path:
+  """Computes and stores the motion of all videos, or goes on with it.
+
+  Several hosts that share `data_dir` divide the videos among them; the one that
+  finishes last puts the parts together.
+
+  Args:
+    name: of a prepared data set, all splits of which are taken, or a folder.
+    method: "raft" (needs weights) or "variational".
+    weights: file of RAFT's weights, large or small.
+    store: "edges" of the flow, or the "flow".
+    interval: frames from the second frame of a pair to the first.
+    short_side: larger videos are reduced to this many pixels first; flow is measured
+      in pixels of the reduced video.
+    data_dir: root of prepared data sets; '' for the default.
+    batch_size: frame pairs per device that are computed together.
+    threads: videos that are decoded at the same time; 0 for `default_threads()`.
+    process_index: number of this host.
+    process_count: number of hosts.
+
+  Returns:
+    The folder of the motion set; it exists when all hosts are done.
+
+  Raises:
+    UserError: for wrong arguments, and if a set made otherwise is in the way.
+  """
+  choose("method", method, [*FLOWS])
+  choose("kind of motion", store, [*flow_files.CHANNELS])
+  if min(interval, batch_size) < 1 or short_side < 16 or threads < 0:
+    raise UserError(
+      f"interval={interval} and batch_size={batch_size} must be at least 1, short_side="
+      f"{short_side} at least 16"
+    )
+  if not 0 <= process_index < process_count:
+    raise UserError(f"process_index={process_index} of process_count={process_count}")
+  source = _all_videos(name, data_dir)
+  target = flow_records.flow_folder(source, method, store, interval, data_dir)
+  settings = {
+    "version": flow_files.VERSION,
+    "dataset": source.name,
+    "videos": len(source),
+    "fingerprint": _fingerprint(source),
+    "method": method,
+    "weights": _digest(weights),
+    "store": store,
+    "limit": flow_files.LIMITS[store],
+    "interval": interval,
+    "short_side": short_side,
+  }
+  options = {"batch_size": batch_size, "threads": threads or default_threads()}
+  job = FlowJob(source, target, settings, weights, **options)
+  alone = process_count == 1
+  with _writing(target.parent) if alone else contextlib.nullcontext():
+    if job.is_finished():
+      logger.info("prepared already: %s", target)
+      return target
+    job.work(process_index, process_count)
+    with contextlib.nullcontext() if alone else _writing(target.parent):
+      job.finish()
+  return target
+
+
+def ensure_flow(config: ConfigDict) -> None:
+  """Makes the motion of the embedded videos when a run first needs it.
+
+  Motion of other data sets takes too long to be made unasked; opening it then tells
+  the command.
+
+  Args:
+    config: a whole config; only those with `data.sampler` 'distill' need motion.
+  """
+  data, method = config.data, config.method
+  if data.sampler != "distill" or data.flow != "variational":
+    return
+  if data.name.partition(":")[0] != datasets.EMBEDDED:
+    return
+  if not (method.loss_motion or method.loss_cross):
+    return
+  source = open_source(data.name, data_dir=data.data_dir or None)
+  kind = {"method": data.flow, "store": method.motion, "interval": data.flow_interval}
+  if not flow_records.flow_folder(source, data_dir=data.data_dir, **kind).is_dir():
+    logger.info("computing the motion of the embedded videos (once, minutes)")
+    options = {"short_side": _EMBEDDED_SIDE, "data_dir": data.data_dir}
+    prepare_flow(data.name, **kind, **options)
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command line; returns the exit code."""
+  return command.run(lambda: _program(arguments), ["prepare flow"])
+
+
+def _program(arguments):
+  options = parse(arguments)
+  logs.to_console()
+  command.use_compilation_cache()
+  command.keep_freed_memory()
+  name = options.pop("dataset")
+  try:
+    path = prepare_flow(name, **options)
+  except OSError as error:
+    raise UserError(
+      f"{error}; choose another --data_dir, or free some space"
+    ) from error
+  if path.is_dir():
+    print(f"ready: {path}")
+
+
+def parse(arguments: Sequence[str]) -> dict:
+  """Arguments of `prepare_flow` from a command line; its `name` is called dataset.
+
+  Raises:
+    UserError: for unknown or missing flags.
+  """
+  parser = _Parser(
+    prog="python -m motion_jax.prepare flow",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  add, text = parser.add_argument, "name of a prepared data set, or a folder"
+  add("--dataset", required=True, help=text)
+  add("--method", required=True, choices=[*FLOWS])
+  add("--weights", default="", help="of RAFT, as the authors publish them")
+  add("--store", default="edges", choices=[*flow_files.CHANNELS])
+  add("--interval", type=int, default=5, help="frames that the flow goes back")
+  text = "larger videos are reduced to this many pixels"
+  add("--short_side", type=int, default=256, help=text)
+  add("--data_dir", default="", help="root of prepared data sets, as of `prepare`")
+  add("--batch_size", type=int, default=8, help="frame pairs per device")
+  add("--threads", type=int, default=0, help="videos decoded together; 0: by cores")
+  add("--process_index", type=int, default=0, help="number of this host")
+  add("--process_count", type=int, default=1, help="hosts that share the work")
+  return vars(parser.parse_args(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message):
+    raise UserError(f"{message}\n{self.format_usage()}")
+
+
+def _all_videos(name: str, data_dir: str) -> Source:
+  """Opens the records of all splits."""
+  if not datasets.is_name(name):
+    return open_source(name, split="all")
+  import tensorflow_datasets as tfds
+
+  source = open_source(name, data_dir=data_dir or None)
+  info = source.records.dataset_info
+  parts = [*info.splits]
+  ids, labels = (
+    [value for part in parts for value in info.metadata[key][part]]
+    for key in ("ids", "labels")
+  )
+  builder = tfds.builder_from_directory(info.data_dir)
+  records = builder.as_data_source(split="+".join(parts))
+  return dataclasses.replace(
+    source, split="all", ids=ids, labels=labels, records=records
+  )
+
+
+def _fingerprint(source: Source) -> str:
+  """Hash of the identifiers."""
+  names = "\n".join(sorted(map(source.id_of, range(len(source)))))
+  return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(weights: str) -> str:
+  """Name and hash of a weights file; '' for none."""
+  if not weights:
+    return ""
+  path = pathlib.Path(weights).expanduser()
+  try:
+    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+  except OSError as error:
+    raise UserError(f"--weights: {error}") from error
+
+
+def _writing(path: pathlib.Path):
+  from motion_jax.data.builders.base import writing  # loads TFDS
+
+  return writing(path)

@@ -1,0 +1,208 @@
+"""Motion sets in use: found by data sets and configs; mistakes and their messages."""
+
+import shutil
+import subprocess
+import sys
+
+import flow_sets
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from motion_jax import flow_batches, prepare_flow
+from motion_jax.config import UserError
+from motion_jax.data import flow_files, inputs, open_source
+from motion_jax.data.clips import Clip
+from motion_jax.data.flow_records import flow_folder, open_flow
+from motion_jax.models.raft import Raft
+from motion_jax.models.raft_weights import _named_variables
+from motion_jax.ops import flow_edges, motion_inputs
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+  return flow_sets.write_videos(tmp_path / "videos", monkeypatch)
+
+
+def test_scales_are_those_of_the_operations():
+  limits = {"edges": flow_edges.LIMIT, "flow": motion_inputs.FLOW_LIMIT}
+  assert limits == flow_files.LIMITS
+  stored = np.array([[[[1, 128]]], [[[255, 128]]]], np.uint8)
+  box = jnp.array([[0, 0, 1, 1]])
+  flow = motion_inputs.stored_motion(stored[None, :1], box, kind="flow", size=1)
+  np.testing.assert_allclose(flow[0, 0, 0, 0], [-1, 0], atol=1e-6)
+
+
+def test_what_is_missing_or_stale_is_told_with_the_command(videos):
+  with pytest.raises(UserError) as error:
+    flow_sets.reopen(videos)
+  command = (
+    f"python -m motion_jax.prepare flow --dataset={videos} --method=variational "
+    f"--store=edges --interval=5 --data_dir={videos.parent / 'data'}"
+  )
+  assert command in str(error.value)
+  path = flow_sets.prepare(videos)
+  with pytest.raises(
+    UserError, match=r"no raft_edges_5 .*has variational_edges_5"
+  ) as e:
+    flow_sets.reopen(videos, method="raft")
+  assert "--weights=" in str(e.value)
+  with pytest.raises(UserError, match="no variational_edges_3 motion"):
+    flow_sets.reopen(videos, interval=3)
+  with pytest.raises(UserError, match="short_side=48, not with short_side=64; delete"):
+    flow_sets.prepare(videos, short_side=64)
+  shutil.copy(videos / "a.mp4", videos / "new.mp4")
+  with pytest.raises(UserError, match=r"another list of videos: 1 of 5 .*'new.mp4'"):
+    flow_sets.reopen(videos)
+  with pytest.raises(UserError, match=r"(?s)videos=4, fingerprint.*delete it"):
+    flow_sets.prepare(videos)
+  path.rename(path.with_name("variational_edges_3"))
+  with pytest.raises(UserError, match=r"'interval': 5\}, not .*'interval': 3\}"):
+    flow_sets.reopen(videos, interval=3)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"method": "raft"}, "needs --weights=FILE"),
+    ({"method": "raft", "weights": "/no/file.pth"}, "No such file"),
+    ({"method": "raft", "weights": __file__}, "not a readable PyTorch checkpoint"),
+    ({"method": "tvl1"}, "known: raft, variational"),
+    ({"interval": 0}, "at least 1"),
+    ({"process_index": 2, "process_count": 2}, "process_index=2"),
+  ],
+)
+def test_wrong_arguments_are_one_message(videos, options, message):
+  with pytest.raises(UserError, match=message):
+    flow_sets.prepare(videos, **options)
+
+
+def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
+  monkeypatch.setitem(flow_batches.FLOWS, "variational", flow_sets.stand_in)
+  name, data_dir = "synthetic_actions:tiny", str(tmp_path / "data")
+  config = _config(name, data_dir)
+  with pytest.raises(UserError, match="there is no variational_edges_5 motion"):
+    inputs.training_sampler(config)
+  prepare_flow.ensure_flow(config)
+  for split in ("train", "heldout"):
+    source = open_source(name, split=split, data_dir=data_dir)
+    flow = open_flow(source, **flow_sets.KIND, data_dir=data_dir)
+    assert all(source.id_of(i) in flow for i in range(len(source)))
+  assert len(flow) == 30 and flow.description["short_side"] == 64
+  folder = flow_folder(source, *flow_sets.KIND.values(), data_dir)
+  assert folder == flow.path and "synthetic_actions/tiny/" in str(folder)
+  for sampler in (inputs.training_sampler(config), inputs.heldout_sampler(config)):
+    sample = sampler(source[0], np.random.default_rng(0))
+    assert sample["motion"].shape == (2, 4, 40, 40, 1)
+  before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+  prepare_flow.ensure_flow(config)
+  assert before == {p: p.stat().st_mtime_ns for p in folder.iterdir()}
+
+
+def test_the_variational_flow_takes_no_weights():
+  with pytest.raises(UserError, match="has no weights"):
+    flow_batches.FLOWS["variational"]("raft-things.pth")
+
+
+@pytest.mark.parametrize(
+  ("section", "changes"),
+  [
+    ("data", {"flow": ""}),
+    ("data", {"flow": "raft"}),
+    ("data", {"sampler": "clip"}),
+    ("data", {"name": "ucf101"}),
+    ("method", {"loss_motion": 0.0, "loss_cross": 0.0}),
+  ],
+)
+def test_nothing_is_computed_unasked(tmp_path, section, changes):
+  config = _config("synthetic_actions:tiny", str(tmp_path / "data"))
+  config[section].update(changes)
+  prepare_flow.ensure_flow(config)
+  assert not (tmp_path / "data/flow").exists()
+  if changes.get("sampler") == "clip":
+    assert type(inputs.training_sampler(config)) is Clip
+  elif section == "method":
+    assert inputs.training_sampler(config).motion_frames == 0
+  elif changes.get("flow") == "":
+    assert "motion_pairs" in inputs.training_sampler(config).empty()
+
+
+def _config(name, data_dir):
+  return ConfigDict(
+    {
+      "method": {
+        "motion": "edges",
+        "loss_motion": 1.0,
+        "loss_cross": 1.0,
+        "frames": 4,
+        "motion_frames": 4,
+      },
+      "data": {
+        "name": name,
+        "path": "",
+        "train_list": "",
+        "heldout_list": "",
+        "heldout_fraction": 0.1,
+        "frame_folders": True,
+        "data_dir": data_dir,
+        "sampler": "distill",
+        "interval": 2,
+        "motion_interval": 2,
+        "fps": 0.0,
+        "synchronised": False,
+        "flow": "variational",
+        "flow_interval": 5,
+        "motion_threshold": 0.0,
+        "edge_scale": "1",
+        "short_side": 40,
+        "canvas": (40, 40),
+      },
+    }
+  )
+
+
+@pytest.mark.slow
+def test_raft_weights_become_a_flow(tmp_path):
+  path = tmp_path / "raft-small.pth"
+  _write_raft(path)
+  flow, parameters = flow_batches.FLOWS["raft"](str(path))
+  assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 990_162
+  frames = jax.ShapeDtypeStruct((1, 130, 200, 3), jnp.uint8)
+  result = jax.eval_shape(flow, parameters, frames, frames)
+  assert result.shape == (1, 130, 200, 2)
+
+
+def _write_raft(path):
+  import torch
+
+  state = {}
+  for name, variable in _named_variables(Raft("small")).items():
+    value = np.asarray(variable[...])
+    if value.ndim == 4:
+      value = np.ascontiguousarray(value.transpose(3, 2, 0, 1))
+    state[f"module.{name}"] = torch.from_numpy(value.copy())
+  torch.save(state, path)
+
+
+@pytest.mark.slow
+def test_mistakes_on_the_command_line_end_with_2(tmp_path):
+  command = [sys.executable, "-m", "motion_jax.prepare", "flow", "--dataset=ucf101"]
+  command += ["--method=variational", f"--data_dir={tmp_path}"]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.returncode == 2 and "Traceback" not in done.stderr
+  assert done.stderr.startswith("error: ucf101 is not prepared in")
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "required: --dataset, --method"),
+    (["--dataset=x", "--method=tvl1"], "choose from '?raft'?, '?variational'?"),
+    (["--dataset=x", "--method=raft", "--sauce=1"], "unrecognized.*--sauce"),
+  ],
+)
+def test_unknown_flags_are_user_errors(arguments, message):
+  with pytest.raises(UserError, match=message):
+    prepare_flow.parse(arguments)
