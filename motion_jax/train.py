@@ -14,6 +14,7 @@ from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
+from motion_jax.prepare_flow import ensure_flow
 from motion_jax.watch import LossWatch, StopSignal
 
 logger = logging.getLogger("motion_jax")
@@ -52,6 +53,7 @@ class Run:
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path):
     config = resolved(config)
+    ensure_flow(config)
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
     _check_batch(config, self.mesh.size)
