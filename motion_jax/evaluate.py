@@ -39,8 +39,8 @@ class HeldOut:
     )
     self._config = config
     self._mesh = mesh
-    self._step = state.make_eval_step(method, mesh)
-    self._empty = method.metrics.empty
+    self.predict = state.make_predict(method, mesh)
+    self._metrics = method.metrics
     sharding.check_batch_size(
       "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
     )
@@ -51,7 +51,7 @@ class HeldOut:
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
-    collected = self._empty()
+    collected = self._metrics.empty()
     for batch in pipeline.evaluation_batches(
       self._source,
       self._sampler,
@@ -62,7 +62,8 @@ class HeldOut:
     ):
       self._bad_files.update(batch)
       rows = sharding.shard_batch(self._mesh, batch)
-      collected = collected.merge(self._step(params, aux, rows))
+      outputs = self.predict(params, aux, rows)
+      collected = collected.merge(self._metrics.single_from_model_output(**outputs))
     values = jax.device_get(collected.compute())
     return {f"eval/{name}": float(value) for name, value in values.items()}
 
@@ -74,22 +75,17 @@ class VideoTest:
   with the true and the predicted class of every video.
 
   Args:
-    method: with `predict` that gives `probabilities`.
+    predict: jitted; of its outputs, `probabilities` are used.
     config: a whole config.
     mesh: from `sharding.make_mesh`.
     workdir: of the run.
   """
 
-  def __init__(self, method, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
+  def __init__(self, predict, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
     self._source = configured_source(config.data, "heldout")
     self._views = test_views(config)
     self._config, self._mesh, self._workdir = config, mesh, workdir
-    everywhere, rows = sharding.replicated(mesh), sharding.split_rows(mesh)
-    self.predict = jax.jit(
-      lambda params, aux, batch: method.predict(params, aux, batch)["probabilities"],
-      in_shardings=(everywhere, everywhere, rows),
-      out_shardings=everywhere,
-    )
+    self._predict = predict
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/top1': share of the videos, 'eval/top5': ...}, in [0, 1]."""
@@ -104,8 +100,8 @@ class VideoTest:
         threads=config.data.threads,
       ):
         rows = sharding.shard_batch(self._mesh, batch)
-        found = jax.device_get(self.predict(params, aux, rows))
-        scores.add(batch["index"], batch["valid"], found)
+        found = self._predict(params, aux, rows)["probabilities"]
+        scores.add(batch["index"], batch["valid"], jax.device_get(found))
         show(int(batch["index"].max()) + 1)
     labels = np.asarray(source.labels)
     self._write(scores)
@@ -124,14 +120,14 @@ class VideoTest:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def final_test(method, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
+def final_test(held_out: HeldOut, method, config, mesh: Mesh, workdir: pathlib.Path):
   """The test at the end of a training: (params, aux) -> {'eval/<name>': value}.
 
   Of a classifier the accuracy over videos; of a pretraining what the encoder is worth
   beside its random initialisation, or None when the data have no labels.
   """
   if config.method.name == "classify":
-    return VideoTest(method, config, mesh, workdir)
+    return VideoTest(held_out.predict, config, mesh, workdir)
   return pretraining_probe(method, config, mesh)
 
 
@@ -214,8 +210,9 @@ def _evaluate_checkpoint(config, workdir, step, run=None):
   init = jax.jit(method.init, out_shardings=places)
   weights = init(jax.random.key(config.seed))
   params, aux = Checkpoints(run or workdir).restore_weights(step, *weights)
-  values = HeldOut(method, config, mesh, workdir / "bad_files.txt")(params, aux)
-  tests = [final_test(method, config, mesh, workdir)]
+  held_out = HeldOut(method, config, mesh, workdir / "bad_files.txt")
+  values = held_out(params, aux)
+  tests = [final_test(held_out, method, config, mesh, workdir)]
   if config.method.name == "classify" and run is not None:
     tests.append(pretraining_probe(method, config, mesh))
   for test in tests:

@@ -125,17 +125,12 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
   )
 
 
-def make_eval_step(method, mesh: Mesh):
-  """Builds the jitted function (params, aux, batch) -> metrics of that batch."""
-
-  def eval_step(params, aux, batch):
-    outputs = method.predict(params, aux, batch)
-    return method.metrics.single_from_model_output(**outputs)
-
+def make_predict(method, mesh: Mesh):
+  """Builds the jitted function (params, aux, batch) -> outputs of `method.predict`."""
   everywhere = sharding.replicated(mesh)
   aux = sharding.aux_shardings(method, mesh)
   return jax.jit(
-    eval_step,
+    method.predict,
     in_shardings=(everywhere, aux, sharding.split_rows(mesh)),
     out_shardings=everywhere,
   )

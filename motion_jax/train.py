@@ -68,7 +68,7 @@ class Run:
     self._plan()
     bad_files = workdir / "bad_files.txt"
     self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
-    self.test = final_test(self.method, config, self.mesh, workdir)
+    self.test = final_test(self.held_out, self.method, config, self.mesh, workdir)
     self._init_state()
     if resumed is None and "init_from" in config:
       weights = (self.state.params, self.state.aux)

@@ -14,6 +14,7 @@ import io
 import os
 import pathlib
 import statistics
+import tempfile
 import time
 
 import av
@@ -21,7 +22,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, command, evaluate, sharding
+from motion_jax import checkpoint, command, evaluate, sharding, state
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_source, test_views
 from motion_jax.methods import make_method
@@ -40,25 +41,28 @@ def main(argv):
   weights = jax.jit(method.init)(jax.random.key(0))
   params, aux = checkpoint.Checkpoints(run).restore_weights(step, *weights)
   source = configured_source(config.data, "heldout")
-  test = evaluate.VideoTest(method, config, mesh, pathlib.Path("/tmp"))
-  batches = [
-    {name: batch[name] for name in batch}
-    for batch in pipeline.evaluation_batches(
-      source, test_views(config), batch_size=config.eval.batch_size, seed=0
-    )
-  ]
-  count, rows = len(batches), sharding.shard_batch(mesh, batches[0])
-  del batches
+  predict = state.make_predict(method, mesh)
+  with tempfile.TemporaryDirectory() as folder:
+    test = evaluate.VideoTest(predict, config, mesh, pathlib.Path(folder))
+    _compare(config, mesh, source, test, predict, (params, aux))
+
+
+def _compare(config, mesh, source, test, predict, weights):
+  batches = pipeline.evaluation_batches(
+    source, test_views(config), batch_size=config.eval.batch_size, seed=0
+  )
+  rows = sharding.shard_batch(mesh, next(batches))
+  count = 1 + sum(1 for _ in batches)
 
   def forward():
     for _ in range(count):
-      jax.block_until_ready(test.predict(params, aux, rows))
+      jax.block_until_ready(predict(*weights, rows))
 
   def decode():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
       list(pool.map(_decode, [source[i].media for i in range(len(source))]))
 
-  jobs = {"test": lambda: test(params, aux), "forward": forward, "decode": decode}
+  jobs = {"test": lambda: test(*weights), "forward": forward, "decode": decode}
   times = {name: [] for name in jobs}
   for number in range(_ROUNDS.value + 1):  # the first round compiles
     for name, job in jobs.items():
