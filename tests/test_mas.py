@@ -283,9 +283,8 @@ def steps(count, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["regression", "classification"])
-def test_eight_clips_are_learned(objective):
-  losses = steps(60, objective=objective)
+def test_eight_clips_are_learned():
+  losses = steps(60)
   assert min(losses[-10:]) < 0.8 * np.mean(losses[:2])
 
 
