@@ -121,7 +121,7 @@ def optim():
       name="sgd",  # section 4.1
       learning_rate=1e-3,  # section 4.1
       # Times when the rate falls to a tenth (code); (): half cosine instead.
-      drops=("20000 steps", "40000 steps", "60000 steps"),
+      drops=("25%", "50%", "75%"),
       warmup="0 steps",
       warmup_start=0.0,
       weight_decay=0.0,  # see method.head_decay

@@ -55,13 +55,15 @@ def get_config(arg=None):
       config.data.canvas = (320, 426)  # all videos are 320x240
     case "hmdb51":
       config.data.name = "hmdb51"
-      config.data.canvas = (320, 569)  # up to 16:9
+      config.data.canvas = (320, 569)  # 16:9; wider videos are cropped
     case "kinetics400":
       config.data.name = "kinetics400"
       config.train.duration = "20 epochs"  # section 4.1
       config.optim.warmup = "2 epochs"  # section 4.1
       config.eval.every = "1 epochs"
+      config.eval.probe = False  # configs/evaluate.py does it on UCF101 or HMDB51
     case "imagenet":
+      config.eval.probe = False  # images do not move
       config.data.name = f"imagenet_subset:{arg.images_per_class}"
       config.method.mean = (0.485, 0.456, 0.406)  # code
       config.method.std = (0.229, 0.224, 0.225)  # code

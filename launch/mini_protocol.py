@@ -10,6 +10,7 @@ cores; the budgets are those of the config files. Runs that are finished are not
 again, and others resume, so the command may be interrupted and repeated.
 """
 
+import hashlib
 import json
 import pathlib
 import shlex
@@ -20,7 +21,6 @@ import time
 
 from absl import app, flags
 
-_DATA = flags.DEFINE_string("data", "synthetic_actions", "Data set, without --path.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos with a folder per class.")
 _TRAIN_LIST = flags.DEFINE_string("train_list", "", "Lines `path label`.")
 _HELDOUT_LIST = flags.DEFINE_string("heldout_list", "", "Lines `path label`.")
@@ -49,7 +49,10 @@ SCORES = {
 
 def main(argv):
   del argv
-  root = pathlib.Path(_ROOT.value) / (pathlib.Path(_PATH.value).name or _DATA.value)
+  unknown = sorted({*_ROWS.value} - {*ROWS})
+  if unknown:
+    sys.exit(f"unknown rows {unknown}; known: {', '.join(ROWS)}")
+  root = pathlib.Path(_ROOT.value) / _data_name()
   rows = {name: ROWS[name] for name in _ROWS.value or ROWS}
   jobs = [(seed, name) for seed in range(_SEEDS.value) for name in rows]
   began, done = time.monotonic(), 0
@@ -69,20 +72,15 @@ def main(argv):
 def commands(root, name, pretraining, seed):
   """Yields (workdir, command) of the runs of a row, in order."""
   folder = root / name.replace(" ", "-")
-  init_from = "scratch"
-  if pretraining is not None:
-    config, overrides = pretraining
-    workdir = folder / f"seed{seed}-pretrain"
-    yield workdir, [*_command(config, workdir, seed), *overrides]
-    init_from = str(workdir)
-  workdir = folder / f"seed{seed}-finetune"
-  yield (
-    workdir,
-    [
-      *_command("finetune", workdir, seed),
-      f"--config.init_from={init_from}",
-    ],
-  )
+  tuned = folder / f"seed{seed}-finetune"
+  if pretraining is None:
+    yield tuned, _command("finetune", tuned, seed, ",scratch")
+    return
+  config, overrides = pretraining
+  workdir = folder / f"seed{seed}-pretrain"
+  yield workdir, [*_command(config, workdir, seed), *overrides]
+  start = f"--config.init_from={workdir}"
+  yield tuned, [*_command("finetune", tuned, seed), start]
 
 
 def write_table(root, rows):
@@ -103,8 +101,17 @@ def write_table(root, rows):
   print("\n".join(lines), flush=True)
 
 
-def _command(config, workdir, seed):
-  word = "folder" if _PATH.value else "synthetic_actions"
+def _data_name():
+  """Name of the results' folder: the data set, or folder and lists by a digest."""
+  if not _PATH.value:
+    return "synthetic_actions"
+  path = pathlib.Path(_PATH.value).resolve()
+  text = "\n".join([str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value])
+  return f"{path.name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _command(config, workdir, seed, more=""):
+  word = ("folder" if _PATH.value else "synthetic_actions") + more
   command = [sys.executable, "-m", "motion_jax.main", f"--workdir={workdir}"]
   command += [f"--config=configs/{config}.py:{word}", f"--config.seed={seed}"]
   if _PATH.value:

@@ -241,7 +241,7 @@ def locate(
   if path.parent.name == "checkpoints" and path.name.isdecimal():
     path, step = path.parents[1], int(path.name)
   if not (path / "checkpoints").is_dir():
-    raise UserError(f"no checkpoint in {path}; give the folder of a trained run")
+    raise UserError(f"no checkpoint in {path}; train first, or give another folder")
   checkpoints = Checkpoints(path)
   steps = checkpoints.steps()
   checkpoints.close()

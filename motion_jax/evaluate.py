@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, logs, sharding, starting_point, state
+from motion_jax import checkpoint, logs, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
@@ -16,7 +16,7 @@ from motion_jax.data.inputs import configured_source, heldout_sampler, test_view
 from motion_jax.data.labels import common_classes
 from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
-from motion_jax.probe import EncoderProbe, pretraining_probe
+from motion_jax.probe import pretraining_probe
 
 logger = logging.getLogger("motion_jax")
 
@@ -29,38 +29,43 @@ class HeldOut:
     config: a whole config; its sections `data` and `eval` are read.
     mesh: from `sharding.make_mesh`.
     bad_files: text file that gets the names of files that cannot be decoded.
+
+  Attributes:
+    source: the held-out records.
+    predict: jitted `method.predict`.
+    bad_files: account of records that cannot be decoded.
   """
 
   def __init__(self, method, config: ConfigDict, mesh: Mesh, bad_files: pathlib.Path):
-    self._source = configured_source(config.data, "heldout")
-    self._sampler = heldout_sampler(config)
-    self._bad_files = pipeline.BadFiles(
-      self._source, bad_files, max_fraction=config.data.max_bad_fraction
+    self.source = configured_source(config.data, "heldout")
+    self.predict = state.make_predict(method, mesh)
+    self.bad_files = pipeline.BadFiles(
+      self.source, bad_files, max_fraction=config.data.max_bad_fraction
     )
+    self._sampler = heldout_sampler(config)
+    self._metrics = method.metrics
     self._config = config
     self._mesh = mesh
-    self.predict = state.make_predict(method, mesh)
-    self._metrics = method.metrics
     sharding.check_batch_size(
       "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
     )
 
   def __len__(self) -> int:
-    limit = max(0, self._config.eval.max_sources) or len(self._source)
-    return min(limit, len(self._source))
+    limit = max(0, self._config.eval.max_sources) or len(self.source)
+    return min(limit, len(self.source))
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
     collected = self._metrics.empty()
     for batch in pipeline.evaluation_batches(
-      self._source,
+      self.source,
       self._sampler,
       batch_size=self._config.eval.batch_size,
       seed=self._config.seed,
       limit=len(self),
       threads=self._config.data.threads,
     ):
-      self._bad_files.update(batch)
+      self.bad_files.update(batch)
       rows = sharding.shard_batch(self._mesh, batch)
       outputs = self.predict(params, aux, rows)
       collected = collected.merge(self._metrics.single_from_model_output(**outputs))
@@ -75,21 +80,22 @@ class VideoTest:
   with the true and the predicted class of every video.
 
   Args:
-    predict: jitted; of its outputs, `probabilities` are used.
+    held_out: of a method whose `predict` gives `probabilities`.
     config: a whole config.
     mesh: from `sharding.make_mesh`.
     workdir: of the run.
   """
 
-  def __init__(self, predict, config: ConfigDict, mesh: Mesh, workdir: pathlib.Path):
-    self._source = configured_source(config.data, "heldout")
+  def __init__(self, held_out: HeldOut, config, mesh: Mesh, workdir: pathlib.Path):
+    train = configured_source(config.data, "train")
+    self._classes = common_classes(train, held_out.source)
+    self._held_out = held_out
     self._views = test_views(config)
     self._config, self._mesh, self._workdir = config, mesh, workdir
-    self._predict = predict
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/top1': share of the videos, 'eval/top5': ...}, in [0, 1]."""
-    config, source = self._config, self._source
+    config, source = self._config, self._held_out.source
     scores = VideoScores(len(source), config.method.classes)
     with logs.progress_bar(len(source), "testing") as show:
       for batch in pipeline.evaluation_batches(
@@ -99,21 +105,25 @@ class VideoTest:
         seed=0,
         threads=config.data.threads,
       ):
+        self._held_out.bad_files.update(batch)
         rows = sharding.shard_batch(self._mesh, batch)
-        found = self._predict(params, aux, rows)["probabilities"]
+        found = self._held_out.predict(params, aux, rows)["probabilities"]
         scores.add(batch["index"], batch["valid"], jax.device_get(found))
         show(int(batch["index"].max()) + 1)
-    labels = np.asarray(source.labels)
+    lost = len(source) - int(scores.seen().sum())
+    if lost:
+      logger.warning("%d of %d test videos do not count: damaged", lost, len(source))
     self._write(scores)
+    labels = np.asarray(source.labels)
     return {f"eval/top{k}": scores.accuracy(labels, k) for k in (1, 5)}
 
   def _write(self, scores):
-    source, best = self._source, scores.probabilities()
+    source, best = self._held_out.source, scores.probabilities()
     lines = ["video\tclass\tpredicted\tprobability"]
     for index in np.flatnonzero(scores.seen()):
       guess = int(best[index].argmax())
-      true = source.classes[source.labels[index]]
-      cells = (source.id_of(index), true, source.classes[guess])
+      true = self._classes[source.labels[index]]
+      cells = (source.id_of(index), true, self._classes[guess])
       lines.append("\t".join((*cells, f"{best[index, guess]:.4f}")))
     text = "\n".join(lines) + "\n"
     path = self._workdir / "predictions.tsv"
@@ -127,7 +137,7 @@ def final_test(held_out: HeldOut, method, config, mesh: Mesh, workdir: pathlib.P
   beside its random initialisation, or None when the data have no labels.
   """
   if config.method.name == "classify":
-    return VideoTest(held_out.predict, config, mesh, workdir)
+    return VideoTest(held_out, config, mesh, workdir)
   return pretraining_probe(method, config, mesh)
 
 
@@ -165,68 +175,82 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     rows = difference(stored[section], config[section].to_dict(), f"{section}.")
     if rows:
       raise UserError(f"{workdir} was trained with another config: {'; '.join(rows)}")
-  values = _evaluate_checkpoint(config, run, step)
+  mesh, method = sharding.make_mesh(), make_method(config)
+  weights = _restored(method, config, mesh, run, step)
+  values = _task(method, config, mesh, workdir, weights)
   _write(values, step, workdir / "evaluation.json")
   return values
 
 
 def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
-  """Evaluates what `config.init_from` names, by the configs stored with it.
+  """Evaluates the run that `config.init_from` names, by the config stored with it.
 
-  Of a run: the held-out metrics of its method, the accuracy over videos if it is a
-  classifier, and its encoder beside random initialisation if the data have labels. Of
-  a PyTorch file, the encoder; the config then says which network it is. The result
-  goes to `workdir`/evaluation.json.
+  On the run's own data: the held-out metrics of its method, the accuracy over videos if
+  it is a classifier, and its encoder beside random initialisation if there are labels.
+  On other data, the encoder alone. The result goes to `workdir`/evaluation.json.
 
   Args:
-    config: `init_from`, `eval`, and `data`, of which what is not empty replaces the
-      run's own; `method` and `model` for a PyTorch file.
+    config: `init_from`, and `data` and `eval`, of which what is not None replaces the
+      run's own.
     workdir: folder for the result.
 
   Raises:
     UserError: if nothing can be evaluated; the message says why.
   """
-  path = pathlib.Path(config.init_from).expanduser()
-  if path.is_file():
-    mesh, key = sharding.make_mesh(), jax.random.key(config.seed)
-    random = starting_point.build_encoder(config, key)
-    trained = starting_point.load_encoder_of(config, random)
-    modules = {"": trained, "random_init/": random}
-    step, values = 0, EncoderProbe(random, config, mesh)(modules)
+  if not config.init_from:
+    raise UserError("say what to evaluate: --config.init_from=runs/NAME")
+  run, step = checkpoint.locate(config.init_from)
+  stored = ConfigDict(Checkpoints(run).config(step))
+  mesh, method = sharding.make_mesh(), make_method(stored)
+  weights = _restored(method, stored, mesh, run, step)
+  stored, is_other = _overlaid(stored, config)
+  if is_other:
+    logger.info("other data than the run's: only its encoder is evaluated")
+    values = {}
   else:
-    if not config.init_from:
-      raise UserError("say what to evaluate: --config.init_from=runs/NAME")
-    run, step = checkpoint.locate(path)
-    config = _overlaid(ConfigDict(Checkpoints(run).config(step)), config)
-    values = _evaluate_checkpoint(resolved(config), workdir, step, run)
-  _write({"init_from": str(path), **values}, step, workdir / "evaluation.json")
+    values = _task(method, stored, mesh, workdir, weights)
+  if is_other or stored.method.name == "classify":
+    probe = pretraining_probe(method, stored, mesh)
+    values |= probe(*weights) if probe else {}
+  if not values:
+    raise UserError("nothing to evaluate: the data have no labels")
+  _write(
+    {"init_from": str(config.init_from), **values}, step, workdir / "evaluation.json"
+  )
   return values
 
 
-def _evaluate_checkpoint(config, workdir, step, run=None):
-  mesh = sharding.make_mesh()
-  method = make_method(config)
-  places = (sharding.replicated(mesh), sharding.aux_shardings(method, mesh))
-  init = jax.jit(method.init, out_shardings=places)
+def _restored(method, config, mesh, run, step):
+  """(params, aux) of a checkpoint, placed on the mesh."""
+  init = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
   weights = init(jax.random.key(config.seed))
-  params, aux = Checkpoints(run or workdir).restore_weights(step, *weights)
+  return Checkpoints(run).restore_weights(step, *weights)
+
+
+def _task(method, config, mesh, workdir, weights):
+  """What the method itself is measured by, and the test at its end."""
   held_out = HeldOut(method, config, mesh, workdir / "bad_files.txt")
-  values = held_out(params, aux)
-  tests = [final_test(held_out, method, config, mesh, workdir)]
-  if config.method.name == "classify" and run is not None:
-    tests.append(pretraining_probe(method, config, mesh))
-  for test in tests:
-    values |= test(params, aux) if test else {}
-  return values
+  values = held_out(*weights)
+  test = final_test(held_out, method, config, mesh, workdir)
+  return values | (test(*weights) if test else {})
 
 
-def _overlaid(stored: ConfigDict, config: ConfigDict) -> ConfigDict:
-  """A run's config with what another one says about data and evaluation."""
-  stored.eval.update(config.eval)
-  for name, value in config.data.items():
-    if value not in ("", 0):
-      stored.data[name] = value
-  return stored
+def _overlaid(stored: ConfigDict, config: ConfigDict) -> tuple[ConfigDict, bool]:
+  """A run's config with what another one says; whether that names other data."""
+  given = {name: value for name, value in config.data.items() if value is not None}
+  is_other = bool({"name", "path"} & given.keys())
+  if is_other:  # lists and subsets belong to the run's own data
+    reset = dict(train_list="", heldout_list="", per_class=0, fraction=1.0, path="")
+    given = {key: value for key, value in reset.items() if key in stored.data} | given
+    if given.get("path"):
+      given.setdefault("name", "folder")
+  stored.unlock()
+  stored.data.update(given)
+  for name, default in dict(linear=True, max_videos=0).items():
+    stored.eval[name] = stored.eval.get(name, default)
+  stored.eval.probe = True
+  stored.eval.update({k: v for k, v in config.eval.items() if v is not None})
+  return stored, is_other
 
 
 def _write(values, step, path):

@@ -2,10 +2,11 @@
 
   python -m motion_jax.extract --init_from=runs/mosi --path=~/videos --out=videos.npz
 
-The file has `features` [N, D] float32 (the mean over evenly spaced clips), `ids` [N]
-(paths in the folder, or identifiers of the data set), `labels` [N] (-1 unknown) and
-`classes`. Videos that cannot be decoded are left out and named. Interrupted, the same
-command goes on where it was and ends with the same file.
+The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
+frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
+folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
+Videos that cannot be decoded are left out and named. Interrupted, the same command goes
+on where it was and ends with the same file.
 """
 
 import hashlib
@@ -15,8 +16,10 @@ import pathlib
 import shutil
 import sys
 
+import jax
 import numpy as np
 from absl import flags
+from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, command, logs, sharding
@@ -49,19 +52,18 @@ def main() -> None:
     raise UserError("give --init_from=RUN and --path=FOLDER")
   trained = checkpoint.load_encoder(_INIT_FROM.value)
   config = trained.config
-  config.eval.update(clips=_CLIPS.value, crop_ratio=1.0)
+  config.eval.clips = _CLIPS.value
   config.data.interval = _INTERVAL.value or config.data.interval
   config.data.threads = _THREADS.value
   out = pathlib.Path(_OUT.value).expanduser()
   if out.suffix != ".npz":
     raise UserError(f"--out={out} must end in .npz")
   source = open_source(_PATH.value, split=_SPLIT.value)
-  run = f"{_INIT_FROM.value}, step {trained.step}"
-  extract(trained.module, config, source, out, run=run, batch_size=_BATCH_SIZE.value)
+  extract(trained.module, config, source, out, batch_size=_BATCH_SIZE.value)
 
 
 def extract(
-  module, config: ConfigDict, source: Source, out: pathlib.Path, *, run, batch_size
+  module, config: ConfigDict, source: Source, out: pathlib.Path, *, batch_size: int
 ) -> None:
   """Writes the features of a source; see the module.
 
@@ -70,7 +72,6 @@ def extract(
     config: of its run; see `features.FeatureExtractor` and `inputs.feature_views`.
     source: the videos.
     out: file to write; finished parts wait in `<out>.parts` beside it.
-    run: text that names the encoder; parts of another one are not used.
     batch_size: clips per call.
 
   Raises:
@@ -79,7 +80,11 @@ def extract(
   views = feature_views(config)
   extractor = FeatureExtractor(module, config, sharding.make_mesh(), batch_size)
   parts = out.with_name(out.name + ".parts")
-  _claim(parts, source, {"run": run, **vars(views), "batch_size": batch_size})
+  encoder = hashlib.sha256()
+  for array in jax.tree.leaves(jax.device_get(nnx.split(module)[1])):
+    encoder.update(array.tobytes())
+  settings = {**vars(views), "batch_size": batch_size}
+  _claim(parts, source, {"encoder": encoder.hexdigest(), **settings})
   with logs.progress_bar(len(source), "features") as show:
     for start in range(0, len(source), _PART):
       path = parts / f"{start:08d}.npz"

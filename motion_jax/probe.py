@@ -71,7 +71,7 @@ class EncoderProbe:
         seen.update(batch["index"].tolist())
         show(len(seen - {-1}))
 
-      return self._extract(
+      found = self._extract(
         list(modules.values()),
         source,
         self._views,
@@ -79,6 +79,10 @@ class EncoderProbe:
         threads=config.data.threads,
         on_batch=on_batch,
       )
+    lost = total - len(found[0].labels)
+    if lost:
+      logger.warning("%d of %d %s videos do not count: damaged", lost, total, split)
+    return found
 
 
 class PretrainingProbe:
@@ -121,10 +125,21 @@ def pretraining_probe(method, config: ConfigDict, mesh: Mesh):
 
 def _scores(train, test, with_linear):
   sets = (test.features, test.labels, train.features, train.labels)
-  values = {f"retrieval_{k}": v for k, v in retrieval.recall(*sets).items()}
-  centred = retrieval.recall(*sets, centred=True)
-  values |= {f"retrieval_centred_{k}": v for k, v in centred.items()}
-  values["knn_top1"] = retrieval.knn_accuracy(*sets)["top1"]
+  jobs = {
+    "retrieval_": lambda: retrieval.recall(*sets),
+    "retrieval_centred_": lambda: retrieval.recall(*sets, centred=True),
+    "knn_": lambda: _top1(retrieval.knn_accuracy(*sets)),
+  }
   if with_linear:
-    values["linear_top1"] = linear.linear_accuracy(*sets[2:], *sets[:2])["top1"]
+    jobs["linear_"] = lambda: _top1(linear.linear_accuracy(*sets[2:], *sets[:2]))
+  values = {}
+  for prefix, job in jobs.items():
+    try:
+      values |= {f"{prefix}{name}": value for name, value in job().items()}
+    except ValueError as error:  # e.g. a class whose only video is damaged
+      logger.warning("no %sscore: %s", prefix, error)
   return values
+
+
+def _top1(scores):
+  return {"top1": scores["top1"]}

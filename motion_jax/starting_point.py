@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.checkpoint import load_encoder
 from motion_jax.config import UserError
-from motion_jax.models import build_model, convert
+from motion_jax.models import convert
 
 logger = logging.getLogger("motion_jax")
 
@@ -57,6 +57,7 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
       f"--config.model.width={stored.width}"
     )
   _check_shapes(path, trained.module, target)
+  _warn_of_seen_videos(config, trained.config)
   logger.info(
     "encoder: from %s, step %d, trained by %s; its pretext head is left out, the "
     "classifier is new",
@@ -97,9 +98,13 @@ def _check_shapes(path, source, target):
     raise UserError(f"the arrays of {path} do not have the shapes of this network")
 
 
-def build_encoder(config: ConfigDict, key) -> nnx.Module:
-  """A randomly initialised encoder of the config's network, in evaluation mode."""
-  model = config.model
-  module = build_model(model.name, rngs=nnx.Rngs(key), width=model.width)
-  module.eval()
-  return module
+def _warn_of_seen_videos(config, before):
+  """Tells when videos that will be tested on may have been pretrained on."""
+  data, old = config.data, before.data
+  same = (data.name, data.path) == (old.name, old.path)
+  keys = ("heldout_fraction", "train_list", "heldout_list")
+  if same and any(data[key] != old.get(key) for key in keys):
+    logger.warning(
+      "the pretraining split the same data in another way: it may have seen videos "
+      "that are tested on now"
+    )

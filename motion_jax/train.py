@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from motion_jax import logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import Checkpoints
-from motion_jax.config import UserError, difference, steps_of
+from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
+from motion_jax.plan import check_batch, make_plan
 from motion_jax.prepare_flow import ensure_flow
 from motion_jax.watch import LossWatch, StopSignal
 
@@ -56,7 +57,7 @@ class Run:
     ensure_flow(config)
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
-    _check_batch(config, self.mesh.size)
+    check_batch(config, self.mesh.size)
     self.checkpoints = Checkpoints(
       workdir, keep=config.train.keep, best=config.train.best
     )
@@ -65,7 +66,8 @@ class Run:
       self._check_same_config(resumed)
     self.method = make_method(config)
     self._open_data()
-    self._plan()
+    self.plan = make_plan(config, examples=len(self.source))
+    self.clips_per_step = config.train.batch_size * self.method.clips_per_example
     bad_files = workdir / "bad_files.txt"
     self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
     self.test = final_test(self.held_out, self.method, config, self.mesh, workdir)
@@ -87,10 +89,12 @@ class Run:
 
   def loop(self, stop: StopSignal) -> dict[str, float]:
     """Trains until the last step or until `stop` is requested."""
-    progress = logs.Progress(self.total_steps, self.clips_per_step, self.first_step)
+    progress = logs.Progress(
+      self.plan.total_steps, self.clips_per_step, self.first_step
+    )
     losses = LossWatch()
     values = {}
-    for step in range(self.first_step + 1, self.total_steps + 1):
+    for step in range(self.first_step + 1, self.plan.total_steps + 1):
       if stop.requested:  # before the first step
         break
       with progress.waiting():
@@ -100,14 +104,12 @@ class Run:
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
       losses.add(step, loss)
-      last = step == self.total_steps
-      if last or step % self.config.train.log_every == 0:
+      if self.plan.is_last(step) or step % self.config.train.log_every == 0:
         losses.check()
         self._log(step, *progress.measure(step))
       with progress.pause():
-        due = last or step % self.eval_every == 0 or self._is_test(step)
-        values = self._evaluate(step) if due else {}
-        if values or stop.requested or step % self.checkpoint_every == 0:
+        values = self._evaluate(step) if self.plan.is_evaluation(step) else {}
+        if self.plan.is_checkpoint(step) or stop.requested:
           losses.check()
           config = self.config.to_dict()
           self.checkpoints.save(self.state, self.batches, config, values)
@@ -181,28 +183,14 @@ class Run:
       self.source, self.workdir / "bad_files.txt", max_fraction=data.max_bad_fraction
     )
 
-  def _plan(self):
-    train = self.config.train
-    length = dict(examples=len(self.source), batch_size=train.batch_size)
-    self.total_steps = steps_of(train.duration, **length)
-    if not self.total_steps:
-      raise UserError(f"train.duration={train.duration!r} must be at least one step")
-    length["total_steps"] = self.total_steps
-    self.checkpoint_every = max(1, steps_of(train.checkpoint_every, **length))
-    self.eval_every = max(1, steps_of(self.config.eval.every, **length))
-    self.test_every = steps_of(self.config.eval.test_every, **length)
-    self.warmup_steps = steps_of(self.config.optim.warmup, **length)
-    self.drops = [steps_of(time, **length) for time in self.config.optim.drops]
-    self.clips_per_step = train.batch_size * self.method.clips_per_example
-
   def _init_state(self):
     config = self.config
     self.schedule = optim.learning_rate(
       base=config.optim.learning_rate,
-      total_steps=self.total_steps,
-      warmup_steps=self.warmup_steps,
+      total_steps=self.plan.total_steps,
+      warmup_steps=self.plan.warmup_steps,
       warmup_start=config.optim.warmup_start,
-      drops=self.drops,
+      drops=self.plan.drops,
     )
     optimizer = optim.make_optimizer(config.optim, self.schedule)
     init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
@@ -234,14 +222,14 @@ class Run:
       "batch: %d sources, %d clips; %d steps",
       config.train.batch_size,
       self.clips_per_step,
-      self.total_steps,
+      self.plan.total_steps,
     )
     logger.info("workdir: %s", self.workdir)
     if self.first_step:
       logger.info("resumed at step %d", self.first_step)
 
   def _compile(self):
-    if self.first_step >= self.total_steps:
+    if self.first_step >= self.plan.total_steps:
       return  # nothing left to train
     logger.info("compiling the train step (the next start takes it from the cache)")
     began = time.monotonic()
@@ -261,44 +249,15 @@ class Run:
     values["train/learning_rate"] = float(self.schedule(step - 1))
     self.logs.metrics(step, values)
     self.logs.perf(step, perf)
-    logger.info("step %d/%d  %s  %s", step, self.total_steps, text, perf_text)
-
-  def _is_test(self, step):
-    if self.test is None:
-      return False
-    every = self.test_every
-    return step == self.total_steps or bool(every and step % every == 0)
+    logger.info("step %d/%d  %s  %s", step, self.plan.total_steps, text, perf_text)
 
   def _evaluate(self, step):
     weights = (self.state.params, self.state.aux)
     values = self.held_out(*weights)
-    logger.info("step %d/%d  %s", step, self.total_steps, logs.metrics_text(values))
-    if self._is_test(step):
+    logger.info(
+      "step %d/%d  %s", step, self.plan.total_steps, logs.metrics_text(values)
+    )
+    if self.test is not None and self.plan.is_test(step):
       values |= self.test(*weights)
     self.logs.metrics(step, values)
     return values
-
-
-def _check_batch(config, devices):
-  train = config.train
-  for name in (
-    "train.accumulate_steps",
-    "train.log_every",
-    "model.bn_groups",
-    "model.width",
-    "eval.batch_size",
-    "data.threads",
-  ):
-    section, key = name.split(".")
-    if config[section][key] < 1:
-      raise UserError(f"{name}={config[section][key]} must be at least 1")
-  multiple = devices * train.accumulate_steps
-  reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
-  sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)
-  groups = config.model.bn_groups
-  part = train.batch_size // train.accumulate_steps
-  if part % groups:
-    raise UserError(
-      f"model.bn_groups={groups} must divide the {part} sources that are processed "
-      f"together (train.batch_size / train.accumulate_steps)"
-    )

@@ -53,13 +53,42 @@ def test_any_run_is_evaluated_by_the_config_stored_with_it(run, tmp_path):
   assert stored["step"] == 3 and stored["init_from"] == str(run)
 
 
+def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
+  import media_files
+
+  for name in ("a", "b"):
+    (tmp_path / "videos" / name).mkdir(parents=True)
+    for number in range(6):
+      media_files.write_video(tmp_path / "videos" / name / f"{number}.mp4", 12)
+  config = load(CONFIGS / "evaluate.py").get_config("smoke")
+  config.init_from = str(run)
+  config.data.path = str(tmp_path / "videos")
+  config.data.heldout_fraction = 0.4
+  config.eval.linear = False
+  values = evaluate.evaluate_run(config, tmp_path)
+  assert {"eval/retrieval_r1", "eval/random_init/knn_top1"} <= values.keys()
+  assert not {"eval/pretext_accuracy", "eval/linear_top1"} & values.keys()
+  config.data.path = str(tmp_path)
+  with pytest.raises(UserError, match="no labels"):
+    evaluate.evaluate_run(config, tmp_path)
+
+
 def test_fine_tuning_starts_from_the_weights_of_the_run(run, tmp_path):
   config = finetune(run, frozen_stages=5)
   values = train(config, tmp_path / "linear")
-  assert 0 <= values["eval/top1"] <= 1
+  lines = (tmp_path / "linear" / "predictions.tsv").read_text().splitlines()
+  rows = [line.split("\t") for line in lines[1:]]
+  assert len(rows) == 10
+  right = np.mean([true == guess for _, true, guess, _ in rows])
+  assert values["eval/top1"] == pytest.approx(right)
   before, after = load_encoder(run), load_encoder(tmp_path / "linear")
   video = np.random.default_rng(0).random((2, 4, 32, 32, 3), np.float32)
   np.testing.assert_array_equal(before(video), after(video))
+  evaluation = load(CONFIGS / "evaluate.py").get_config()
+  evaluation.init_from = str(tmp_path / "linear")
+  again = evaluate.evaluate_run(evaluation, tmp_path)
+  assert again["eval/top1"] == values["eval/top1"]
+  assert "eval/random_init/retrieval_r1" in again
   # A checkpoint's folder is a starting point, too; its classifier is another one.
   again = finetune(tmp_path / "linear" / "checkpoints" / "3")
   assert "eval/top5" in train(again, tmp_path / "again")
@@ -125,7 +154,7 @@ def videos(tmp_path_factory):
 def _extract(run, source, out, clips=2):
   trained = load_encoder(run)
   trained.config.eval.clips = clips
-  extract.extract(trained.module, trained.config, source, out, run="run", batch_size=8)
+  extract.extract(trained.module, trained.config, source, out, batch_size=8)
   return dict(np.load(out))
 
 

@@ -56,3 +56,17 @@ def test_a_folder_without_classes_has_no_labels(tmp_path):
     (tmp_path / f"{number}.mp4").write_bytes(media_files.video_bytes(4))
   source = open_source(tmp_path, split="all")
   assert not has_labels(source)
+
+
+def test_lists_of_a_train_and_a_test_folder_number_their_classes(tmp_path):
+  parts = []
+  for split in ("train", "test"):
+    folder = tmp_path / split
+    folder.mkdir()
+    for number in range(2):
+      (folder / f"{number}.mp4").write_bytes(media_files.video_bytes(4))
+    lines = [f"{split}/{number}.mp4 {number}" for number in range(2)]
+    (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    path = tmp_path / f"{split}.txt"
+    parts.append(open_source(tmp_path, split=split, list_file=path))
+  assert common_classes(*parts) == ("0", "1")

@@ -1,6 +1,7 @@
 """Few labelled videos per class."""
 
 import collections
+import itertools
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_every_class_gets_its_share(options, counts):
 def test_subsets_of_one_seed_are_nested_and_seeds_differ():
   source = _Source((40, 40, 40))
   parts = [set(_ids(low_shot(source, per_class=n, seed=1))) for n in (3, 5, 7, 13)]
-  assert all(small < large for small, large in zip(parts, parts[1:], strict=False))
+  assert all(small < large for small, large in itertools.pairwise(parts))
   halves = [set(_ids(low_shot(source, fraction=f))) for f in (0.05, 0.2, 0.6)]
   assert halves[0] < halves[1] < halves[2]
   assert parts[0] != set(_ids(low_shot(source, per_class=3, seed=2)))

@@ -124,7 +124,8 @@ class Clip:
       return self._indices(count, fps, [start])
 
     out = self.empty()
-    self._fill(out["video"], out["extent"], read_record(record, choose), places)
+    frames = read_record(record, choose, self.short_side)
+    self._fill(out["video"], out["extent"], frames, places)
     return out
 
   def empty(self) -> dict:
@@ -195,7 +196,7 @@ class Views(Clip):
       firsts = np.arange(max(1, int(count // span))) * span
       return clip_indices(count, firsts, frames=self.frames, span=span)
 
-    frames = read_record(record, choose)
+    frames = read_record(record, choose, self.short_side)
     out = {
       name: np.zeros((len(frames) // self.frames, *array.shape), array.dtype)
       for name, array in self.empty().items()

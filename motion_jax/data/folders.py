@@ -248,7 +248,8 @@ def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
   for name, label in zip(ids, labels, strict=True):
     folders.setdefault(label, set()).add(name.partition("/")[0])
   names = [str(label) for label in range(max(labels) + 1)]
-  if all(len(tops) == 1 for tops in folders.values()):
+  tops = [top for label, tops in folders.items() if label >= 0 for top in tops]
+  if len(tops) == len(set(tops)) == len(folders.keys() - {-1}):
     for label, tops in folders.items():
       if label >= 0:
         names[label] = next(iter(tops))

@@ -1,5 +1,7 @@
 """What a config asks for: sources of records, and samplers that make arrays of them."""
 
+import math
+
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
@@ -114,7 +116,7 @@ def feature_views(config: ConfigDict) -> Views:
 
   They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels.
   """
-  side = round(config.method.size / config.eval.crop_ratio)
+  side = math.ceil(config.method.size / config.eval.crop_ratio)
   options = {**_clip_options(config), "short_side": side, "canvas": (side, side)}
   return Views(config.eval.clips, **options)
 

@@ -28,7 +28,9 @@ class DecodeError(Exception):
 
 
 def read_record(
-  record: Record, choose: Callable[[int, float], Sequence[int]]
+  record: Record,
+  choose: Callable[[int, float], Sequence[int]],
+  short_side: int | None = None,
 ) -> Sequence:
   """Decodes frames of a video, of a sequence of images, or of a single image.
 
@@ -36,6 +38,8 @@ def read_record(
     record: what to decode.
     choose: is called with the number of frames and their rate, and returns the
       numbers of the frames that are wanted.
+    short_side: to which frames are resized, and truncated, as they are decoded: of a
+      large video, never more than one frame is in memory. None keeps their size.
 
   Returns:
     A sequence of [H, W, 3] uint8, RGB.
@@ -43,17 +47,24 @@ def read_record(
   Raises:
     DecodeError: if one of the frames cannot be decoded.
   """
+
+  def convert(frame):
+    if short_side is None:
+      return frame
+    return resize_short_side(frame, short_side).astype(np.uint8)
+
   if record.kind == "video":
     try:
       with video.VideoReader(record.media) as reader:
-        return reader.read(choose(reader.num_frames, reader.fps))
+        return reader.read(choose(reader.num_frames, reader.fps), convert)
     except video.VideoError as error:
       raise DecodeError(str(error)) from error
   media = (record.media,) if record.kind == "image" else record.media
   if not media:
     raise DecodeError("a folder without frames")
   indices = choose(len(media), record.fps or _FRAMES_FPS)
-  frames = {index: decode_image(media[index]) for index in set(map(int, indices))}
+  wanted = set(map(int, indices))
+  frames = {index: convert(decode_image(media[index])) for index in wanted}
   return [frames[int(index)] for index in indices]
 
 

@@ -106,7 +106,7 @@ class Distill(Clip):
       plan.update(self._plan(head, count, fps, draws))
       return np.concatenate([plan["visual"], plan["pairs"].ravel()])
 
-    frames = read_record(record, choose_frames)
+    frames = read_record(record, choose_frames, self.short_side)
     size = resized_shape(*frames[0].shape[:2], self.short_side)
     frames = iter(frames)
     targets = [out[name] for name in ("video", "motion_pairs") if name in out]

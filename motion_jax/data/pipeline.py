@@ -22,6 +22,8 @@ from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import DecodeError, Sampler, Views
 from motion_jax.data.sources import Source
 
+_MAX_AHEAD = 8 * 2**30  # bytes of batches that are decoded ahead
+
 __all__ = ["BadFiles", "empty_row", "evaluation_batches", "make_pipeline"]
 
 
@@ -51,7 +53,8 @@ def make_pipeline(
     num_epochs: passes over the source, without the last incomplete batch; None for
       no end.
     threads: decoding threads per process; None for `default_threads()`.
-    prefetch: batches decoded ahead per process; None for one more than threads.
+    prefetch: batches decoded ahead per process; None for one more than threads, but
+      not more than 8 GB of them.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
     process_count: number of hosts.
@@ -64,6 +67,10 @@ def make_pipeline(
   """
   _check_hosts(batch_size, process_count)
   threads = threads or default_threads()
+  if prefetch is None:
+    row = sum(array.nbytes for array in empty_row(sampler).values())
+    most = _MAX_AHEAD // (row * batch_size // process_count)
+    prefetch = max(2, min(threads + 1, most))
   batches = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
   if num_epochs is not None:
     batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
@@ -72,7 +79,7 @@ def make_pipeline(
   batches = batches[process_index::process_count]
   batches = batches.batch(batch_size // process_count, drop_remainder=True)
   stream = batches.to_iter_dataset(
-    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch or threads + 1)
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
   )
   if workers:
     if not flags.FLAGS.is_parsed():

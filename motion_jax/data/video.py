@@ -12,7 +12,7 @@ import dataclasses
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import numpy as np
@@ -115,8 +115,17 @@ class VideoReader:
     """Average frames per second."""
     return self._timeline.fps
 
-  def read(self, indices: Sequence[int]) -> np.ndarray:
-    """Decodes frames; arguments, result and errors are those of `read_frames`."""
+  def read(
+    self,
+    indices: Sequence[int],
+    convert: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
+  ) -> np.ndarray:
+    """Decodes frames; arguments, result and errors are those of `read_frames`.
+
+    `convert` is applied to every frame as soon as it is decoded, so that large ones
+    need not be in memory together; its result must not be changed later.
+    """
+    self._convert = convert
     count = self.num_frames
     indices = np.asarray(indices, np.int64)
     if indices.size == 0 or indices.min() < 0 or indices.max() >= count:
@@ -240,7 +249,7 @@ class VideoReader:
         context.skip_frame = "DEFAULT" if whole else "NONREF"
       for frame in _decode(context, packet, unsent == 0):
         if frame.pts in wanted and frame.pts not in found:
-          found[frame.pts] = self._to_rgb(frame)
+          found[frame.pts] = self._convert(self._to_rgb(frame))
           missing -= 1
         if missing == 0 or (frame.pts is not None and frame.pts > run[-1]):
           return
@@ -254,7 +263,7 @@ class VideoReader:
     found = {}
     for number, frame in enumerate(self._container.decode(self._stream)):
       if number in wanted:
-        found[number] = self._to_rgb(frame)
+        found[number] = self._convert(self._to_rgb(frame))
         if len(found) == len(wanted):
           return found
     return None

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.models import build_classifier, build_model
+from motion_jax.models.heads import Classifier
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import augment, crops
 
@@ -39,7 +40,11 @@ class Network(nnx.Module):
 
   def __init__(self, encoder, classes: int, *, dropout: float, frozen: int, rngs):
     self.encoder = encoder
-    self.head = build_classifier(encoder, classes, dropout=dropout, rngs=rngs)
+    options = dict(dropout=dropout, rngs=rngs)
+    if frozen == len(STAGES):  # a linear probe, whatever head the paper fine-tunes
+      self.head = Classifier(encoder.features, classes, **options)
+    else:
+      self.head = build_classifier(encoder, classes, **options)
     self.frozen = frozen
 
   def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -124,7 +129,8 @@ class Classify:
     aux = {**aux, "stats": nnx.as_pure(nnx.state(network, nnx.BatchStat))}
     outputs = _outputs(jax.nn.log_softmax(logits), labels, batch["valid"])
     total = jnp.sum(outputs["loss"] * outputs["mask"])
-    return total / jnp.maximum(jnp.sum(outputs["mask"]), 1), (aux, outputs)
+    mean = total / jnp.maximum(jnp.sum(outputs["mask"]), 1)
+    return mean + self._head_penalty(network.head), (aux, outputs)
 
   def after_update(self, params, aux, step):
     return aux
@@ -210,6 +216,13 @@ class Classify:
       grayscale=method.grayscale,
       per_frame=False,
     )
+
+  def _head_penalty(self, head):
+    """Weight decay of the classifier's matrices alone, MAS's."""
+    if not self._config.head_decay:
+      return 0.0
+    kernels = [k for k in jax.tree.leaves(nnx.state(head, nnx.Param)) if k.ndim > 1]
+    return 0.5 * self._config.head_decay * sum(jnp.sum(k * k) for k in kernels)
 
   def _normalize(self, video):
     return augment.normalize(video, self._config.mean, self._config.std)

@@ -1,0 +1,91 @@
+"""When things happen in a training: its durations in steps, and its batch sizes."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from motion_jax import sharding
+from motion_jax.config import UserError, steps_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The durations of a config in train steps; steps count from 1.
+
+  Attributes:
+    total_steps: length of the training.
+    checkpoint_every, eval_every: distances of checkpoints and evaluations.
+    test_every: distance of the tests that the training ends with; 0: only then.
+    warmup_steps, drops: see `optim.learning_rate`.
+  """
+
+  total_steps: int
+  checkpoint_every: int
+  eval_every: int
+  test_every: int
+  warmup_steps: int
+  drops: tuple[int, ...]
+
+  def is_last(self, step: int) -> bool:
+    return step == self.total_steps
+
+  def is_test(self, step: int) -> bool:
+    return self.is_last(step) or bool(self.test_every and step % self.test_every == 0)
+
+  def is_evaluation(self, step: int) -> bool:
+    return self.is_test(step) or step % self.eval_every == 0
+
+  def is_checkpoint(self, step: int) -> bool:
+    return self.is_evaluation(step) or step % self.checkpoint_every == 0
+
+
+def make_plan(config: ConfigDict, examples: int) -> Plan:
+  """Converts the durations of a config.
+
+  Args:
+    config: a whole config.
+    examples: records in an epoch.
+
+  Raises:
+    UserError: for texts that are no durations, and a training without a step.
+  """
+  train = config.train
+  length = dict(examples=examples, batch_size=train.batch_size)
+  total_steps = steps_of(train.duration, **length)
+  if not total_steps:
+    raise UserError(f"train.duration={train.duration!r} must be at least one step")
+  length["total_steps"] = total_steps
+  return Plan(
+    total_steps=total_steps,
+    checkpoint_every=max(1, steps_of(train.checkpoint_every, **length)),
+    eval_every=max(1, steps_of(config.eval.every, **length)),
+    test_every=steps_of(config.eval.test_every, **length),
+    warmup_steps=steps_of(config.optim.warmup, **length),
+    drops=tuple(steps_of(time, **length) for time in config.optim.drops),
+  )
+
+
+def check_batch(config: ConfigDict, devices: int) -> None:
+  """Raises UserError for batch sizes that do not fit the devices or each other."""
+  train = config.train
+  for name in (
+    "train.accumulate_steps",
+    "train.log_every",
+    "model.bn_groups",
+    "model.width",
+    "eval.batch_size",
+    "data.threads",
+  ):
+    section, key = name.split(".")
+    if config[section][key] < 1:
+      raise UserError(f"{name}={config[section][key]} must be at least 1")
+  multiple = devices * train.accumulate_steps
+  reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
+  sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)
+  groups = config.model.bn_groups
+  part = train.batch_size // train.accumulate_steps
+  if part % groups:
+    raise UserError(
+      f"model.bn_groups={groups} must divide the {part} sources that are processed "
+      f"together (train.batch_size / train.accumulate_steps)"
+    )
