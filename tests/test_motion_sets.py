@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import flow_batches, prepare_flow
 from motion_jax.config import UserError
-from motion_jax.data import flow_files, inputs, open_source
+from motion_jax.data import flow_files, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
 from motion_jax.models.raft import Raft
@@ -29,6 +29,7 @@ def videos(tmp_path, monkeypatch):
 def test_scales_are_those_of_the_operations():
   limits = {"edges": flow_edges.LIMIT, "flow": motion_inputs.FLOW_LIMIT}
   assert limits == flow_files.LIMITS
+  assert {*flow_records.METHODS} == {*flow_batches.FLOWS}
   stored = np.array([[[[1, 128]]], [[[255, 128]]]], np.uint8)
   box = jnp.array([[0, 0, 1, 1]])
   flow = motion_inputs.stored_motion(stored[None, :1], box, kind="flow", size=1)

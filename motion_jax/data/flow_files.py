@@ -22,6 +22,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import uuid
 from collections.abc import Iterable, Iterator
 
 import cv2
@@ -133,6 +134,6 @@ def write_shard(path: pathlib.Path, videos: Iterable[tuple[Head, list[bytes]]]) 
 
 def write_json(path: pathlib.Path, value) -> None:
   """Writes JSON that is there whole or not at all."""
-  draft = path.with_suffix(f".{os.getpid()}.draft")
+  draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
   draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
   os.replace(draft, path)
