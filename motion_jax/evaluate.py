@@ -222,8 +222,7 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def _restored(method, config, mesh, run, step):
   """(params, aux) of a checkpoint, placed on the mesh."""
-  init = jax.jit(method.init, out_shardings=sharding.replicated(mesh))
-  weights = init(jax.random.key(config.seed))
+  weights = state.initial_weights(method, jax.random.key(config.seed), mesh)
   return Checkpoints(run).restore_weights(step, *weights)
 
 

@@ -43,6 +43,12 @@ def create(method, optimizer: optax.GradientTransformation, key, mesh: Mesh):
   return jax.jit(init, out_shardings=state_shardings(method, mesh))(key)
 
 
+def initial_weights(method, key, mesh: Mesh):
+  """Initialises (params, aux) alone, placed as in a TrainState."""
+  places = state_shardings(method, mesh)
+  return jax.jit(method.init, out_shardings=(places.params, places.aux))(key)
+
+
 def state_shardings(method, mesh: Mesh) -> TrainState:
   """Where a TrainState lies: replicated but for what the method splits of its aux."""
   everywhere = sharding.replicated(mesh)
