@@ -6,6 +6,7 @@ import setuptools
 
 CORE = [
   "absl-py>=2.1",
+  "array-record>=0.8",
   "av>=18",
   "clu>=0.0.12",
   "flax>=0.12.8",

@@ -10,7 +10,6 @@ import statistics
 import sys
 import time
 
-import cv2
 import jax
 import numpy as np
 from absl import flags
@@ -20,7 +19,6 @@ from motion_jax import command, logs, optim, sharding, state
 from motion_jax.config import UserError
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
-from motion_jax.data.sources import Record
 from motion_jax.methods import make_method
 
 _CONFIG = command.define_config_flag()
@@ -120,16 +118,18 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
 
 
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
-  """A batch of random pictures that has passed the recipe's sampler."""
+  """A batch of random pixels, in the shapes of the recipe's sampler."""
   rng = np.random.default_rng(0)
-  sampler = training_sampler(config)
-  height, width = config.data.canvas
-  pictures = rng.integers(0, 256, (2, height, width, 3), np.uint8)
-  frames = tuple(cv2.imencode(".jpg", frame)[1].tobytes() for frame in pictures)
-  record = Record(id="example", kind="frames", media=frames, label=0)
-  row = {**pipeline.empty_row(sampler), **sampler(record, rng), "valid": np.bool_(True)}
-  size = config.train.batch_size
-  return {name: np.stack([array] * size) for name, array in row.items()}
+  rows = [pipeline.empty_row(training_sampler(config))] * config.train.batch_size
+  batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+  for name, array in batch.items():
+    if array.dtype == np.uint8:
+      batch[name] = rng.integers(0, 256, array.shape, np.uint8)
+  batch["extent"][:] = config.data.canvas
+  batch["index"][:] = np.arange(len(rows))
+  batch["label"][:] = 0
+  batch["valid"][:] = True
+  return batch
 
 
 def table(result: dict) -> str:

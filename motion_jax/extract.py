@@ -31,7 +31,7 @@ from motion_jax.features import FeatureExtractor
 
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos, or a data set's name.")
-_SPLIT = flags.DEFINE_string("split", "all", "Of a data set: train, heldout.")
+_SPLIT = flags.DEFINE_string("split", "all", "Or train, heldout.")
 _OUT = flags.DEFINE_string("out", "features.npz", "File to write.")
 _CLIPS = flags.DEFINE_integer("clips", 10, "Clips per video; 0: all, no overlap.")
 _INTERVAL = flags.DEFINE_integer(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import pathlib
@@ -189,22 +188,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _all_videos(name: str, data_dir: str) -> Source:
   """Opens the records of all splits."""
-  if not datasets.is_name(name):
-    return open_source(name, split="all")
-  import tensorflow_datasets as tfds
-
-  source = open_source(name, data_dir=data_dir or None)
-  info = source.records.dataset_info
-  parts = [*info.splits]
-  ids, labels = (
-    [value for part in parts for value in info.metadata[key][part]]
-    for key in ("ids", "labels")
-  )
-  builder = tfds.builder_from_directory(info.data_dir)
-  records = builder.as_data_source(split="+".join(parts))
-  return dataclasses.replace(
-    source, split="all", ids=ids, labels=labels, records=records
-  )
+  return open_source(name, split="all", data_dir=data_dir or None)
 
 
 def _fingerprint(source: Source) -> str:

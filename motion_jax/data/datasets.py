@@ -185,16 +185,18 @@ def _find(
 def _parts(
   name: str, split: str, available: list[str], official: int | None
 ) -> list[str]:
-  """Lists the TFDS splits that make up a split."""
+  """Lists the TFDS splits that make up a split; "all" is every one of them."""
+  if split == "all":
+    return available
   if official is not None:
     # A part is named after its role in each official split, as in train_test_unused.
     wanted = "test" if split == "heldout" else split
     parts = [part for part in available if part.split("_")[official] == wanted]
-    known = ["train", "test", "heldout"]
+    known = ["train", "test", "heldout", "all"]
   else:
     heldout = [part for part in ("test", "val") if part in available][:1]
     parts = heldout if split == "heldout" else [split] if split in available else []
-    known = [*available, "heldout"] if heldout else available
+    known = [*available, *(["heldout"] if heldout else []), "all"]
   if not parts:
     raise UserError(f"{name} has no split {split!r}; it has {', '.join(known)}")
   return parts

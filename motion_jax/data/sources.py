@@ -77,8 +77,8 @@ def open_source(
       variant ("ucf101:split2", "hmdb51:split3,frames", "imagenet_subset:20",
       "video_folder:mine"), or the path of a folder with any mix of videos, images and
       folders of frames, with or without a sub-folder per class.
-    split: data set: "train", "test", "val" where it has one, or "heldout" (the test or
-      val split). Folder: "train", "heldout" (also as "test" or "val") or "all".
+    split: data set: "train", "test", "val" where it has one, "heldout" (the test or
+      val split) or "all". Folder: "train", "heldout" (also as "test" or "val"), "all".
     data_dir: root of prepared data sets; None for $TFDS_DATA_DIR, or
       ~/tensorflow_datasets.
     heldout_fraction: share of a folder's files in "heldout", chosen by a hash of the
