@@ -84,7 +84,7 @@ def trainer(devices, **settings):
   """(config, method, first state, step) on a mesh of some devices."""
   mesh = Mesh(jax.devices()[:devices], ("data",), axis_types=(AxisType.Auto,))
   config = smoke(**settings)
-  method, optimizer, key = Modist(config, mesh), optax.adam(1e-3), jax.random.key(3)
+  method, optimizer, key = Modist(config, mesh), optax.sgd(1.0), jax.random.key(3)
 
   def create(seed):
     return state.create(method, optimizer, jax.random.key(seed), mesh)

@@ -45,40 +45,44 @@ class Inputs:
     if len(method.mean) != 3 or len(method.std) != 3:
       raise UserError("method.mean and method.std must have 3 values")
     self._edge_scale = float(data.edge_scale)
-    self._check(data)
+    self._names = ["video", "extent"]
+    if motion:
+      self._names.append("motion" if data.flow else "motion_pairs")
+    self._check(tuple(data.canvas))
 
   def __call__(self, key: jax.Array, batch: dict) -> dict[str, jax.Array]:
     """Makes the clips of a batch of the sampler 'distill'.
 
-    Every clip has its own crop; a crop and an augmentation hold for all its frames.
+    Every clip has its own crop and augmentation, one for all its frames.
 
     Returns:
       visual_query, visual_key: [B, T, S, S, 3] normalised. With motion also
       motion_query, motion_key: [B, M, S, S, C].
     """
-    clips = {}
-    for index, role in enumerate(ROLES):
-      visual_key, motion_key = jax.random.split(jax.random.fold_in(key, index))
-      extent = batch["extent"][:, index]
-      with jax.named_scope("visual_clip"):
-        video = batch["video"][:, index]
-        clips[f"visual_{role}"] = self._visual(visual_key, video, extent)
-      if self._motion:
-        with jax.named_scope("motion_clip"):
-          clip = self._motion_clip(motion_key, batch, extent, index)
-          clips[f"motion_{role}"] = clip
-    return clips
+    visual_key, motion_key = jax.random.split(key)
+    # Queries and keys as rows of one batch: half as much to compile.
+    rows = {name: _flat(batch[name]) for name in self._names}
+    with jax.named_scope("visual_clips"):
+      clips = {"visual": self._visual(visual_key, rows["video"], rows["extent"])}
+    if self._motion:
+      with jax.named_scope("motion_clips"):
+        clips["motion"] = self._motion_clips(motion_key, rows)
+    return {
+      f"{name}_{role}": clip.reshape(-1, 2, *clip.shape[1:])[:, index]
+      for name, clip in clips.items()
+      for index, role in enumerate(ROLES)
+    }
 
-  def _check(self, data):
+  def _check(self, canvas):
     """Lets the operations refuse settings now instead of in the first step."""
-    method, canvas = self._method, tuple(data.canvas)
-    shapes = {"video": (1, 2, method.frames, *canvas, 3)}
+    method = self._method
     frames = (1, 2, method.motion_frames)
-    if not data.flow:
-      shapes["motion_pairs"] = (*frames, 2, *canvas, 3)
-    elif self._motion:
-      shapes["motion"] = (*frames, *canvas, 2 if method.motion == "flow" else 1)
-    batch = {k: jax.ShapeDtypeStruct(v, jnp.uint8) for k, v in shapes.items()}
+    shapes = {
+      "video": (1, 2, method.frames, *canvas, 3),
+      "motion": (*frames, *canvas, 2 if method.motion == "flow" else 1),
+      "motion_pairs": (*frames, 2, *canvas, 3),
+    }
+    batch = {name: jax.ShapeDtypeStruct(x, jnp.uint8) for name, x in shapes.items()}
     batch["extent"] = jax.ShapeDtypeStruct((1, 2, 2), jnp.int32)
     jax.eval_shape(self, jax.random.key(0), batch)
 
@@ -111,15 +115,15 @@ class Inputs:
     video = augment.gaussian_blur(video, sigma)
     return augment.normalize(video, method.mean, method.std)
 
-  def _motion_clip(self, key, batch, extent, index):
+  def _motion_clips(self, key, rows):
     """A crop, and nothing else (section 4.1)."""
-    method = self._method
+    method, extent = self._method, rows["extent"]
     box = crops.draw_crops(key, extent, size=method.size)
     options = dict(kind=method.motion, size=method.size, edge_scale=self._edge_scale)
-    if "motion" in batch:
-      return motion_inputs.stored_motion(batch["motion"][:, index], box, **options)
+    if "motion" in rows:
+      return motion_inputs.stored_motion(rows["motion"], box, **options)
     return motion_inputs.computed_motion(
-      batch["motion_pairs"][:, index],
+      rows["motion_pairs"],
       extent,
       box,
       warps=method.flow_warps,
@@ -127,3 +131,8 @@ class Inputs:
       iterations=method.flow_iterations,
       **options,
     )
+
+
+def _flat(array):
+  """[B, 2, ...] to [2 B, ...]."""
+  return array.reshape(-1, *array.shape[2:])
