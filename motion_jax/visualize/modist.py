@@ -7,6 +7,7 @@ import numpy as np
 
 from motion_jax.visualize.clips import save_clip_grid, save_gif
 
+ROWS = ("visual_query", "visual_key", "motion_query", "motion_key")
 _VISIBLE = 0.995  # share of the motion's pixels that are darker than white
 
 
@@ -25,9 +26,11 @@ def save_pretext(
     mean, std: undo the normalisation.
   """
   length = clips["visual_query"].shape[1]
+  names = [name for name in ROWS if name in clips]
   rows, titles = [], []
   for video in range(len(clips["visual_query"])):
-    for name, clip in clips.items():
+    for name in names:
+      clip = clips[name]
       if name.startswith("visual"):
         picture = np.clip(clip[video] * np.asarray(std) + np.asarray(mean), 0, 1)
         picture = np.rint(255 * picture).astype(np.uint8)
