@@ -110,7 +110,7 @@ class Checkpoints:
     return TrainState(
       step=restored.loop["step"],
       params=restored.params,
-      aux=restored.aux,
+      aux=restored.aux if jax.tree.leaves(state.aux) else state.aux,
       opt_state=restored.optimizer,
       metrics=jax.tree.unflatten(
         jax.tree.structure(state.metrics), restored.loop["metrics"]
@@ -119,13 +119,12 @@ class Checkpoints:
 
   def restore_weights(self, step: int, params, aux):
     """Restores (params, aux) alone, into the shapes and shardings given."""
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, aux))
-    args = ocp.args.Composite(
-      params=ocp.args.StandardRestore(abstract[0]),
-      aux=ocp.args.StandardRestore(abstract[1]),
-    )
-    restored = self._read(step, args)
-    return restored.params, restored.aux
+    trees = {"params": params, "aux": aux}
+    trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+    restored = self._read(step, ocp.args.Composite(**items))
+    return restored.params, restored.aux if "aux" in trees else aux
 
   def _read(self, step, args):
     try:
@@ -255,9 +254,11 @@ def locate(
 
 def _items(state: TrainState) -> dict[str, Any]:
   loop = {"step": state.step, "metrics": jax.tree.leaves(state.metrics)}
-  return {
+  items = {
     "params": state.params,
     "aux": state.aux,
     "optimizer": state.opt_state,
     "loop": loop,
   }
+  # Orbax refuses trees without arrays: networks without batch norm have such an aux.
+  return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}

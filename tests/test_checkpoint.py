@@ -127,3 +127,16 @@ def test_a_full_disk_leaves_the_previous_checkpoint_valid(tmp_path):
   assert again.latest_step() == 1
   restored = again.restore(1, fresh(seed=5), data())
   np.testing.assert_array_equal(restored.params["kernel"], first.params["kernel"])
+
+
+def test_a_network_without_statistics_is_saved_and_restored(tmp_path):
+  current = trained(2).replace(aux={"frozen": {}, "stats": {}})
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(current, data(), CONFIG, {})
+  checkpoints.wait()
+  other = fresh(seed=5).replace(aux=current.aux)
+  restored = checkpoints.restore(2, other, data())
+  params, aux = checkpoints.restore_weights(2, other.params, other.aux)
+  for found in (restored.params, params):
+    np.testing.assert_array_equal(leaves(found)[0], leaves(current.params)[0])
+  assert restored.aux == aux == current.aux
