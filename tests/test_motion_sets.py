@@ -18,6 +18,7 @@ from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
 from motion_jax.models.raft import Raft
 from motion_jax.models.raft_weights import _named_variables
+from motion_jax.models.torch_file import save_torch
 from motion_jax.ops import flow_edges, motion_inputs
 
 
@@ -176,15 +177,13 @@ def test_raft_weights_become_a_flow(tmp_path):
 
 
 def _write_raft(path):
-  import torch
-
   state = {}
   for name, variable in _named_variables(Raft("small")).items():
     value = np.asarray(variable[...])
     if value.ndim == 4:
       value = np.ascontiguousarray(value.transpose(3, 2, 0, 1))
-    state[f"module.{name}"] = torch.from_numpy(value.copy())
-  torch.save(state, path)
+    state[f"module.{name}"] = value
+  save_torch(path, state)
 
 
 @pytest.mark.slow
