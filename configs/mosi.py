@@ -191,19 +191,20 @@ def small(config):
   config.method.frames = 8
   config.method.size = 64
   config.method.dropout = 0.0  # of the paper's 0.5, a network this narrow learns late
-  config.method.curriculum_steps = 150
+  config.method.curriculum_steps = 140
   config.data.short_side = 128
   config.data.canvas = (192, 192)
   config.data.interval = 2
   config.optim.learning_rate = 2e-3
   config.optim.warmup = "20 steps"
   config.train.batch_size = 8
-  config.train.duration = "260 steps"
-  config.train.checkpoint_every = "65 steps"
-  config.eval.every = "65 steps"
+  config.train.duration = "230 steps"
+  config.train.checkpoint_every = "115 steps"
+  config.eval.every = "115 steps"
   config.eval.batch_size = 8
   config.eval.max_sources = 64
   config.eval.clips = 2
+  config.eval.max_videos = 320
 
 
 def smoke(config):
