@@ -42,6 +42,7 @@ def smoke(bn_groups=1, queue_size=32, **method):
   """The smallest config, with motion as stored edges."""
   config = load(CONFIGS / "modist.py").get_config("smoke")
   config.data.flow = "variational"
+  config.method.motion = "edges"
   config.model.bn_groups = bn_groups
   config.method.update(method, queue_size=queue_size)
   return config
