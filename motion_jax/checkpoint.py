@@ -110,8 +110,8 @@ class Checkpoints:
     return TrainState(
       step=restored.loop["step"],
       params=restored.params,
-      aux=restored.aux if jax.tree.leaves(state.aux) else state.aux,
-      opt_state=restored.optimizer,
+      aux=restored.aux if "aux" in items else state.aux,
+      opt_state=restored.optimizer if "optimizer" in items else state.opt_state,
       metrics=jax.tree.unflatten(
         jax.tree.structure(state.metrics), restored.loop["metrics"]
       ),
@@ -260,5 +260,6 @@ def _items(state: TrainState) -> dict[str, Any]:
     "optimizer": state.opt_state,
     "loop": loop,
   }
-  # Orbax refuses trees without arrays: networks without batch norm have such an aux.
+  # Orbax refuses trees without arrays: the aux of networks without batch norm, the
+  # state of plain SGD.
   return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
