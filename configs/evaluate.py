@@ -54,7 +54,7 @@ def evaluation():  # None: as in the run
     dict(
       batch_size=placeholder(int),  # clips
       clips=placeholder(int),  # per video, evenly spaced; 0: all
-      max_videos=placeholder(int),  # of each split; 0: all
+      max_videos=placeholder(int),  # of each split, a share of every class; 0: all
       linear=placeholder(bool),  # a linear classifier on the features
     )
   )

@@ -287,9 +287,9 @@ def small(config):
   config.optim.warmup_start = 2e-4
   config.optim.weight_decay = 1e-4
   config.train.batch_size = 32
-  config.train.duration = "15 epochs"
-  config.train.checkpoint_every = "20%"
-  config.eval.every = "20%"
+  config.train.duration = "8 epochs"
+  config.train.checkpoint_every = "25%"
+  config.eval.every = "50%"
   config.eval.batch_size = 32
 
 

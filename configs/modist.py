@@ -186,7 +186,7 @@ def evaluation():
       linear=True,  # and a linear classifier
       test_every="0 steps",  # in any case at the end
       clips=10,  # per video
-      max_videos=0,  # of each split; 0: all
+      max_videos=0,  # of each split, a share of every class; 0: all
       crop_ratio=0.875,  # side of the square crop, of the short side
     )
   )

@@ -78,7 +78,8 @@ def commands(root, name, pretraining, seed):
     return
   config, overrides = pretraining
   workdir = folder / f"seed{seed}-pretrain"
-  yield workdir, [*_command(config, workdir, seed), *overrides]
+  whole = "--config.eval.max_videos=0"
+  yield workdir, [*_command(config, workdir, seed), whole, *overrides]
   start = f"--config.init_from={workdir}"
   yield tuned, [*_command("finetune", tuned, seed), start]
 

@@ -70,7 +70,6 @@ class FeatureExtractor:
     source: Source,
     views: Views,
     *,
-    limit: int | None = None,
     threads: int | None = None,
     on_batch: Callable[[dict], None] = lambda batch: None,
   ) -> list[Features]:
@@ -80,7 +79,6 @@ class FeatureExtractor:
       modules: encoders of the structure given before.
       source: the videos.
       views: which clips are taken.
-      limit: how many videos, evenly spaced; None for all.
       threads: that decode.
       on_batch: is called with every host batch, for accounts and progress.
 
@@ -94,7 +92,6 @@ class FeatureExtractor:
       views,
       batch_size=self._batch_size,
       seed=0,
-      limit=limit,
       threads=threads,
     ):
       on_batch(batch)

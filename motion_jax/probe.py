@@ -16,6 +16,7 @@ from motion_jax import logs
 from motion_jax.config import UserError
 from motion_jax.data.inputs import configured_source, feature_views
 from motion_jax.data.labels import common_classes, has_labels
+from motion_jax.data.subsets import low_shot
 from motion_jax.evaluation import linear, retrieval
 from motion_jax.features import FeatureExtractor
 
@@ -37,7 +38,8 @@ class EncoderProbe:
   def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh):
     self._config = config
     self._sources = {
-      split: configured_source(config.data, split) for split in ("train", "heldout")
+      split: _some(configured_source(config.data, split), config.eval.max_videos)
+      for split in ("train", "heldout")
     }
     common_classes(*self._sources.values())
     self._views = feature_views(config)
@@ -62,8 +64,7 @@ class EncoderProbe:
 
   def _features(self, split, modules):
     source, config = self._sources[split], self._config
-    limit = config.eval.max_videos or len(source)
-    total = min(limit, len(source))
+    total = len(source)
     with logs.progress_bar(total, f"features of {split} videos") as show:
       seen = set()
 
@@ -75,7 +76,6 @@ class EncoderProbe:
         list(modules.values()),
         source,
         self._views,
-        limit=total,
         threads=config.data.threads,
         on_batch=on_batch,
       )
@@ -121,6 +121,13 @@ def pretraining_probe(method, config: ConfigDict, mesh: Mesh):
   except UserError as error:
     logger.info("no retrieval: %s", error)
     return None
+
+
+def _some(source, limit):
+  """About `limit` videos of all classes; 0: all."""
+  if not limit or limit >= len(source):
+    return source
+  return low_shot(source, fraction=limit / len(source))
 
 
 def _scores(train, test, with_linear):

@@ -7,35 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
+import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
 from motion_jax import state
 from motion_jax.methods import modist
 from motion_jax.methods.modist import Modist
-from motion_jax.models import common
-
-
-class TinyEncoder(nnx.Module):
-  """Two convolutions with BatchNorm: compiles in a second."""
-
-  features = 16
-
-  def __init__(self, *, rngs, in_channels=3, bn_groups=1, **_):
-    settings = common.Settings(
-      eps=1e-5, groups=bn_groups, dtype=jnp.float32, lowering="folded"
-    )
-    steps = [(in_channels, 8, (1, 5, 5), (1, 4, 4)), (8, 16, (3, 3, 3), (1, 2, 2))]
-    self.path = common.ConvPath(steps, settings=settings)
-    common.draw_kernels(self.path.convs, rngs.params(), "he")
-
-  def __call__(self, video):
-    return nnx.relu(self.path(video)).mean((1, 2, 3))
 
 
 def use_tiny_networks(replace=setattr):
-  replace(modist, "build_model", lambda name, **options: TinyEncoder(**options))
+  replace(modist, "build_model", tiny.build_model)
 
 
 def smoke(bn_groups=1, queue_size=32, **method):

@@ -34,6 +34,7 @@ def test_damaged_videos_are_masked_and_named_once(tmp_path):
       "--config.train.duration=2 epochs",
       "--config.train.checkpoint_every=50%",
       "--config.train.log_every=5",
+      "--config.eval.probe=False",
     ],
     capture_output=True,
     text=True,

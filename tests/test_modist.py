@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_modist
-from small_modist import TinyEncoder, batch, run, smoke, started, trainer
+import tiny
+from small_modist import batch, run, smoke, started, trainer
 
 from motion_jax import sharding
 from motion_jax.config import UserError
@@ -208,7 +209,7 @@ def test_shuffled_keys_are_those_of_other_batch_norm_groups():
 def test_the_encoder_is_the_visual_network():
   _, method, params, aux, _ = started(**PAPER)
   encoder = method.encoder(params, aux)
-  assert encoder.features == TinyEncoder.features
+  assert encoder.features == tiny.Encoder.features
   kernel = params["visual"]["encoder"]["path"]["convs"][0]["kernel"]
   np.testing.assert_array_equal(encoder.path.convs[0].kernel[...], kernel)
 

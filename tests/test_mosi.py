@@ -16,7 +16,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method
+from motion_jax.methods import make_method, mosi
 
 
 def smoke(**method):
@@ -153,7 +153,8 @@ def test_eight_sources_are_overfitted():
 SCRIPT = """
 import json, sys
 sys.path.insert(0, {tests!r})
-import test_mosi
+import test_mosi, tiny
+test_mosi.mosi.build_model = tiny.build_model
 print(json.dumps(test_mosi.steps(2)))
 """
 

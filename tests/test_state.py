@@ -12,9 +12,11 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
+from motion_jax.methods import make_method
 
 METHOD = tiny.Regression()
 
@@ -54,6 +56,17 @@ def test_rows_that_are_not_valid_change_nothing():
     results.append((current.params["kernel"], current.metrics.compute()["loss"]))
   np.testing.assert_array_equal(results[0][0], results[1][0])
   np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("name", ["mosi", "modist", "mas", "finetune"])
+def test_no_method_starts_weakly_typed(name):
+  config = load(CONFIGS / f"{name}.py").get_config("smoke")
+  if name == "finetune":
+    config.method.classes = 3
+  method = make_method(config)
+  # The arrays of a step are not: the second step would compile anew.
+  for leaf in jax.tree.leaves(jax.eval_shape(method.init, jax.random.key(0))):
+    assert not leaf.weak_type
 
 
 def test_every_step_draws_anew_and_a_repeat_draws_the_same():

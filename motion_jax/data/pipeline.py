@@ -104,7 +104,7 @@ def evaluation_batches(
     sampler: what is taken from a record; each clip of `Views` becomes a row.
     batch_size: rows of every batch.
     seed: of the sampler's generators; each record has its own.
-    limit: how many records to take, evenly spaced over the source; None for all.
+    limit: how many records to take, drawn once and for all, in order; None for all.
     threads: decoding threads; None for `default_threads()`.
 
   Yields:
@@ -114,7 +114,8 @@ def evaluation_batches(
   count = len(source)
   indices = np.arange(count)
   if limit is not None and limit < count:
-    indices = np.arange(limit) * count // limit
+    # Not evenly spaced: records of a class may be, too.
+    indices = np.sort(np.random.default_rng(0).permutation(count)[:limit])
   sample = _Sample(source, sampler)
   threads = threads or default_threads()
 

@@ -175,7 +175,7 @@ class Linear(nnx.Module):
   def __init__(self, inputs, outputs, *, std, bias, rngs):
     weights = jax.random.normal(rngs.params(), (inputs, outputs))
     self.kernel = nnx.Param(std * weights)
-    self.bias = nnx.Param(jnp.full(outputs, bias))
+    self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
 
   def __call__(self, x):
     return x @ self.kernel[...] + self.bias[...]
