@@ -4,7 +4,6 @@ import functools
 
 import cv2
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tiny

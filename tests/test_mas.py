@@ -17,7 +17,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method, mas
+from motion_jax.methods import make_method
 
 
 def smoke(**method):
@@ -231,7 +231,8 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, {tests!r})
 import test_mas, tiny
-test_mas.mas.build_model = tiny.build_model
+from motion_jax.methods import mas
+mas.build_model = tiny.build_model
 print(json.dumps(test_mas.steps(2)))
 """
 

@@ -16,7 +16,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method, mosi
+from motion_jax.methods import make_method
 
 
 def smoke(**method):
@@ -154,7 +154,8 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, {tests!r})
 import test_mosi, tiny
-test_mosi.mosi.build_model = tiny.build_model
+from motion_jax.methods import mosi
+mosi.build_model = tiny.build_model
 print(json.dumps(test_mosi.steps(2)))
 """
 
