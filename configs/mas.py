@@ -8,9 +8,10 @@
 
 Ablations: `--config.method.appearance=False` learns motion alone, `motion=False`
 appearance alone (table 3); `patterns`, `local_labels`, `global_labels` as in tables 1
-and 2. The recipes without a data set of the paper's (embedded, smoke, folder) are sized
-for two CPU cores. Sections and tables are those of the paper; 'code' is the authors'
-released code.
+and 2. Optical flow is computed in every step; with `data.flow=raft` it is read from
+what `python -m motion_jax.prepare flow --store=flow --interval=1` made. The recipes
+without a data set of the paper's (embedded, smoke, folder) are sized for two CPU cores.
+Sections and tables are those of the paper; 'code' is the authors' released code.
 """
 
 from ml_collections import ConfigDict
@@ -93,6 +94,7 @@ def data():
       sampler="clip",
       interval=1,  # neighbouring frames, at ...
       fps=0.0,  # ... the video's own rate
+      flow="",  # computed in every step; 'raft', 'variational': prepared, interval 1
       short_side=128,  # section 4.1: 128x171; the code squeezes all videos to that
       canvas=(128, 171),
       threads=8,  # that decode

@@ -5,7 +5,9 @@ import math
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.data import flow_clips
 from motion_jax.data.clips import Clip, Sampler, SourceFrame, Views
+from motion_jax.data.flow_clips import FlowClip
 from motion_jax.data.flow_records import open_flow
 from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
@@ -56,11 +58,11 @@ def training_sampler(config: ConfigDict) -> Sampler:
   """What training takes from a record, by `data.sampler` of a whole config.
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
-  frames at `data.interval`, from a random time; 'distill' is two of these and two of
-  motion, MoDist's.
+  frames at `data.interval`, from a random time, with prepared flow if `data.flow` names
+  it (MAS); 'distill' is two of these and two of motion, MoDist's.
 
   Raises:
-    UserError: if the motion that 'distill' reads is not prepared; the message says how.
+    UserError: if motion that is to be read is not prepared; the message says how.
   """
   return _sampler(config, "train")
 
@@ -70,9 +72,24 @@ def _sampler(config: ConfigDict, split: str) -> Sampler:
   word = choose("data.sampler", data.sampler, ("frame", "clip", "distill"))
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
-  if word == "clip":
-    return Clip(**_clip_options(config))
-  return _distill(config, split)
+  if word == "distill":
+    return _distill(config, split)
+  if data.get("flow"):
+    return _flow_clip(config, split)
+  return Clip(**_clip_options(config))
+
+
+def _flow_clip(config: ConfigDict, split: str) -> FlowClip:
+  """Clips of MAS with prepared flow."""
+  data = config.data
+  flow = open_flow(
+    configured_source(data, split),
+    method=data.flow,
+    store="flow",
+    interval=flow_clips.INTERVAL,
+    data_dir=data.data_dir,
+  )
+  return FlowClip(flow, middle=split == "heldout", **_clip_options(config))
 
 
 def _distill(config: ConfigDict, split: str) -> Distill:
@@ -101,7 +118,7 @@ def _distill(config: ConfigDict, split: str) -> Distill:
 
 def heldout_sampler(config: ConfigDict) -> Sampler:
   """As `training_sampler`; of clips, the one in the middle of the video."""
-  if config.data.sampler == "clip":
+  if config.data.sampler == "clip" and not config.data.get("flow"):
     return Views(1, **_clip_options(config))
   return _sampler(config, "heldout")
 

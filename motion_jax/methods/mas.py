@@ -19,7 +19,14 @@ from motion_jax.models.c3d import FullyConnected
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
 from motion_jax.models.precision import compute_dtype
-from motion_jax.ops import augment, crops, motion_statistics, partition, statistics
+from motion_jax.ops import (
+  augment,
+  crops,
+  motion_inputs,
+  motion_statistics,
+  partition,
+  statistics,
+)
 from motion_jax.ops.appearance_statistics import COLOUR_NAMES
 from motion_jax.ops.flow import variational_flow
 
@@ -179,7 +186,12 @@ class Mas:
     seen to move too.
     """
     method, extent = self._config, batch["extent"]
-    flow = self._flow(batch["video"])
+    if "flow" in batch:
+      flow = motion_inputs.decode_flow(batch["flow"])
+      # From each frame back to the one before: the other way it is the opposite.
+      flow = -flow
+    else:
+      flow = self._flow(batch["video"])
     if key is None:
       corner = jnp.maximum(extent - method.size, 0) // 2
     else:
