@@ -75,6 +75,7 @@ def method():
       flow_warps=3,  # precision of the optical flow, see ops.flow.variational_flow
       flow_fixed_points=2,
       flow_iterations=10,
+      flow_level=0,  # 1: at half the resolution
       mean=(0.45, 0.45, 0.45),  # the code takes 0 to 255 as they are: see models.c3d
       std=(0.225, 0.225, 0.225),
     )
@@ -176,6 +177,7 @@ def small(config):
   config.method.head_decay = 0.0
   config.method.flow_warps = 2
   config.method.flow_fixed_points = 1
+  config.method.flow_level = 1
   config.data.short_side = 73
   config.data.canvas = (73, 98)
   config.data.interval = 2

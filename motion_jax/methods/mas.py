@@ -219,6 +219,7 @@ class Mas:
         warps=method.flow_warps,
         fixed_points=method.flow_fixed_points,
         iterations=method.flow_iterations,
+        finest=method.flow_level,
       )
     return flow.reshape(video.shape[0], -1, *flow.shape[1:])
 
