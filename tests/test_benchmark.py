@@ -6,9 +6,6 @@ import sys
 
 import pytest
 from conftest import ROOT
-from test_config import CONFIGS, load
-
-from motion_jax import benchmark
 
 
 @pytest.mark.slow
@@ -41,12 +38,3 @@ def test_each_lowering_gives_one_json_object(pictures):
     assert row["stage_shares"]["network"] > 0.5
   # The lowerings do the same work: their FLOPs agree within a factor.
   assert 0.5 < rows[0]["teraflops_per_step"] / rows[1]["teraflops_per_step"] < 2
-
-
-@pytest.mark.slow
-def test_motion_and_queues_are_a_small_part_of_modists_step():
-  config = load(CONFIGS / "modist.py").get_config("kinetics400")
-  config.data.flow, config.data.motion_threshold = "", 0.0
-  shares = benchmark.stages(config)["stage_shares"]
-  assert shares["visual_query"] > 2.9 * shares["visual_key"]  # forward and backward
-  assert shares["motion_query"] + shares["motion_key"] + shares["contrast"] < 0.15
