@@ -39,11 +39,11 @@ def make_pipeline(
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.IterDataset:
+) -> Stream:
   """Builds the training batches; every epoch is shuffled anew.
 
-  Global batch number n holds the same samples whatever the number of hosts: row r of
-  the batch of host h is row r * process_count + h of the global batch.
+  Global batch number n holds the same samples whatever the number of hosts: host 0
+  yields its first batch_size // process_count rows, host 1 the next ones, and so on.
 
   Args:
     source: where records come from.
@@ -60,7 +60,7 @@ def make_pipeline(
     process_count: number of hosts.
 
   Returns:
-    A Grain data set; its iterators have exact `get_state` and `set_state`.
+    What `iter` takes; see `Stream`.
 
   Raises:
     UserError: if the batch size does not fit the hosts or the source.
@@ -76,16 +76,74 @@ def make_pipeline(
     batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
   # Hosts take their share last, so that their random numbers differ.
   batches = batches.random_map(_Sample(source, sampler))
-  batches = batches[process_index::process_count]
   batches = batches.batch(batch_size // process_count, drop_remainder=True)
-  stream = batches.to_iter_dataset(
-    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-  )
-  if workers:
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-  return stream
+  batches = batches[process_index::process_count]
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+  return Stream(batches, options, workers)
+
+
+class Stream:
+  """Batches in order; `iter` starts at the first.
+
+  Args:
+    batches: all of them, made when they are asked for.
+    options: how many are made ahead.
+    workers: processes that make them; 0 for threads of this one.
+  """
+
+  def __init__(
+    self, batches: grain.MapDataset, options: grain.ReadOptions, workers: int
+  ):
+    self._batches, self._options, self._workers = batches, options, workers
+
+  def __iter__(self) -> Position:
+    return Position(self)
+
+  def open(self, first: int) -> grain.DatasetIterator:
+    """Starts at batch number `first`."""
+    stream = self._batches[first:].to_iter_dataset(self._options)
+    if self._workers:
+      if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
+      options = grain.MultiprocessingOptions(num_workers=self._workers)
+      stream = stream.mp_prefetch(options)
+    return iter(stream)
+
+
+class Position:
+  """An iterator of a `Stream` whose state is the number of batches taken.
+
+  All hosts are at the same number, so it is also where another number of hosts, or of
+  worker processes, goes on.
+  """
+
+  def __init__(self, stream: Stream):
+    self._stream, self._taken, self._opened = stream, 0, None
+
+  def __iter__(self) -> Position:
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._opened is None:
+      self._opened = self._stream.open(self._taken)
+    batch = next(self._opened)
+    self._taken += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """The position, for `set_state` of an iterator of the same batches."""
+    return {"next_index": self._taken}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Moves to a position."""
+    self.close()
+    self._taken = state["next_index"]
+
+  def close(self) -> None:
+    """Ends the making of batches."""
+    if self._opened is not None:
+      self._opened.close()
+      self._opened = None
 
 
 def evaluation_batches(
