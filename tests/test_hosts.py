@@ -1,5 +1,6 @@
 """Several processes train as one, stop as one, and go on as another number of them."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,13 +9,17 @@ import subprocess
 import sys
 import time
 
+import grain
+import jax
 import numpy as np
 import pytest
+import small_modist
 import tiny_main
 from conftest import ROOT
 from test_config import CONFIGS, load
 
-from motion_jax import hosts, logs, methods, train
+from motion_jax import hosts, logs, methods, state, train
+from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
 
 STEPS, MIDDLE = 60, 20
@@ -153,6 +158,55 @@ def test_a_killed_process_ends_the_other_within_a_minute(killed, pictures, tmp_p
   assert codes[1 - killed] not in (0, None)
   other = texts[1 - killed]
   assert "another process has ended" in other or "another task died" in other
+
+
+def restored_on_fewer_devices(workdir):
+  """Trains MoDist on 8 devices, restores on 4, 2 and 1; the steps' losses there."""
+  small_modist.use_tiny_networks()
+  data = iter(grain.MapDataset.range(9).to_iter_dataset())
+  checkpoints = Checkpoints(workdir)
+  settings = dict(queue_size=32, bn_groups=2)
+  current, _ = small_modist.run(2, devices=8, **settings)
+  next(data), next(data)
+  checkpoints.save(current, data, {"name": "modist"}, {})
+  checkpoints.wait()
+  saved = jax.device_get(current)
+  losses = []
+  for devices in (8, 4, 2, 1):
+    _, method, create, _ = small_modist.trainer(devices, **settings)
+    moved = iter(grain.MapDataset.range(9).to_iter_dataset())
+    restored = checkpoints.restore(2, create(99), moved)
+    assert next(moved) == 2
+    places = state.state_shardings(method, method._mesh).aux["queues"]["visual"]
+    keys = restored.aux["queues"]["visual"].keys
+    assert keys.sharding.is_equivalent_to(places.keys, keys.ndim)
+    for one, other in zip(*map(jax.tree.leaves, (saved, restored)), strict=True):
+      np.testing.assert_array_equal(one, other)
+    if devices in (8, 2):
+      losses += small_modist.run(
+        1, devices=devices, current=restored, first=2, **settings
+      )[1]
+  return losses
+
+
+@pytest.mark.slow
+def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
+  script = (
+    "import json, pathlib, test_hosts;"
+    f"found = test_hosts.restored_on_fewer_devices(pathlib.Path({str(tmp_path)!r}));"
+    "print(json.dumps(found))"
+  )
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+  }
+  output = subprocess.run(
+    [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True
+  ).stdout
+  eight, two = json.loads(output)
+  np.testing.assert_allclose(two, eight, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
