@@ -44,7 +44,10 @@ def main() -> int:
   waiting = [run for run in runs if not run.finished]
   print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", flush=True)
   if options.xmanager:
-    asyncio.run(_with_xmanager(options.config, waiting))
+    try:
+      asyncio.run(_with_xmanager(options.config, waiting))
+    except RuntimeError as error:  # of XManager at its end, for a run that has failed
+      print(error, file=sys.stderr)
   else:
     _one_by_one(waiting)
   failed = [str(run.workdir) for run in runs if not run.finished]
