@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import pathlib
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -41,11 +42,14 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
     process_index: number of this one, in [0, processes).
 
   Raises:
-    UserError: if arguments are missing, or the others do not come.
+    UserError: if arguments are missing, or process 0 does not answer. (JAX itself ends
+      process 0 when others do not come.)
   """
   given = (bool(coordinator), processes is not None, process_index is not None)
   if any(given):
     _check(coordinator, processes, process_index, all(given))
+    if process_index:
+      _wait_for(coordinator)
     _connect(
       coordinator_address=coordinator,
       num_processes=processes,
@@ -173,19 +177,29 @@ def _check(coordinator, processes, process_index, complete):
     )
 
 
+def _wait_for(coordinator: str) -> None:
+  """Waits until process 0 listens; JAX would abort instead of raising an error."""
+  host, _, port = coordinator.rpartition(":")
+  patience = time.monotonic() + _JOIN_SECONDS
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+      return
+    except OSError as error:
+      if time.monotonic() > patience:
+        raise UserError(
+          f"process 0 has not answered at --coordinator={coordinator} for "
+          f"{_JOIN_SECONDS} s ({error}); is it running, and can this host reach it?"
+        ) from error
+    time.sleep(0.2)
+
+
 def _connect(**where):
-  try:
-    jax.distributed.initialize(
-      **where,
-      initialization_timeout=_JOIN_SECONDS,
-      heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-    )
-  except RuntimeError as error:
-    raise UserError(
-      f"the processes did not find each other within {_JOIN_SECONDS} s; start all of "
-      "them, with the same --coordinator and --processes and their own "
-      f"--process_index: {str(error).splitlines()[0]}"
-    ) from error
+  jax.distributed.initialize(
+    **where,
+    initialization_timeout=_JOIN_SECONDS,
+    heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+  )
 
 
 def _started_by_srun() -> bool:

@@ -62,6 +62,20 @@ def join_rows(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
   }
 
 
+def place(tree, shardings):
+  """Puts arrays that every process has whole, or that lie there already, on a mesh.
+
+  Args:
+    tree: of arrays.
+    shardings: where to, a prefix of the tree.
+  """
+
+  def on_host(array):  # arrays of one device cannot go to those of other processes
+    return np.asarray(array) if array.is_fully_addressable else array
+
+  return jax.device_put(jax.tree.map(on_host, tree), shardings)
+
+
 def check_batch_size(name: str, batch_size: int, multiple: int, of_what: str) -> None:
   """Raises UserError unless `batch_size` is a positive multiple of `multiple`."""
   if batch_size < 1 or batch_size % multiple:

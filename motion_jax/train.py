@@ -16,6 +16,7 @@ from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
 from motion_jax.plan import check_batch, make_plan
 from motion_jax.prepare_flow import ensure_flow
+from motion_jax.report import write_report
 from motion_jax.watch import LossWatch, StopSignal
 
 logger = logging.getLogger("motion_jax")
@@ -47,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if stop.requested:
     logger.info("stopped by a signal; the same command goes on from here")
   elif jax.process_index() == 0:
-    run.report()
+    write_report(workdir, run.source, run.parameters)
   return values
 
 
@@ -76,7 +77,7 @@ class Run:
     if resumed is None and "init_from" in config:
       weights = (self.state.params, self.state.aux)
       places = state.state_shardings(self.method, self.mesh)
-      params, aux = jax.device_put(
+      params, aux = sharding.place(
         starting_point.load_into(config, self.method, *weights),
         (places.params, places.aux),
       )
@@ -117,27 +118,6 @@ class Run:
       if stopping:
         break
     return values
-
-  def report(self) -> None:
-    """Writes summary.json and the curves; tells where the encoder is."""
-    from motion_jax.visualize.curves import save_curves
-
-    rows = logs.read_rows(self.workdir / "metrics.jsonl")
-    summary = {key: value for row in rows for key, value in row.items()}
-    summary["parameters"] = self.parameters
-    bad_files = self.workdir / "bad_files.txt"
-    hosts.merge_own_files(bad_files)
-    summary["bad_files"] = len(pipeline.BadFiles(self.source, bad_files, 1.0))
-    logs.write_json(self.workdir / "summary.json", summary)
-    save_curves(self.workdir / "figures" / "curves.png", rows)
-    logger.info(
-      "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
-      "  curves: tensorboard --logdir %s",
-      logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
-      str(self.workdir),
-      self.workdir / "figures",
-      self.workdir,
-    )
 
   def close(self, *, finish: bool = True) -> None:
     """Ends what runs in the background; `finish`: a checkpoint under way, too."""

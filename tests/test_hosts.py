@@ -223,6 +223,12 @@ def test_wrong_arguments_of_processes_name_the_fix(arguments, fix):
     hosts.join(*arguments)
 
 
+def test_a_coordinator_that_does_not_answer_is_named(monkeypatch):
+  monkeypatch.setattr(hosts, "_JOIN_SECONDS", 0.1)
+  with pytest.raises(UserError, match="has not answered at --coordinator"):
+    hosts.join("127.0.0.1:1", 2, 1)
+
+
 def test_files_of_processes_are_merged(tmp_path):
   main = tmp_path / "bad_files.txt"
   main.write_text("a\tempty\nb\tempty\n")
