@@ -1,6 +1,5 @@
 """Several processes train as one, stop as one, and go on as another number of them."""
 
-import json
 import os
 import shutil
 import signal
@@ -161,40 +160,35 @@ def test_a_killed_process_ends_the_other_within_a_minute(killed, pictures, tmp_p
 
 
 def restored_on_fewer_devices(workdir):
-  """Trains MoDist on 8 devices, restores on 4, 2 and 1; the steps' losses there."""
+  """Saves MoDist's state on 8 devices; restores it on 4, 2 and 1."""
   small_modist.use_tiny_networks()
   data = iter(grain.MapDataset.range(9).to_iter_dataset())
-  checkpoints = Checkpoints(workdir)
-  settings = dict(queue_size=32, bn_groups=2)
-  current, _ = small_modist.run(2, devices=8, **settings)
   next(data), next(data)
+  checkpoints = Checkpoints(workdir)
+  current = small_modist.trainer(8)[2](0)
   checkpoints.save(current, data, {"name": "modist"}, {})
   checkpoints.wait()
   saved = jax.device_get(current)
-  losses = []
-  for devices in (8, 4, 2, 1):
-    _, method, create, _ = small_modist.trainer(devices, **settings)
+  for devices in (4, 2, 1):
+    _, method, create, _ = small_modist.trainer(devices)
     moved = iter(grain.MapDataset.range(9).to_iter_dataset())
-    restored = checkpoints.restore(2, create(99), moved)
+    other = create(99)
+    queue = other.aux["queues"]["visual"].keys
+    assert (np.asarray(queue) != saved.aux["queues"]["visual"].keys).all()
+    restored = checkpoints.restore(0, other, moved)
     assert next(moved) == 2
     places = state.state_shardings(method, method._mesh).aux["queues"]["visual"]
     keys = restored.aux["queues"]["visual"].keys
     assert keys.sharding.is_equivalent_to(places.keys, keys.ndim)
-    for one, other in zip(*map(jax.tree.leaves, (saved, restored)), strict=True):
-      np.testing.assert_array_equal(one, other)
-    if devices in (8, 2):
-      losses += small_modist.run(
-        1, devices=devices, current=restored, first=2, **settings
-      )[1]
-  return losses
+    for one, two in zip(*map(jax.tree.leaves, (saved, restored)), strict=True):
+      np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.slow
 def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
-  script = (
-    "import json, pathlib, test_hosts;"
-    f"found = test_hosts.restored_on_fewer_devices(pathlib.Path({str(tmp_path)!r}));"
-    "print(json.dumps(found))"
+  code = (
+    "import pathlib, test_hosts;"
+    f"test_hosts.restored_on_fewer_devices(pathlib.Path({str(tmp_path)!r}))"
   )
   environment = {
     **os.environ,
@@ -202,11 +196,7 @@ def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
     "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
   }
-  output = subprocess.run(
-    [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True
-  ).stdout
-  eight, two = json.loads(output)
-  np.testing.assert_allclose(two, eight, rtol=1e-4)
+  subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.parametrize(
