@@ -39,7 +39,9 @@ setuptools.setup(
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    "evaluation": ["scikit-learn>=1.5"],
     "export": ["flatbuffers>=24"],
+    "xmanager": ["xmanager>=0.8.5"],
     "test": [
       "flatbuffers>=24",
       "pytest>=8",

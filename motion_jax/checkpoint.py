@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -62,7 +61,8 @@ class Checkpoints:
     """
     step = int(jax.device_get(state.step))
     items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
-    items["data"] = grain.checkpoint.CheckpointSave(iterator)
+    # Counted in global batches, so it holds for any number of processes.
+    items["data"] = ocp.args.JsonSave(dict(iterator.get_state()))
     items["config"] = ocp.args.JsonSave(dict(config))
     self._write(
       lambda: self._manager.save(
@@ -92,6 +92,8 @@ class Checkpoints:
   def restore(self, step: int, state: TrainState, iterator) -> TrainState:
     """Restores a checkpoint into the shapes and shardings of `state`.
 
+    It may have been written by another number of processes and devices.
+
     Args:
       step: which checkpoint.
       state: a TrainState of the run's network and optimiser, with its placement.
@@ -105,8 +107,9 @@ class Checkpoints:
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(state))
     items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
-    items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+    items["data"] = ocp.args.JsonRestore()
     restored = self._read(step, ocp.args.Composite(**items))
+    iterator.set_state(restored.data)
     return TrainState(
       step=restored.loop["step"],
       params=restored.params,

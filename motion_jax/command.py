@@ -5,12 +5,14 @@ import errno
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
 from absl import app, flags
 from ml_collections import config_flags
 
+from motion_jax import hosts
 from motion_jax.config import UserError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -30,21 +32,29 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
 
   Returns:
     The exit code: 0, or 2 after a message when the input was wrong or the disk full.
+    One of several processes does not return after an error, but ends (`hosts.leave`).
   """
   try:
     _parse(argv)
     program()
   except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+    return _end(2, f"error: {error}")
   except KeyboardInterrupt:
-    print("stopped; the same command goes on from here", file=sys.stderr)
-    return 130
-  except OSError as error:
-    if error.errno not in _DISK_FULL:
+    return _end(130, "stopped; the same command goes on from here")
+  except Exception as error:
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+      return _end(2, f"error: {error}; free some space and run it again")
+    if not jax.distributed.is_initialized():
       raise
-    print(f"error: {error}; free some space and run it again", file=sys.stderr)
-    return 2
+    if not hosts.is_lost_contact(error):
+      traceback.print_exc()
+      return _end(1, "")
+    reason = str(error).splitlines()[0]
+    return _end(
+      1,
+      f"error: another process has ended or cannot be reached ({reason}); its log "
+      "tells why. The same command on all hosts goes on from the last checkpoint",
+    )
   return 0
 
 
@@ -71,6 +81,13 @@ def keep_freed_memory() -> None:
   mallopt(m_mmap_max, 0)
   mallopt(m_trim_threshold, 2**31 - 1)
   mallopt(m_arena_max, 1)
+
+
+def _end(code, text):
+  if text and jax.distributed.is_initialized():
+    text = f"process {jax.process_index()}: {text}"
+  print(text, file=sys.stderr)
+  return hosts.leave(code)
 
 
 def _parse(argv):

@@ -20,11 +20,13 @@ logger = logging.getLogger("motion_jax")
 
 
 def to_console() -> None:
-  """Shows the package's log lines, with the time of day, on stderr."""
+  """Shows the package's log lines on stderr; of other processes than 0, warnings."""
   handler = logging.StreamHandler(sys.stderr)
-  handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+  index = jax.process_index()
+  who = f" process {index}:" if index else ""
+  handler.setFormatter(logging.Formatter(f"%(asctime)s{who} %(message)s", "%H:%M:%S"))
   logger.handlers = [handler]
-  logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
+  logger.setLevel(logging.WARNING if index else logging.INFO)
   logger.propagate = False
 
 
@@ -80,7 +82,9 @@ def read_rows(path: pathlib.Path) -> list[dict]:
 
 
 def write_json(path: pathlib.Path, value) -> None:
-  """Writes JSON so that a crash leaves either the old file or the new one."""
+  """Writes JSON so that a crash leaves the old file or the new one; process 0 alone."""
+  if jax.process_index() != 0:
+    return
   temporary = path.with_suffix(".tmp")
   temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
   os.replace(temporary, path)
@@ -137,7 +141,8 @@ def progress_bar(total: int, text: str):
   Yields:
     A function that is given the number done so far.
   """
-  with tqdm.tqdm(total=total, desc=text, unit=" videos", leave=False) as bar:
+  options = dict(unit=" videos", leave=False, disable=jax.process_index() != 0)
+  with tqdm.tqdm(total=total, desc=text, **options) as bar:
 
     def show(done: int) -> None:
       bar.update(max(0, done - bar.n))

@@ -9,11 +9,16 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, logs, train
+from motion_jax import command, evaluate, hosts, logs, train
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", "", "HOST:PORT of process 0 of several; TPU pods and srun need none."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this process.")
 
 MODES = {
   "train": train.train,
@@ -24,6 +29,7 @@ MODES = {
 
 def main() -> None:
   """Trains or evaluates as --config says."""
+  hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
@@ -32,6 +38,7 @@ def main() -> None:
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
   if config.mode != "evaluate":
     _check_writable(workdir)
+    hosts.check_shared(workdir)
   mode(config, workdir)
 
 

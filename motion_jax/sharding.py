@@ -10,9 +10,13 @@ from motion_jax.config import UserError
 
 
 def make_mesh() -> Mesh:
-  """The mesh over all devices of all processes."""
+  """The mesh over all devices of all processes, process by process.
+
+  So the rows of a process follow one another in a global batch (`join_rows`).
+  """
+  devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
   # Auto: with the default Explicit axes, gathers and reshapes of sharded arrays raise.
-  return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+  return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -36,12 +40,40 @@ def aux_shardings(method, mesh: Mesh):
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Makes global arrays [B, ...] from this process's rows [B / processes, ...]."""
+  """Makes global arrays of a batch that every process has whole: [B, ...] each."""
+  rows = split_rows(mesh)
+
+  def place(array):
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, rows, array.__getitem__)
+
+  return {name: place(array) for name, array in batch.items()}
+
+
+def join_rows(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Makes global arrays [B, ...] from the rows [B / processes, ...] of each process.
+
+  Process 0 has the first rows, process 1 the next ones, and so on.
+  """
   rows = split_rows(mesh)
   return {
     name: jax.make_array_from_process_local_data(rows, np.asarray(array))
     for name, array in batch.items()
   }
+
+
+def place(tree, shardings):
+  """Puts arrays that every process has whole, or that lie there already, on a mesh.
+
+  Args:
+    tree: of arrays.
+    shardings: where to, a prefix of the tree.
+  """
+
+  def on_host(array):  # arrays of one device cannot go to those of other processes
+    return np.asarray(array) if array.is_fully_addressable else array
+
+  return jax.device_put(jax.tree.map(on_host, tree), shardings)
 
 
 def check_batch_size(name: str, batch_size: int, multiple: int, of_what: str) -> None:

@@ -7,7 +7,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from motion_jax import logs, optim, sharding, starting_point, state
+from motion_jax import hosts, logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
@@ -16,6 +16,7 @@ from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
 from motion_jax.plan import check_batch, make_plan
 from motion_jax.prepare_flow import ensure_flow
+from motion_jax.report import write_report
 from motion_jax.watch import LossWatch, StopSignal
 
 logger = logging.getLogger("motion_jax")
@@ -40,12 +41,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     try:
       values = run.loop(stop)
       run.checkpoints.wait()
-    finally:  # also after an error: a checkpoint under way gets finished
-      run.close()
+    except BaseException as error:
+      run.close(finish=not hosts.is_lost_contact(error))
+      raise
+    run.close()
   if stop.requested:
     logger.info("stopped by a signal; the same command goes on from here")
-  else:
-    run.report()
+  elif jax.process_index() == 0:
+    write_report(workdir, run.source, run.parameters)
   return values
 
 
@@ -53,8 +56,7 @@ class Run:
   """What one training is made of, and its loop."""
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-    config = resolved(config)
-    ensure_flow(config)
+    config = hosts.in_turn(lambda: _prepared(config))
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
     check_batch(config, self.mesh.size)
@@ -68,15 +70,16 @@ class Run:
     self._open_data()
     self.plan = make_plan(config, examples=len(self.source))
     self.clips_per_step = config.train.batch_size * self.method.clips_per_example
-    bad_files = workdir / "bad_files.txt"
+    bad_files = hosts.own_file(workdir / "bad_files.txt")
     self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
     self.test = final_test(self.held_out, self.method, config, self.mesh, workdir)
     self._init_state()
     if resumed is None and "init_from" in config:
       weights = (self.state.params, self.state.aux)
-      params, aux = jax.device_put(
+      places = state.state_shardings(self.method, self.mesh)
+      params, aux = sharding.place(
         starting_point.load_into(config, self.method, *weights),
-        sharding.replicated(self.mesh),
+        (places.params, places.aux),
       )
       self.state = self.state.replace(params=params, aux=aux)
     if resumed is not None:
@@ -98,48 +101,30 @@ class Run:
       if stop.requested:  # before the first step
         break
       with progress.waiting():
-        batch = self._next_batch()
-      if step == 1:
-        self.method.save_figures(self.workdir / "figures", batch, self.step_key)
+        batch = self._next_batch(step)
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
       losses.add(step, loss)
       if self.plan.is_last(step) or step % self.config.train.log_every == 0:
         losses.check()
         self._log(step, *progress.measure(step))
+      stopping = stop.after(step)
       with progress.pause():
         values = self._evaluate(step) if self.plan.is_evaluation(step) else {}
-        if self.plan.is_checkpoint(step) or stop.requested:
+        if self.plan.is_checkpoint(step) or stopping:
           losses.check()
           config = self.config.to_dict()
           self.checkpoints.save(self.state, self.batches, config, values)
-      if stop.requested:
+      if stopping:
         break
     return values
 
-  def report(self) -> None:
-    """Writes summary.json and the curves; tells where the encoder is."""
-    from motion_jax.visualize.curves import save_curves
-
-    rows = logs.read_rows(self.workdir / "metrics.jsonl")
-    summary = {key: value for row in rows for key, value in row.items()}
-    summary["parameters"] = self.parameters
-    summary["bad_files"] = len(self.bad_files)
-    logs.write_json(self.workdir / "summary.json", summary)
-    save_curves(self.workdir / "figures" / "curves.png", rows)
-    logger.info(
-      "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
-      "  curves: tensorboard --logdir %s",
-      logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
-      str(self.workdir),
-      self.workdir / "figures",
-      self.workdir,
-    )
-
-  def close(self) -> None:
+  def close(self, *, finish: bool = True) -> None:
+    """Ends what runs in the background; `finish`: a checkpoint under way, too."""
     if self.config.data.workers:
       self.batches.close()
-    self.checkpoints.close()
+    if finish:
+      self.checkpoints.close()
     self.logs.close()
 
   def _check_same_config(self, step):
@@ -159,7 +144,7 @@ class Run:
 
   def _open_data(self):
     data, train = self.config.data, self.config.train
-    self.source = configured_source(data, "train")
+    self.source = hosts.in_turn(lambda: configured_source(data, "train"))
     sampler = training_sampler(self.config)
     self.batches = iter(
       pipeline.make_pipeline(
@@ -169,6 +154,8 @@ class Run:
         seed=self.config.seed,
         threads=data.threads,
         workers=data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
       )
     )
     self.batch_shapes = {
@@ -179,8 +166,9 @@ class Run:
       )
       for name, array in pipeline.empty_row(sampler).items()
     }
+    bad_files = hosts.own_file(self.workdir / "bad_files.txt")
     self.bad_files = pipeline.BadFiles(
-      self.source, self.workdir / "bad_files.txt", max_fraction=data.max_bad_fraction
+      self.source, bad_files, max_fraction=data.max_bad_fraction
     )
 
   def _init_state(self):
@@ -210,7 +198,9 @@ class Run:
 
   def _announce(self):
     config = self.config
-    logger.info("devices: %d x %s", self.mesh.size, jax.devices()[0].device_kind)
+    kind, count = jax.devices()[0].device_kind, jax.process_count()
+    together = f", {count} processes" if count > 1 else ""
+    logger.info("devices: %d x %s%s", self.mesh.size, kind, together)
     logger.info(
       "data: %s, %d to train on, %d held out",
       self.source.name,
@@ -236,10 +226,12 @@ class Run:
     self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
     logger.info("compiled in %.1f s", time.monotonic() - began)
 
-  def _next_batch(self):
-    batch = next(self.batches)
-    self.bad_files.update(batch)
-    return sharding.shard_batch(self.mesh, batch)
+  def _next_batch(self, step):
+    rows = next(self.batches)
+    self.bad_files.update(rows)
+    if step == 1 and jax.process_index() == 0:  # of its own rows: the others are busy
+      self.method.save_figures(self.workdir / "figures", rows, self.step_key)
+    return sharding.join_rows(self.mesh, rows)
 
   def _log(self, step, perf, perf_text):
     computed = jax.device_get(self.state.metrics.compute())
@@ -260,4 +252,11 @@ class Run:
     if self.test is not None and self.plan.is_test(step):
       values |= self.test(*weights)
     self.logs.metrics(step, values)
-    return values
+    return hosts.of_first(values)
+
+
+def _prepared(config):
+  """A config with its classes; embedded data are made when they are missing."""
+  config = resolved(config)
+  ensure_flow(config)
+  return config

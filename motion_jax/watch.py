@@ -1,10 +1,12 @@
 """What watches over the loop: losses that are no longer finite, signals to stop."""
 
+import os
 import signal
 import threading
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from motion_jax.config import UserError
 
@@ -38,25 +40,37 @@ class LossWatch:
 
 
 class StopSignal:
-  """While active, SIGTERM and Ctrl-C only set `requested`: the loop saves and ends.
+  """While active, SIGTERM and Ctrl-C only make `after` true: the loop saves and ends.
 
   A second Ctrl-C interrupts at once. Signals reach the main thread alone, so elsewhere
-  (some notebooks) nothing is caught.
+  (some notebooks) nothing is caught. Of several processes it is enough that one gets a
+  signal: JAX, which then listens to SIGTERM itself, lets all stop after the same step.
   """
 
   def __enter__(self):
     self.requested = False
+    self._together = jax.process_count() > 1
     self._before = {}
+    numbers = [signal.SIGINT] if self._together else [signal.SIGTERM, signal.SIGINT]
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
+      for number in numbers:
         self._before[number] = signal.signal(number, self._request)
     return self
+
+  def after(self, step: int) -> bool:
+    """Whether to stop after `step`; to be asked once per step, in every process."""
+    if self._together:
+      self.requested = multihost_utils.reached_preemption_sync_point(step)
+    return self.requested
 
   def __exit__(self, *unused):
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
   def _request(self, number, frame):
-    self.requested = True
+    if self._together:
+      os.kill(os.getpid(), signal.SIGTERM)
+    else:
+      self.requested = True
     if number == signal.SIGINT:
       signal.signal(number, self._before[number])

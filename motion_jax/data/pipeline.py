@@ -15,12 +15,12 @@ from collections.abc import Iterator
 
 import grain
 import numpy as np
-from absl import flags
 
 from motion_jax.config import UserError
 from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import DecodeError, Sampler, Views
 from motion_jax.data.sources import Source
+from motion_jax.data.stream import Stream
 
 _MAX_AHEAD = 8 * 2**30  # bytes of batches that are decoded ahead
 
@@ -39,11 +39,11 @@ def make_pipeline(
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.IterDataset:
+) -> Stream:
   """Builds the training batches; every epoch is shuffled anew.
 
-  Global batch number n holds the same samples whatever the number of hosts: row r of
-  the batch of host h is row r * process_count + h of the global batch.
+  Global batch number n holds the same samples whatever the number of hosts: host 0
+  yields its first batch_size // process_count rows, host 1 the next ones, and so on.
 
   Args:
     source: where records come from.
@@ -60,7 +60,7 @@ def make_pipeline(
     process_count: number of hosts.
 
   Returns:
-    A Grain data set; its iterators have exact `get_state` and `set_state`.
+    What `iter` takes; see `stream.Stream`.
 
   Raises:
     UserError: if the batch size does not fit the hosts or the source.
@@ -76,16 +76,10 @@ def make_pipeline(
     batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
   # Hosts take their share last, so that their random numbers differ.
   batches = batches.random_map(_Sample(source, sampler))
-  batches = batches[process_index::process_count]
   batches = batches.batch(batch_size // process_count, drop_remainder=True)
-  stream = batches.to_iter_dataset(
-    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-  )
-  if workers:
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-  return stream
+  batches = batches[process_index::process_count]
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+  return Stream(batches, options, workers)
 
 
 def evaluation_batches(

@@ -1,0 +1,71 @@
+"""Training batches from any position on, for any number of hosts and workers."""
+
+from __future__ import annotations
+
+import grain
+import numpy as np
+from absl import flags
+
+
+class Stream:
+  """Batches in order; `iter` starts at the first.
+
+  Args:
+    batches: all of them, made when they are asked for.
+    options: how many are made ahead.
+    workers: processes that make them; 0 for threads of this one.
+  """
+
+  def __init__(
+    self, batches: grain.MapDataset, options: grain.ReadOptions, workers: int
+  ):
+    self._batches, self._options, self._workers = batches, options, workers
+
+  def __iter__(self) -> Position:
+    return Position(self)
+
+  def open(self, first: int) -> grain.DatasetIterator:
+    """Starts at batch number `first`."""
+    stream = self._batches[first:].to_iter_dataset(self._options)
+    if self._workers:
+      if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
+      options = grain.MultiprocessingOptions(num_workers=self._workers)
+      stream = stream.mp_prefetch(options)
+    return iter(stream)
+
+
+class Position:
+  """An iterator of a `Stream` whose state is the number of batches taken.
+
+  All hosts are at the same number, so it is also where another number of hosts, or of
+  worker processes, goes on.
+  """
+
+  def __init__(self, stream: Stream):
+    self._stream, self._taken, self._opened = stream, 0, None
+
+  def __iter__(self) -> Position:
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._opened is None:
+      self._opened = self._stream.open(self._taken)
+    batch = next(self._opened)
+    self._taken += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """The position, for `set_state` of an iterator of the same batches."""
+    return {"next_index": self._taken}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Moves to a position."""
+    self.close()
+    self._taken = state["next_index"]
+
+  def close(self) -> None:
+    """Ends the making of batches."""
+    if self._opened is not None:
+      self._opened.close()
+      self._opened = None

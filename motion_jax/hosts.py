@@ -1,0 +1,240 @@
+"""Several processes that train as one: how they meet, and what they agree on.
+
+Every process runs the same program on its own devices. Process 0 alone writes logs and
+pictures; the working directory lies on storage that all of them share.
+"""
+
+import glob
+import importlib.util
+import logging
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from motion_jax.config import UserError
+
+logger = logging.getLogger("motion_jax")
+
+# A process that is silent for this long counts as dead, and the others end.
+_HEARTBEAT_SECONDS = 30
+_JOIN_SECONDS = 300  # queues start hosts minutes apart
+_TURN_SECONDS = 24 * 3600  # a data set may be made meanwhile
+_SHARED_SECONDS = 60  # network file systems may show a new file late
+
+
+def join(coordinator: str, processes: int | None, process_index: int | None) -> None:
+  """Connects this process with the others; call it before anything uses a device.
+
+  On TPU pods and within SLURM's `srun`, JAX finds the others by itself; elsewhere the
+  arguments say where they are. A single process needs neither.
+
+  Args:
+    coordinator: 'host:port' of process 0; '' to look for a cluster.
+    processes: how many there are.
+    process_index: number of this one, in [0, processes).
+
+  Raises:
+    UserError: if arguments are missing, or process 0 does not answer. (JAX itself ends
+      process 0 when others do not come.)
+  """
+  given = (bool(coordinator), processes is not None, process_index is not None)
+  if any(given):
+    _check(coordinator, processes, process_index, all(given))
+    if process_index:
+      _wait_for(coordinator)
+    _connect(
+      coordinator_address=coordinator,
+      num_processes=processes,
+      process_id=process_index,
+      cluster_detection_method="deactivate",
+    )
+  elif _started_by_srun() or _on_tpu_pod():
+    _connect()
+  elif _on_tpu_machine():
+    try:
+      _connect()
+    except ValueError as error:  # a TPU without Google's metadata: one host
+      logger.info("one host: %s", error)
+  if jax.distributed.is_initialized():
+    _check_devices()
+
+
+def in_turn(make: Callable):
+  """Calls `make` on process 0 first, then on the others.
+
+  Whatever it makes on a shared disk is there when the others come; on disks of their
+  own, they make it themselves.
+
+  Returns:
+    What `make` returns here.
+  """
+  if jax.process_count() == 1:
+    return make()
+  if jax.process_index() == 0:
+    try:
+      return make()
+    finally:  # also after an error, so that the others meet it, too
+      _barrier("in_turn")
+  _barrier("in_turn")
+  return make()
+
+
+def check_shared(folder: pathlib.Path) -> None:
+  """Raises UserError unless all processes see the same folder."""
+  count, index = jax.process_count(), jax.process_index()
+  if count == 1:
+    return
+  marks = [folder / f".process-{number}" for number in range(count)]
+  marks[index].touch()
+  _barrier("marked")
+  patience = time.monotonic() + _SHARED_SECONDS
+  while missing := [mark for mark in marks if not mark.exists()]:
+    if time.monotonic() > patience:
+      raise UserError(
+        f"process {index} of {count} does not see {missing[0]}: --workdir must be on "
+        "storage that all hosts share, under the same path"
+      )
+    time.sleep(0.2)
+  _barrier("seen")
+  marks[index].unlink()
+
+
+def of_first(values: Mapping[str, float]) -> dict[str, float]:
+  """The values of process 0, exactly, for decisions that all must take alike."""
+  if jax.process_count() == 1:
+    return dict(values)
+  bits = np.asarray([*values.values()], np.float64).view(np.uint32)
+  if not len(bits):
+    return {}
+  bits = np.asarray(multihost_utils.broadcast_one_to_all(bits), np.uint32)
+  return dict(zip(values, bits.view(np.float64).tolist(), strict=True))
+
+
+def own_file(path: pathlib.Path) -> pathlib.Path:
+  """A file that each process has for itself: 'name.txt', 'name.1.txt', ..."""
+  index = jax.process_index()
+  return path.with_suffix(f".{index}{path.suffix}") if index else path
+
+
+def merge_own_files(path: pathlib.Path) -> None:
+  """Appends the lines of the other processes' `own_file`s, each once; removes these."""
+  if jax.process_index() != 0:
+    return
+  text = dict(encoding="utf-8", errors="surrogateescape")
+  for other in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")):
+    known = path.read_text(**text).splitlines() if path.exists() else []
+    new = [line for line in other.read_text(**text).splitlines() if line not in known]
+    with path.open("a", **text) as file:
+      file.writelines(f"{line}\n" for line in new)
+    other.unlink()
+
+
+def is_lost_contact(error: BaseException) -> bool:
+  """Whether an error tells that another process has ended or cannot be reached."""
+  signs = ("gloo", "nccl", "heartbeat", "coordination", "unhealthy", "unavailable")
+  text = str(error).lower()
+  is_runtime = isinstance(error, jax.errors.JaxRuntimeError)
+  return is_runtime and any(sign in text for sign in signs)
+
+
+def leave(code: int) -> int:
+  """Ends this process after an error without waiting for the others.
+
+  Returns:
+    `code`, if there are no others.
+  """
+  if not jax.distributed.is_initialized():
+    return code
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  if jax.process_index() == 0:
+    time.sleep(5)  # they are connected by it: let them tell of the same error
+  os._exit(code)
+
+
+def _check(coordinator, processes, process_index, complete):
+  if not complete:
+    raise UserError(
+      "--coordinator, --processes and --process_index belong together, e.g. "
+      "--coordinator=host0:1234 --processes=2 --process_index=0 on the first of two "
+      "hosts; TPU pods and srun need none of them"
+    )
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdecimal():
+    raise UserError(f"--coordinator={coordinator} must be HOST:PORT of process 0")
+  if not 0 <= process_index < processes:
+    raise UserError(
+      f"--process_index={process_index} must be in 0 to {processes - 1}, since "
+      f"--processes={processes}"
+    )
+
+
+def _wait_for(coordinator: str) -> None:
+  """Waits until process 0 listens; JAX would abort instead of raising an error."""
+  host, _, port = coordinator.rpartition(":")
+  patience = time.monotonic() + _JOIN_SECONDS
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+      return
+    except OSError as error:
+      if time.monotonic() > patience:
+        raise UserError(
+          f"process 0 has not answered at --coordinator={coordinator} for "
+          f"{_JOIN_SECONDS} s ({error}); is it running, and can this host reach it?"
+        ) from error
+    time.sleep(0.2)
+
+
+def _connect(**where):
+  jax.distributed.initialize(
+    **where,
+    initialization_timeout=_JOIN_SECONDS,
+    heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+  )
+
+
+def _started_by_srun() -> bool:
+  # Not SLURM_NTASKS: a batch script has that, too, before it calls srun.
+  return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+
+
+def _on_tpu_pod() -> bool:
+  slices = int(os.environ.get("MEGASCALE_NUM_SLICES") or 1)
+  return slices > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def _on_tpu_machine() -> bool:
+  """Whether TPU chips are here; only Google's metadata know of other hosts."""
+  if "tpu" not in os.environ.get("JAX_PLATFORMS", "tpu"):
+    return False
+  chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
+  asked = "TPU_SKIP_MDS_QUERY" not in os.environ
+  return asked and bool(chips) and importlib.util.find_spec("libtpu") is not None
+
+
+def _check_devices():
+  own, count, everywhere = (
+    jax.local_device_count(),
+    jax.process_count(),
+    jax.device_count(),
+  )
+  if own * count != everywhere:
+    raise UserError(
+      f"process {jax.process_index()} has {own} of {everywhere} devices; every one of "
+      f"the {count} processes must have as many"
+    )
+
+
+def _barrier(name: str) -> None:
+  # Of the coordination service: a wait of minutes is none for the devices.
+  wait = ocp.multihost.get_barrier_sync_fn()
+  wait(key=name, timeout_ms=_TURN_SECONDS * 1000)

@@ -1,0 +1,38 @@
+"""What a finished training leaves for its reader."""
+
+import logging
+import pathlib
+
+from motion_jax import hosts, logs
+from motion_jax.data import pipeline
+from motion_jax.data.sources import Source
+
+logger = logging.getLogger("motion_jax")
+
+
+def write_report(workdir: pathlib.Path, source: Source, parameters: int) -> None:
+  """Writes summary.json and the curves; tells where the encoder is.
+
+  Args:
+    workdir: of the run; only process 0 may write there.
+    source: what it was trained on.
+    parameters: size of its networks.
+  """
+  from motion_jax.visualize.curves import save_curves
+
+  rows = logs.read_rows(workdir / "metrics.jsonl")
+  bad_files = workdir / "bad_files.txt"
+  hosts.merge_own_files(bad_files)
+  summary = {key: value for row in rows for key, value in row.items()}
+  summary["parameters"] = parameters
+  summary["bad_files"] = len(pipeline.BadFiles(source, bad_files, max_fraction=1.0))
+  logs.write_json(workdir / "summary.json", summary)
+  save_curves(workdir / "figures" / "curves.png", rows)
+  logger.info(
+    "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
+    "  curves: tensorboard --logdir %s",
+    logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
+    str(workdir),
+    workdir / "figures",
+    workdir,
+  )

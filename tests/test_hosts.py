@@ -1,0 +1,229 @@
+"""Several processes train as one, stop as one, and go on as another number of them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import grain
+import jax
+import numpy as np
+import pytest
+import small_modist
+import tiny_main
+from conftest import ROOT
+from test_config import CONFIGS, load
+
+from motion_jax import hosts, logs, methods, state, train
+from motion_jax.checkpoint import Checkpoints
+from motion_jax.config import UserError
+
+STEPS, MIDDLE = 60, 20
+OVERRIDES = {
+  "data.name": "folder",
+  "optim.learning_rate": 0.01,
+  "train.duration": f"{STEPS} steps",
+  "train.log_every": 5,
+  "train.checkpoint_every": f"{MIDDLE} steps",
+  "train.keep": 9,
+  "eval.every": "30 steps",
+  "eval.probe": False,
+}
+
+
+def config(pictures):
+  result = load(CONFIGS / "mosi.py").get_config("smoke")
+  result.update_from_flattened_dict({**OVERRIDES, "data.path": str(pictures)})
+  return result
+
+
+def start(pictures, workdir, *, processes=2, devices=2, seconds=0.0):
+  """Starts the processes of one run."""
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": str(ROOT),
+    "STEP_SECONDS": str(seconds),
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+  }
+  values = {**OVERRIDES, "data.path": pictures}
+  command = [
+    sys.executable,
+    str(ROOT / "tests" / "tiny_main.py"),
+    f"--config={ROOT}/configs/mosi.py:smoke",
+    f"--workdir={workdir}",
+    *(f"--config.{key}={value}" for key, value in values.items()),
+    f"--coordinator=127.0.0.1:{port}",
+    f"--processes={processes}",
+  ]
+  return [
+    subprocess.Popen(
+      [*command, f"--process_index={index}"],
+      env=environment,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(processes)
+  ]
+
+
+def finish(processes, timeout=120):
+  """Waits; returns (exit codes, what stderr shows)."""
+  texts = [process.communicate(timeout=timeout)[1] for process in processes]
+  return [process.returncode for process in processes], texts
+
+
+def wait_for_rows(workdir, count, processes):
+  while len(logs.read_rows(workdir / "metrics.jsonl")) < count:
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.02)
+
+
+def assert_same_metrics(workdir, expected):
+  rows, others = (
+    logs.read_rows(folder / "metrics.jsonl") for folder in (workdir, expected)
+  )
+  assert len(rows) == len(others) == STEPS // 5 + 2
+  for row, other in zip(rows, others, strict=True):
+    assert row.keys() == other.keys()
+    np.testing.assert_allclose([*row.values()], [*other.values()], rtol=1e-4)
+
+
+@pytest.fixture
+def tiny_method(monkeypatch):
+  monkeypatch.setitem(methods.METHODS, "mosi", tiny_main.Pictures)
+
+
+@pytest.fixture(scope="module")
+def straight(pictures, tmp_path_factory):
+  """A run of one process and one device."""
+  workdir = tmp_path_factory.mktemp("straight")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(methods.METHODS, "mosi", tiny_main.Pictures)
+    train.train(config(pictures), workdir)
+  return workdir
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_stops_both_and_one_device_goes_on(
+  straight, pictures, tmp_path, tiny_method
+):
+  processes = start(pictures, tmp_path, seconds=0.1)
+  wait_for_rows(tmp_path, 1, processes)
+  processes[1].send_signal(signal.SIGTERM)
+  codes, texts = finish(processes)
+  assert codes == [0, 0], texts
+  assert "4 x cpu, 2 processes" in texts[0]
+  assert "stopped by a signal" in texts[0]
+  saved = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
+  assert 5 <= max(saved) < STEPS
+  assert len(logs.read_rows(tmp_path / "metrics.jsonl")) < STEPS // 5 + 2
+  figure = "figures/pretext.png"
+  assert (tmp_path / figure).read_bytes() == (straight / figure).read_bytes()
+
+  train.train(config(pictures), tmp_path)
+  assert_same_metrics(tmp_path, straight)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_one_device(straight, pictures, tmp_path):
+  shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+  for path in (tmp_path / "checkpoints").iterdir():
+    if int(path.name) > MIDDLE:
+      shutil.rmtree(path)
+  codes, texts = finish(start(pictures, tmp_path))
+  assert codes == [0, 0], texts
+  assert f"resumed at step {MIDDLE}" in texts[0]
+  assert "done" in texts[0] and "done" not in texts[1]
+  assert_same_metrics(tmp_path, straight)
+  assert not [*tmp_path.glob(".process-*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [1, 0])
+def test_a_killed_process_ends_the_other_within_a_minute(killed, pictures, tmp_path):
+  processes = start(pictures, tmp_path, devices=1, seconds=0.1)
+  wait_for_rows(tmp_path, 1, processes)
+  processes[killed].kill()
+  began = time.monotonic()
+  codes, texts = finish(processes, timeout=60)
+  assert time.monotonic() - began < 60
+  assert codes[1 - killed] not in (0, None)
+  other = texts[1 - killed]
+  assert "another process has ended" in other or "another task died" in other
+
+
+def restored_on_fewer_devices(workdir):
+  """Saves MoDist's state on 8 devices; restores it on 4, 2 and 1."""
+  small_modist.use_tiny_networks()
+  data = iter(grain.MapDataset.range(9).to_iter_dataset())
+  next(data), next(data)
+  checkpoints = Checkpoints(workdir)
+  current = small_modist.trainer(8)[2](0)
+  checkpoints.save(current, data, {"name": "modist"}, {})
+  checkpoints.wait()
+  saved = jax.device_get(current)
+  for devices in (4, 2, 1):
+    _, method, create, _ = small_modist.trainer(devices)
+    moved = iter(grain.MapDataset.range(9).to_iter_dataset())
+    other = create(99)
+    queue = other.aux["queues"]["visual"].keys
+    assert (np.asarray(queue) != saved.aux["queues"]["visual"].keys).all()
+    restored = checkpoints.restore(0, other, moved)
+    assert next(moved) == 2
+    places = state.state_shardings(method, method._mesh).aux["queues"]["visual"]
+    keys = restored.aux["queues"]["visual"].keys
+    assert keys.sharding.is_equivalent_to(places.keys, keys.ndim)
+    for one, two in zip(*map(jax.tree.leaves, (saved, restored)), strict=True):
+      np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
+  code = (
+    "import pathlib, test_hosts;"
+    f"test_hosts.restored_on_fewer_devices(pathlib.Path({str(tmp_path)!r}))"
+  )
+  environment = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+  }
+  subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "fix"),
+  [
+    (("host:1", None, 0), "belong together"),
+    (("", 2, 0), "belong together"),
+    (("host", 2, 0), "must be HOST:PORT"),
+    (("host:1", 2, 2), "must be in 0 to 1"),
+  ],
+)
+def test_wrong_arguments_of_processes_name_the_fix(arguments, fix):
+  with pytest.raises(UserError, match=fix):
+    hosts.join(*arguments)
+
+
+def test_a_coordinator_that_does_not_answer_is_named(monkeypatch):
+  monkeypatch.setattr(hosts, "_JOIN_SECONDS", 0.1)
+  with pytest.raises(UserError, match="has not answered at --coordinator"):
+    hosts.join("127.0.0.1:1", 2, 1)
+
+
+def test_files_of_processes_are_merged(tmp_path):
+  main = tmp_path / "bad_files.txt"
+  main.write_text("a\tempty\nb\tempty\n")
+  (tmp_path / "bad_files.1.txt").write_text("b\tempty\nc\tempty\n")
+  assert hosts.own_file(main) == main
+  hosts.merge_own_files(main)
+  assert main.read_text() == "a\tempty\nb\tempty\nc\tempty\n"
+  assert [path.name for path in tmp_path.iterdir()] == ["bad_files.txt"]

@@ -1,0 +1,100 @@
+"""`motion_jax.main` with a method that compiles in a second and has a split queue.
+
+For tests of processes: with STEP_SECONDS in the environment, every step takes that
+much longer, so that there is time for a signal.
+"""
+
+import os
+import sys
+import time
+
+import cv2
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+
+from motion_jax import command, main, methods, sharding, train
+from motion_jax.ops import contrast
+
+DIM = 8
+
+
+@flax.struct.dataclass
+class Metrics(metrics.Collection):
+  loss: metrics.Average.from_output("loss")
+
+
+class Pictures:
+  """Contrasts a picture with its noisy copy, against a queue of earlier pictures."""
+
+  metrics = Metrics
+  clips_per_example = 1
+
+  def __init__(self, config):
+    self._mesh = sharding.make_mesh()
+    self._slot = config.train.batch_size
+
+  def init(self, key):
+    kernel = jax.random.normal(key, (12, DIM))
+    queue = contrast.make_queue(key, size=32, batch_size=self._slot, dim=DIM)
+    return {"kernel": kernel}, {"queue": queue, "calls": jnp.zeros(())}
+
+  def aux_shardings(self, mesh):
+    return {
+      "queue": contrast.queue_shardings(mesh),
+      "calls": sharding.replicated(mesh),
+    }
+
+  def loss(self, params, aux, batch, key, step):
+    colours = _colours(batch)
+    noisy = colours + 0.1 * jax.random.normal(key, colours.shape)
+    outputs, keys = self._scores(params, aux, batch, noisy)
+    queue = contrast.enqueue(aux["queue"], keys, batch["index"], mesh=self._mesh)
+    aux = {"queue": queue, "calls": aux["calls"] + 1}
+    return outputs["loss"].mean(), (aux, outputs)
+
+  def after_update(self, params, aux, step):
+    return aux
+
+  def predict(self, params, aux, batch):
+    return self._scores(params, aux, batch, _colours(batch))[0]
+
+  def save_figures(self, directory, batch, key):
+    directory.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(directory / "pretext.png"), np.asarray(batch["image"][0]))
+
+  def _scores(self, params, aux, batch, noisy):
+    query, key = (
+      contrast.normalize_embedding(rows @ params["kernel"])
+      for rows in (noisy, _colours(batch))
+    )
+    negatives = contrast.score_negatives(
+      query, aux["queue"], batch["index"], mesh=self._mesh
+    )
+    loss = contrast.info_nce(query, key, negatives).loss
+    return {"loss": loss, "mask": batch["valid"]}, key
+
+
+def _colours(batch):
+  """Mean colours of the quarters [B, 12] of pictures."""
+  rows, height, width, _ = batch["image"].shape
+  quarters = batch["image"].reshape(rows, 2, height // 2, 2, width // 2, 3)
+  return (quarters / 255.0 - 0.5).mean((2, 4)).reshape(rows, 12)
+
+
+def slow_down(seconds):
+  original = train.Run._next_batch
+
+  def next_batch(self, step):
+    time.sleep(seconds)
+    return original(self, step)
+
+  train.Run._next_batch = next_batch
+
+
+if __name__ == "__main__":
+  methods.METHODS["mosi"] = Pictures
+  slow_down(float(os.environ.get("STEP_SECONDS", 0)))
+  sys.exit(command.run(main.main, sys.argv))
