@@ -9,7 +9,7 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, logs, train
+from motion_jax import command, evaluate, logs, protocols, train
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
@@ -19,6 +19,7 @@ MODES = {
   "train": train.train,
   "evaluate": evaluate.evaluate,
   "evaluate_run": evaluate.evaluate_run,
+  "evaluate_protocol": protocols.evaluate_protocol,
 }
 
 

@@ -165,16 +165,21 @@ class Views(Clip):
   """The clips of one video that a test looks at, from a single pass of decoding.
 
   Args:
-    views: number of evenly spaced clips; 0 for all clips that follow one another
-      without overlap.
+    views: number of evenly spaced clips; 0 for all clips that follow one another.
+    overlap: of those, the share of a clip that the next one shows again, in [0, 1).
     frames, interval, short_side, canvas, fps: as for `Clip`.
   """
 
-  def __init__(self, views: int, frames: int, interval: int, **options):
+  def __init__(
+    self, views: int, frames: int, interval: int, *, overlap: float = 0.0, **options
+  ):
     super().__init__(frames, interval, **options)
-    if views < 0:
-      raise UserError(f"{views} views per video: give 1 or more, or 0 for all clips")
-    self.views = views
+    if views < 0 or not 0 <= overlap < 1:
+      raise UserError(
+        f"{views} views per video: give 1 or more, or 0 for all clips; they overlap by "
+        f"{overlap}, which must be in [0, 1)"
+      )
+    self.views, self.overlap = views, overlap
 
   def __call__(self, record: Record, rng: np.random.Generator) -> dict:
     """Decodes the clips; of frames beyond the canvas the middle is kept.
@@ -193,7 +198,8 @@ class Views(Clip):
       if self.views:
         return self._indices(count, fps, view_starts(self.views))
       span = self.span(fps)
-      firsts = np.arange(max(1, int(count // span))) * span
+      step = span * (1 - self.overlap)
+      firsts = np.arange(max(1, int((count - span) // step) + 1)) * step
       return clip_indices(count, firsts, frames=self.frames, span=span)
 
     frames = read_record(record, choose, self.short_side)

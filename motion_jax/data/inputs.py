@@ -114,11 +114,13 @@ def test_views(config: ConfigDict) -> Views:
 def feature_views(config: ConfigDict) -> Views:
   """The clips that features are made of: as `test_views`, but middle squares.
 
-  They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels.
+  They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels. All
+  clips of a video (`eval.clips` = 0) overlap by `eval.overlap`, if that is given.
   """
   side = math.ceil(config.method.size / config.eval.crop_ratio)
   options = {**_clip_options(config), "short_side": side, "canvas": (side, side)}
-  return Views(config.eval.clips, **options)
+  overlap = config.eval.get("overlap", 0.0)
+  return Views(config.eval.clips, overlap=overlap, **options)
 
 
 def _clip_options(config: ConfigDict) -> dict:
