@@ -107,6 +107,7 @@ def measure(
 def _features(modules, config, source) -> list[Features]:
   config = config.copy_and_resolve_references()
   with config.unlocked():
+    config.data.sampler = "clip"
     config.eval.clips, config.eval.overlap = 0, 0.5
   extractor = FeatureExtractor(
     next(iter(modules.values())), config, sharding.make_mesh(), config.eval.batch_size

@@ -5,7 +5,7 @@ import math
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
-from motion_jax.data.clips import Clip, Sampler, SourceFrame, Views
+from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
 from motion_jax.data.flow_records import open_flow
 from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
@@ -56,8 +56,9 @@ def training_sampler(config: ConfigDict) -> Sampler:
   """What training takes from a record, by `data.sampler` of a whole config.
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
-  frames at `data.interval`, from a random time; 'distill' is two of these and two of
-  motion, MoDist's.
+  frames at `data.interval`, from a random time; 'segments' is a frame of each of
+  `method.frames` parts of the video; 'distill' is two clips and two of motion,
+  MoDist's.
 
   Raises:
     UserError: if the motion that 'distill' reads is not prepared; the message says how.
@@ -67,11 +68,13 @@ def training_sampler(config: ConfigDict) -> Sampler:
 
 def _sampler(config: ConfigDict, split: str) -> Sampler:
   data = config.data
-  word = choose("data.sampler", data.sampler, ("frame", "clip", "distill"))
+  word = choose("data.sampler", data.sampler, ("frame", "clip", "segments", "distill"))
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
   if word == "clip":
     return Clip(**_clip_options(config))
+  if word == "segments":
+    return _segments(config, middle=split == "heldout", **_sizes(config))
   return _distill(config, split)
 
 
@@ -106,19 +109,30 @@ def heldout_sampler(config: ConfigDict) -> Sampler:
   return _sampler(config, "heldout")
 
 
-def test_views(config: ConfigDict) -> Views:
-  """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0."""
+def test_views(config: ConfigDict) -> Sampler:
+  """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0.
+
+  Of `data.sampler` 'segments' it is one clip, of the middle frames of the segments.
+
+  Raises:
+    UserError: if more than one clip of segments is asked for.
+  """
+  if config.data.sampler == "segments":
+    return _segments(config, middle=True, **_sizes(config))
   return Views(config.eval.clips, **_clip_options(config))
 
 
-def feature_views(config: ConfigDict) -> Views:
+def feature_views(config: ConfigDict) -> Sampler:
   """The clips that features are made of: as `test_views`, but middle squares.
 
   They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels. All
   clips of a video (`eval.clips` = 0) overlap by `eval.overlap`, if that is given.
   """
   side = math.ceil(config.method.size / config.eval.crop_ratio)
-  options = {**_clip_options(config), "short_side": side, "canvas": (side, side)}
+  sizes = {"short_side": side, "canvas": (side, side)}
+  if config.data.sampler == "segments":
+    return _segments(config, middle=True, **sizes)
+  options = {**_clip_options(config), **sizes}
   overlap = config.eval.get("overlap", 0.0)
   return Views(config.eval.clips, overlap=overlap, **options)
 
@@ -129,6 +143,18 @@ def _clip_options(config: ConfigDict) -> dict:
     frames=config.method.frames,
     interval=data.interval,
     fps=data.fps,
-    short_side=data.short_side,
-    canvas=tuple(data.canvas),
+    **_sizes(config),
   )
+
+
+def _segments(config: ConfigDict, *, middle: bool, **sizes) -> Segments:
+  if config.eval.clips != 1:
+    raise UserError(
+      f"data.sampler is 'segments', which is one clip of a video, but eval.clips is "
+      f"{config.eval.clips}; set it to 1"
+    )
+  return Segments(config.method.frames, middle=middle, **sizes)
+
+
+def _sizes(config: ConfigDict) -> dict:
+  return dict(short_side=config.data.short_side, canvas=tuple(config.data.canvas))
