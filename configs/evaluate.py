@@ -5,6 +5,7 @@
   ... --config.data.path=DIR                or on a folder with a folder per class
   ... --config=configs/evaluate.py:aslan    same action or not: MAS's table 5
   ... --config=configs/evaluate.py:yupenn   dynamic scenes: MAS's table 6
+  ... --config=configs/evaluate.py:ava --config.results=FILE.csv    frame mAP of a file
 
 On the run's own data come the held-out metrics of its task; of its encoder
 nearest-neighbour retrieval, k-NN and a linear classifier beside random initialisation,
@@ -18,7 +19,7 @@ from ml_collections.config_dict import placeholder
 
 from motion_jax.config import parse_arg
 
-WORDS = ("run", "smoke", "aslan", "yupenn")
+WORDS = ("run", "smoke", "aslan", "yupenn", "ava")
 
 
 def get_config(arg=None):
@@ -35,6 +36,8 @@ def get_config(arg=None):
       config.eval.clips = 1
     case "aslan" | "yupenn":
       protocol(config, arg.word)
+    case "ava":
+      ava(config)
   return config
 
 
@@ -83,3 +86,12 @@ def protocol(config, name):
     )
   )
   config.eval = ConfigDict(dict(batch_size=placeholder(int)))
+
+
+def ava(config):
+  """The official evaluation of AVA: 60 actions, IoU 0.5, without excluded seconds."""
+  config.name += "-ava"
+  config.mode = "evaluate_ava"
+  config.results = ""  # csv: video,second,x1,y1,x2,y2,action,score; sides in [0, 1]
+  config.data = ConfigDict(dict(name="ava", data_dir=placeholder(str)))
+  config.eval = ConfigDict()

@@ -9,7 +9,7 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, logs, protocols, train
+from motion_jax import ava_results, command, evaluate, logs, protocols, train
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
@@ -20,6 +20,7 @@ MODES = {
   "evaluate": evaluate.evaluate,
   "evaluate_run": evaluate.evaluate_run,
   "evaluate_protocol": protocols.evaluate_protocol,
+  "evaluate_ava": ava_results.evaluate_results,
 }
 
 

@@ -7,6 +7,7 @@ frame's width and height.
 from __future__ import annotations
 
 import csv
+import math
 import os
 import pathlib
 import re
@@ -19,19 +20,18 @@ KeyFrame = tuple[str, int]
 BoxRow = tuple[KeyFrame, tuple[float, float, float, float], int, float]
 
 
-def read_boxes(path: str | os.PathLike) -> list[BoxRow]:
-  """Reads annotations, person boxes of a detector, or results.
+def read_boxes(path: str | os.PathLike, *, scored: bool = False) -> list[BoxRow]:
+  """Reads annotations, the boxes of a person detector, or the results of a method.
 
   Args:
-    path: csv without header: video, second, x1, y1, x2, y2, action, and either nothing
-      (annotations without a person's number), the person's number (an integer, as in
-      the official annotations) or a score with a decimal point (detections). The action
-      is empty where it is unknown.
+    path: csv without header: video, second, x1, y1, x2, y2, action and, of annotations,
+      the number of the person, if any. The action is empty where it is unknown.
+    scored: the column after the action is a score, as of detectors and results.
 
   Raises:
     UserError: for a line that is none of these; the message has its number.
   """
-  return [_box(path, number, row) for number, row in _rows(path)]
+  return [_box(path, number, row, scored) for number, row in _rows(path)]
 
 
 def read_excluded(path: str | os.PathLike) -> set[KeyFrame]:
@@ -74,25 +74,33 @@ def read_actions(path: str | os.PathLike) -> dict[int, str]:
   return actions
 
 
-def _box(path, number: int, row: list[str]) -> BoxRow:
+def record_id(frame: KeyFrame) -> str:
+  """Returns the identifier of a key frame's record: video/second, four digits."""
+  return f"{frame[0]}/{frame[1]:04d}"
+
+
+def _box(path, number: int, row: list[str], scored: bool) -> BoxRow:
+  columns = "video,second,x1,y1,x2,y2,action" + (",score" if scored else "[,person]")
   try:
     video, second, *corners = row[:6]
     x1, y1, x2, y2 = map(float, corners)
     action = int(row[6]) if row[6].strip() else -1
-    is_score = len(row) > 7 and not row[7].strip().lstrip("-").isdecimal()
-    score = float(row[7]) if is_score else 1.0
+    score = float(row[7]) if scored else 1.0
     frame = (video, int(float(second)))
   except (IndexError, ValueError) as error:
     raise UserError(
-      f"{path}, line {number}: {','.join(row)!r} is not video,second,x1,y1,x2,y2,"
-      f"action[,person or score] ({error})"
+      f"{path}, line {number}: {','.join(row)!r} is not {columns} ({error})"
     ) from error
-  if not (0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1 and 0 <= score <= 1):
+  box = (x1, y1, x2, y2)
+  if not all(map(math.isfinite, (*box, score))):
+    raise UserError(f"{path}, line {number}: {box} or the score {score} is not finite")
+  # Detectors may exceed the frame by a little, annotations may not.
+  if not scored and not (0 <= x1 <= x2 <= 1 and 0 <= y1 <= y2 <= 1):
     raise UserError(
-      f"{path}, line {number}: box {(x1, y1, x2, y2)} with score {score}; expected "
-      "shares of the frame's sides, and a score, in [0, 1]"
+      f"{path}, line {number}: box {box}; expected shares of the frame's sides in "
+      "[0, 1]"
     )
-  return frame, (x1, y1, x2, y2), action, score
+  return frame, box, action, score
 
 
 def _rows(path) -> Iterator[tuple[int, list[str]]]:

@@ -53,14 +53,16 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
       _one(root, f"ava_{split}_excluded_timestamps*.csv")
     )
     predicted = root / f"ava_{split}_predicted_boxes.csv"
-    persons = ava_files.read_boxes(predicted) if predicted.is_file() else []
+    persons = (
+      ava_files.read_boxes(predicted, scored=True) if predicted.is_file() else []
+    )
     notes["boxes"][split] = [_note(row) for row in rows]
     notes["persons"][split] = [_note(row) for row in persons]
-    notes["excluded"] += sorted(map(_name, excluded))
+    notes["excluded"] += sorted(map(ava_files.record_id, excluded))
     for frame in sorted({row[0] for row in [*rows, *persons]} - excluded):
       place = lookup(frame[0])
       if place is None:
-        missing.append(_name(frame))
+        missing.append(ava_files.record_id(frame))
       else:
         items.append(_item(frame, place, split))
   return plan.Plan(tuple(items), None, tuple(missing), notes)
@@ -95,13 +97,9 @@ def _one(root: pathlib.Path, pattern: str) -> pathlib.Path:
 def _item(frame: ava_files.KeyFrame, place, split: str) -> plan.Item:
   second = frame[1]
   times = {"start": second - _MARGIN, "end": second + _MARGIN}
-  return plan.Item(_name(frame), place[0], -1, split, place[1], **times)
+  return plan.Item(ava_files.record_id(frame), place[0], -1, split, place[1], **times)
 
 
 def _note(row: ava_files.BoxRow) -> list:
   frame, box, action, score = row
-  return [_name(frame), *box, action, score]
-
-
-def _name(frame: ava_files.KeyFrame) -> str:
-  return f"{frame[0]}/{frame[1]:04d}"
+  return [ava_files.record_id(frame), *box, action, score]
