@@ -2,7 +2,7 @@
 
 import logging
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -37,7 +37,13 @@ def evaluate_results(config: ConfigDict, workdir: pathlib.Path) -> dict[str, flo
   rows = ava_files.read_boxes(config.results, scored=True)
   if not rows:
     raise UserError(f"{config.results} holds no detections")
-  mean, values = score(source.notes, rows)
+  found = Boxes(
+    frames=[ava_files.record_id(frame) for frame, *_ in rows],
+    boxes=np.asarray([box for _, box, *_ in rows], float),
+    classes=np.asarray([action for *_, action, _ in rows], int),
+    scores=np.asarray([value for *_, value in rows], float),
+  )
+  mean, values = score(source.notes, found)
   actions = source.notes["actions"]
   precision = {
     actions[str(number)]: None if np.isnan(value) else value
@@ -51,29 +57,21 @@ def evaluate_results(config: ConfigDict, workdir: pathlib.Path) -> dict[str, flo
   return {"eval/frame_map": mean}
 
 
-def score(
-  notes: Mapping, rows: Iterable[ava_files.BoxRow]
-) -> tuple[float, dict[int, float]]:
-  """Frame mAP of detections on the validation part, as `detection.frame_map` has it.
+def score(notes: Mapping, detections: Boxes) -> tuple[float, dict[int, float]]:
+  """Frame mAP on the validation part, as `evaluation.detection.frame_map` has it.
 
   Args:
     notes: of the prepared AVA: `boxes`, `excluded` and `evaluated`.
-    rows: the detections.
+    detections: their frames are identifiers of records.
   """
   truth = notes["boxes"]["val"]
-  rows = list(rows)
   return frame_map(
     Boxes(
       frames=[row[0] for row in truth],
       boxes=np.asarray([row[1:5] for row in truth], float),
       classes=np.asarray([row[5] for row in truth], int),
     ),
-    Boxes(
-      frames=[ava_files.record_id(frame) for frame, *_ in rows],
-      boxes=np.asarray([box for _, box, *_ in rows], float),
-      classes=np.asarray([action for *_, action, _ in rows], int),
-      scores=np.asarray([value for *_, value in rows], float),
-    ),
+    detections,
     classes=notes["evaluated"],
     excluded=notes["excluded"],
   )

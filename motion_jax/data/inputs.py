@@ -1,5 +1,6 @@
 """What a config asks for: sources of records, and samplers that make arrays of them."""
 
+import logging
 import math
 
 from ml_collections import ConfigDict
@@ -7,9 +8,12 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
 from motion_jax.data.flow_records import open_flow
+from motion_jax.data.key_frames import KeyFrames, annotated_people, detected_people
 from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
+
+logger = logging.getLogger("motion_jax")
 
 
 def configured_source(config: ConfigDict, split: str) -> Source:
@@ -58,7 +62,7 @@ def training_sampler(config: ConfigDict) -> Sampler:
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
   frames at `data.interval`, from a random time; 'segments' is a frame of each of
   `method.frames` parts of the video; 'distill' is two clips and two of motion,
-  MoDist's.
+  MoDist's; 'key_frames' is the clip around a key frame of AVA, with boxes of people.
 
   Raises:
     UserError: if the motion that 'distill' reads is not prepared; the message says how.
@@ -68,13 +72,18 @@ def training_sampler(config: ConfigDict) -> Sampler:
 
 def _sampler(config: ConfigDict, split: str) -> Sampler:
   data = config.data
-  word = choose("data.sampler", data.sampler, ("frame", "clip", "segments", "distill"))
+  word = choose(
+    "data.sampler", data.sampler, ("frame", "clip", "segments", "distill", "key_frames")
+  )
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
   if word == "clip":
     return Clip(**_clip_options(config))
   if word == "segments":
     return _segments(config, middle=split == "heldout", **_sizes(config))
+  if word == "key_frames":
+    part = {"train": "train", "heldout": "val"}[split]
+    return _key_frames(config, configured_source(data, split), "boxes", part)
   return _distill(config, split)
 
 
@@ -122,6 +131,14 @@ def test_views(config: ConfigDict) -> Sampler:
   return Views(config.eval.clips, **_clip_options(config))
 
 
+def detection_sampler(config: ConfigDict, source: Source) -> KeyFrames:
+  """The key frames of AVA's validation part, with what a person detector has found.
+
+  Without such boxes, people are where the annotations have them, which scores higher.
+  """
+  return _key_frames(config, source, "persons", "val")
+
+
 def feature_views(config: ConfigDict) -> Sampler:
   """The clips that features are made of: as `test_views`, but middle squares.
 
@@ -145,6 +162,27 @@ def _clip_options(config: ConfigDict) -> dict:
     fps=data.fps,
     **_sizes(config),
   )
+
+
+def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> KeyFrames:
+  notes, count = getattr(source, "notes", {}), config.method.actions
+  if "boxes" not in notes:
+    raise UserError(
+      f"{source.name} has no boxes of people; use data.name=ava, prepared by "
+      "python -m motion_jax.prepare ava"
+    )
+  if kind == "persons" and notes["persons"].get(part):
+    people = detected_people(notes["persons"][part], count, config.eval.person_score)
+  else:
+    if kind == "persons":
+      logger.warning(
+        "no ava_%s_predicted_boxes.csv when AVA was prepared: people are taken from "
+        "the annotations, and the score is not comparable",
+        part,
+      )
+    people = annotated_people(notes["boxes"][part], count)
+  most = config.data.max_people
+  return KeyFrames(people, most, count, **_clip_options(config))
 
 
 def _segments(config: ConfigDict, *, middle: bool, **sizes) -> Segments:
