@@ -40,6 +40,13 @@ setuptools.setup(
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
     "evaluation": ["scikit-learn>=1.5"],  # linear SVMs of ASLAN and YUPENN
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "scikit-learn>=1.5"],
+    "export": ["flatbuffers>=24"],
+    "test": [
+      "flatbuffers>=24",
+      "pytest>=8",
+      "pytest-xdist>=3.6",
+      "ruff>=0.6",
+      "scikit-learn>=1.5",
+    ],
   },
 )

@@ -19,17 +19,19 @@ from ml_collections import ConfigDict
 from motion_jax.config import parse_arg
 
 WORDS = ("synthetic_actions", "smoke", "folder", "kinetics400", "kinetics400_mini")
+NETWORKS = dict.fromkeys(WORDS[:3], "r2d3d_18")  # two CPU cores; the paper's is r3d_50
 
 
 def get_config(arg=None):
-  arg = parse_arg(arg, words=WORDS, network="r3d_50")
+  arg = parse_arg(arg, words=WORDS, network="")
+  network = arg.network or NETWORKS.get(arg.word, "r3d_50")
   config = ConfigDict()
   config.name = f"modist-{arg.word}"  # the run's folder is runs/<name>
   config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
   config.seed = 0
-  config.method = method(arg.network)
-  config.data = data(arg.network)
-  config.model = model(arg.network)
+  config.method = method(network)
+  config.data = data(network)
+  config.model = model(network)
   config.optim = optim()
   config.train = train()
   config.eval = evaluation()
@@ -209,7 +211,6 @@ def small(config):
   config.data.motion_interval = 2
   config.data.flow = "variational"
   config.data.motion_threshold = 0.0
-  config.model.name = "r2d3d_18"
   config.model.width = 16
   config.model.motion_name = "r2d3d_18"  # 20 convolutions to compile, not 53
   config.model.bn_groups = 4

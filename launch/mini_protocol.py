@@ -38,6 +38,14 @@ ROWS = {
   "mosi xy unmasked": ("mosi", UNMASKED),
   "mosi x unmasked": ("mosi", ("--config.method.axes=x", *UNMASKED)),
   "mosi y unmasked": ("mosi", ("--config.method.axes=y", *UNMASKED)),
+  "modist": ("modist", ()),
+  "modist rgb only": (
+    "modist",
+    ("--config.method.loss_motion=0", "--config.method.loss_cross=0"),
+  ),
+  "mas": ("mas", ()),
+  "mas motion": ("mas", ("--config.method.appearance=False",)),
+  "mas appearance": ("mas", ("--config.method.motion=False",)),
 }
 SCORES = {
   "pretext_accuracy": "pretext accuracy",

@@ -1,8 +1,10 @@
 """Speed of a recipe: `python -m motion_jax.benchmark --config=configs/mosi.py:hmdb51`.
 
 Times the whole training step on generated pictures, the making of its pretext inputs
-alone, and, where the recipe's data is at hand, the input pipeline. One JSON object per
-convolution lowering goes to stdout, a table to stderr.
+alone, and, where the recipe's data is at hand, the input pipeline; counts the
+operations of the step's stages. One JSON object per convolution lowering goes to
+stdout, a table to stderr. With `--count_only` nothing is compiled or run: for recipes
+that this machine is too small for.
 """
 
 import json
@@ -15,7 +17,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from motion_jax import command, logs, optim, sharding, state
+from motion_jax import command, logs, optim, sharding, stage_costs, state
 from motion_jax.config import UserError
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
@@ -28,6 +30,9 @@ _LOWERINGS = flags.DEFINE_list(
   [],
   "Convolution lowerings to compare: native, folded; the recipe's if ''.",
 )
+_COUNT_ONLY = flags.DEFINE_bool(
+  "count_only", False, "Only count the operations of each stage of the step."
+)
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
 
 
@@ -36,10 +41,15 @@ def main() -> None:
   command.use_compilation_cache()
   command.keep_freed_memory()
   config = _CONFIG.value
+  if _COUNT_ONLY.value:
+    result = {"config": config.name, **stages(config)}
+    print(json.dumps(result), flush=True)
+    print(table(result), file=sys.stderr, flush=True)
+    return
   rate = input_rate(config, _INPUT_SECONDS.value)
   for lowering in _LOWERINGS.value or [config.model.lowering]:
     config.model.lowering = lowering
-    result = {**measure(config, _STEPS.value), **rate}
+    result = {**measure(config, _STEPS.value), **stages(config), **rate}
     print(json.dumps(result), flush=True)
     print(table(result), file=sys.stderr, flush=True)
 
@@ -101,12 +111,39 @@ def measure(config: ConfigDict, steps: int) -> dict:
   }
 
 
+def stages(config: ConfigDict) -> dict:
+  """Operations of a recipe's step by stage, for one pass over the global batch.
+
+  Returns:
+    `teraflops_as_written`, and `stage_shares`: of these by stage, see `stage_costs`.
+  """
+  mesh = sharding.make_mesh()
+  method = make_method(config)
+  key = jax.random.key(config.seed)
+  optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
+  current = jax.eval_shape(lambda: state.create(method, optimizer, key, mesh))
+  row = pipeline.empty_row(training_sampler(config))
+  batch = {
+    name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
+    for name, array in row.items()
+  }
+  step = state.make_train_step(
+    method, optimizer, key, mesh, accumulate_steps=config.train.accumulate_steps
+  )
+  flops = stage_costs.stage_flops(step, current, batch)
+  total = sum(flops.values())
+  return {
+    "teraflops_as_written": total / 1e12,
+    "stage_shares": {name or "rest": cost / total for name, cost in flops.items()},
+  }
+
+
 def input_rate(config: ConfigDict, seconds: float) -> dict:
   """Sources per second of the input pipeline alone; None without the data set."""
   try:
     source = configured_source(config.data, "train")
   except UserError as error:
-    return {"sources_per_second": None, "input_note": str(error).splitlines()[0]}
+    return {"sources_per_second": None, "input_note": " ".join(str(error).split())}
   rate = throughput.input_rate(
     source,
     training_sampler(config),
@@ -136,6 +173,9 @@ def table(result: dict) -> str:
   """A result as aligned lines."""
   lines = []
   for name, value in result.items():
+    if isinstance(value, dict):
+      lines += [f"  {name}", *(f"    {k:22s}{100 * v:.2f} %" for k, v in value.items())]
+      continue
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     lines.append(f"  {name:24s}{text}")
   return "\n".join(lines)

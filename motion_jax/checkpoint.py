@@ -199,12 +199,15 @@ class TrainedEncoder:
     )
 
 
-def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> TrainedEncoder:
+def load_encoder(
+  workdir: str | os.PathLike, step: int | None = None, *, lowering: str = ""
+) -> TrainedEncoder:
   """Loads the encoder that a run has trained; needs no config file and no data.
 
   Args:
     workdir: folder of the run, or one of its checkpoints (`run/checkpoints/120`).
     step: which checkpoint; None for the latest.
+    lowering: of the convolutions, 'native' or 'folded'; '' for the run's.
 
   Raises:
     UserError: if there is no such checkpoint.
@@ -214,6 +217,7 @@ def load_encoder(workdir: str | os.PathLike, step: int | None = None) -> Trained
   workdir, step = locate(workdir, step)
   checkpoints = Checkpoints(workdir)
   config = ConfigDict(checkpoints.config(step))
+  config.model.lowering = lowering or config.model.lowering
   method = make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
   module = method.encoder(*checkpoints.restore_weights(step, *weights))

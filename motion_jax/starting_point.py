@@ -69,7 +69,10 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
 
 
 def _from_torch(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
-  state = convert.load_torch(path)
+  try:
+    state = convert.load_torch(path)
+  except (OSError, ValueError) as error:
+    raise UserError(f"--config.init_from: {error}") from error
   best, report = None, None
   for layout in convert.LAYOUTS:
     try:

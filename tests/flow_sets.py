@@ -61,8 +61,10 @@ def number_frames(count, size=(24, 48)):
   return np.broadcast_to(levels[:, None, None, None], (count, *size, 1))
 
 
-def write_set(folder: pathlib.Path, videos: dict, *, damage=None) -> FlowRecords:
-  """Writes {id: (frames [N, H, W, C] uint8, strengths [N])} as two shards of edges."""
+def write_set(
+  folder: pathlib.Path, videos: dict, *, store="edges", damage=None
+) -> FlowRecords:
+  """Writes {id: (frames [N, H, W, C] uint8, strengths [N])} as two shards."""
   folder.mkdir(parents=True)
   index = {"ids": [], "firsts": [], "shards": []}
   ids = [*videos]
@@ -83,6 +85,7 @@ def write_set(folder: pathlib.Path, videos: dict, *, damage=None) -> FlowRecords
     index["shards"].append([f"{stem.name}.array_record", table["records"]])
     start += table["records"]
   flow_files.write_json(folder / "index.json", index)
-  description = {"version": flow_files.VERSION, "store": "edges", "limit": 10.0}
+  limit = flow_files.LIMITS[store]
+  description = {"version": flow_files.VERSION, "store": store, "limit": limit}
   flow_files.write_json(folder / "description.json", description)
   return FlowRecords(folder)

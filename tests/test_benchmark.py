@@ -34,5 +34,7 @@ def test_each_lowering_gives_one_json_object(pictures):
     assert 0 < row["pretext_share"] < 1
     assert row["teraflops_per_step"] > 0
     assert row["sources_per_second"] > 0
+    assert sum(row["stage_shares"].values()) == pytest.approx(1)
+    assert row["stage_shares"]["network"] > 0.5
   # The lowerings do the same work: their FLOPs agree within a factor.
   assert 0.5 < rows[0]["teraflops_per_step"] / rows[1]["teraflops_per_step"] < 2

@@ -298,3 +298,27 @@ def test_files_that_are_no_checkpoints_or_are_cut_are_refused(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"weights\.pth"):
       convert.load_torch(path)
+
+
+def test_damaged_bytes_end_in_a_clear_refusal_or_in_arrays(tmp_path):
+  path, rng = tmp_path / "weights.pth", np.random.default_rng(0)
+  state = {"conv.weight": np.ones((2, 3), np.float32), "fc.bias": np.ones(4, "f")}
+  convert.save_torch(path, state)
+  pickled, whole = read_zip(path)[0], path.read_bytes()
+  refused = 0
+  for number in range(300):
+    data = bytearray(pickled if number % 2 else whole)
+    for place in rng.integers(0, len(data), 3):
+      data[place] = rng.integers(256)
+    if number % 2:
+      write_zip(path, bytes(data), bytes(64))
+    else:
+      path.write_bytes(data)
+    try:
+      convert.load_torch(path)
+    except ValueError as error:
+      assert "weights.pth" in str(error)
+      refused += 1
+  assert 50 < refused < 300
+  with pytest.raises(FileNotFoundError):
+    convert.load_torch(tmp_path / "absent.pth")

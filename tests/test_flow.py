@@ -118,6 +118,17 @@ def test_a_shift_by_a_pixel_is_found_in_small_frames():
 
 
 @pytest.mark.slow
+def test_flow_of_half_the_resolution_is_nearly_as_good(estimates):
+  first, second, truth = map(np.stack, zip(*estimates[1], strict=True))
+  coarse = flow.variational_flow(first, second, warps=2, fixed_points=1, finest=1)
+  assert coarse.shape == truth.shape
+  errors = [end_point_error(*pair) for pair in zip(coarse, truth, strict=True)]
+  assert max(errors) < 0.2
+  few = flow.variational_flow(first[:1], second[:1], finest=9, warps=1, iterations=1)
+  assert few.shape == truth[:1].shape  # the coarsest level there is
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_known_motions_are_found(estimates, motion):
   index = list(MOTIONS).index(motion)

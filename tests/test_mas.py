@@ -198,6 +198,14 @@ def test_figures_show_the_labels(tmp_path):
   assert (tmp_path / "figures" / "pretext.gif").stat().st_size > 1000
 
 
+@pytest.mark.slow
+def test_predictions_are_drawn_beside_the_labels(tmp_path):
+  smoke_method().save_results(tmp_path, *initial(), batch(4))
+  picture = cv2.imread(str(tmp_path / "predictions.png"))
+  smoke_method().save_figures(tmp_path, batch(4), None)
+  assert not np.array_equal(picture, cv2.imread(str(tmp_path / "pretext.png")))
+
+
 def test_the_sweep_has_the_rows_of_tables_1_to_3():
   file = load(CONFIGS / "mas.py")
   rows = list(file.sweep())

@@ -32,6 +32,7 @@ from array_record.python import array_record_module
 VERSION = 1
 CHUNK = 32  # frames per record
 LIMITS = {"edges": 10.0, "flow": 20.0}  # largest stored value
+ZERO_FLOW = 128  # code of a place that does not move
 CHANNELS = {"edges": 1, "flow": 2}
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 _LENGTH = np.dtype("<u4")

@@ -6,7 +6,9 @@ import math
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.data import flow_clips
 from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
+from motion_jax.data.flow_clips import FlowClip
 from motion_jax.data.flow_records import open_flow
 from motion_jax.data.key_frames import KeyFrames, annotated_people, detected_people
 from motion_jax.data.motion import Distill
@@ -60,12 +62,13 @@ def training_sampler(config: ConfigDict) -> Sampler:
   """What training takes from a record, by `data.sampler` of a whole config.
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
-  frames at `data.interval`, from a random time; 'segments' is a frame of each of
-  `method.frames` parts of the video; 'distill' is two clips and two of motion,
-  MoDist's; 'key_frames' is the clip around a key frame of AVA, with boxes of people.
+  frames at `data.interval`, from a random time, with prepared flow if `data.flow` names
+  it (MAS); 'segments' is a frame of each of `method.frames` parts of the video;
+  'distill' is two clips and two of motion, MoDist's; 'key_frames' is the clip around a
+  key frame of AVA, with boxes of people.
 
   Raises:
-    UserError: if the motion that 'distill' reads is not prepared; the message says how.
+    UserError: if motion that is to be read is not prepared; the message says how.
   """
   return _sampler(config, "train")
 
@@ -77,14 +80,29 @@ def _sampler(config: ConfigDict, split: str) -> Sampler:
   )
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
-  if word == "clip":
-    return Clip(**_clip_options(config))
+  if word == "distill":
+    return _distill(config, split)
   if word == "segments":
     return _segments(config, middle=split == "heldout", **_sizes(config))
   if word == "key_frames":
     part = {"train": "train", "heldout": "val"}[split]
     return _key_frames(config, configured_source(data, split), "boxes", part)
-  return _distill(config, split)
+  if data.get("flow"):
+    return _flow_clip(config, split)
+  return Clip(**_clip_options(config))
+
+
+def _flow_clip(config: ConfigDict, split: str) -> FlowClip:
+  """Clips of MAS with prepared flow."""
+  data = config.data
+  flow = open_flow(
+    configured_source(data, split),
+    method=data.flow,
+    store="flow",
+    interval=flow_clips.INTERVAL,
+    data_dir=data.data_dir,
+  )
+  return FlowClip(flow, middle=split == "heldout", **_clip_options(config))
 
 
 def _distill(config: ConfigDict, split: str) -> Distill:
@@ -113,7 +131,7 @@ def _distill(config: ConfigDict, split: str) -> Distill:
 
 def heldout_sampler(config: ConfigDict) -> Sampler:
   """As `training_sampler`; of clips, the one in the middle of the video."""
-  if config.data.sampler == "clip":
+  if config.data.sampler == "clip" and not config.data.get("flow"):
     return Views(1, **_clip_options(config))
   return _sampler(config, "heldout")
 

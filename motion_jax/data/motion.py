@@ -121,7 +121,7 @@ class Distill(Clip):
         out["motion"], plan["motion"], places, strict=True
       ):
         for frame, slot in zip(self.flow.frames(head, indices), clip, strict=True):
-          place(_resize(frame, size), slot, spot)
+          place(resize_motion(frame, size), slot, spot)
     return out
 
   def empty(self) -> dict:
@@ -159,7 +159,11 @@ class Distill(Clip):
     firsts = max(count - span, 0) * draws[0]
     plan = {"strength": 0.0, "passed": True, "pairs": np.zeros(0, np.int64)}
     if self.motion_frames:
-      strengths = _strengths(head, count) * self._scale
+      if head is None:
+        strengths = np.zeros(count, np.float32)
+      else:
+        check_motion(head, count)
+        strengths = head.strengths * self._scale
       windows = self._windows(len(strengths), fps)
       threshold = 0.0 if head is None else self.threshold
       rows, means = choose_windows(strengths[windows].mean(-1), threshold, draws[1])
@@ -203,14 +207,8 @@ def choose_windows(
   return rows, means[rows]
 
 
-def _strengths(head: Head | None, count: int) -> np.ndarray:
-  """[num_frames] float32; zero without prepared motion.
-
-  Raises:
-    DecodeError: if the prepared motion does not belong to a video of `count` frames.
-  """
-  if head is None:
-    return np.zeros(count, np.float32)
+def check_motion(head: Head, count: int) -> None:
+  """Raises DecodeError if prepared motion is not that of a video of `count` frames."""
   if not head.num_frames:
     raise DecodeError(head.damage)
   if head.num_frames > count or (head.num_frames < count and not head.damage):
@@ -218,10 +216,9 @@ def _strengths(head: Head | None, count: int) -> np.ndarray:
       f"its motion was prepared from {head.num_frames} frames, but it has {count}: "
       "prepare the motion again"
     )
-  return head.strengths
 
 
-def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """[H, W, C] uint8 to (height, width), as RGB frames are, but rounded.
 
   Rounding keeps still places of flow at their code, 128.

@@ -66,11 +66,12 @@ class LabelScores:
 
     Returns:
       What `metrics` needs but `mask` and `still`: loss, <branch>_loss,
-      <branch>_chance, <kind>_accuracy, all [B], and labels [B, K].
+      <branch>_chance, <kind>_accuracy, all [B], and labels [B, K]. Beside it guesses
+      [B, K], the predicted values.
     """
     score = _regressed if self._regression else _classified
     found = {"loss": 0.0, "labels": labels}
-    hits = {}
+    guessed = {}
     for branch, output in zip(self.branches, outputs, strict=True):
       mine = self._of(branch=branch)
       classes = [self.labels[i].classes for i in mine]
@@ -79,10 +80,12 @@ class LabelScores:
       found[f"{branch}_chance"] = jnp.full(len(labels), chance)
       found["loss"] += self.weights[branch] * errors.mean(-1)
       for position, index in enumerate(mine):
-        hits[index] = guesses[:, position] == labels[:, index]
+        guessed[index] = guesses[:, position]
+    found["guesses"] = jnp.stack([guessed[i] for i in range(len(self.labels))], -1)
+    hits = found["guesses"] == labels
     for kind in KINDS:
       if mine := self._of(kind=kind):
-        found[f"{kind}_accuracy"] = jnp.stack([hits[i] for i in mine], -1).mean(-1)
+        found[f"{kind}_accuracy"] = hits[:, jnp.array(mine)].mean(-1)
     return found
 
   def _of(self, **wanted):

@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -19,7 +20,14 @@ from motion_jax.models.c3d import FullyConnected
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
 from motion_jax.models.precision import compute_dtype
-from motion_jax.ops import augment, crops, motion_statistics, partition, statistics
+from motion_jax.ops import (
+  augment,
+  crops,
+  motion_inputs,
+  motion_statistics,
+  partition,
+  statistics,
+)
 from motion_jax.ops.appearance_statistics import COLOUR_NAMES
 from motion_jax.ops.flow import variational_flow
 
@@ -133,20 +141,37 @@ class Mas:
     """Writes the statistics of the first clips, and the clips with their flow."""
     from motion_jax.visualize import statistics as figures
 
+    video, flow = self._draw_statistics(directory / "pretext.png", batch, key, None)
+    figures.save_flow_gif(directory / "pretext.gif", video, flow)
+
+  def save_results(self, directory: pathlib.Path, params, aux, batch):
+    """Writes the statistics of the first held-out clips beside what is predicted."""
+    few = {name: array[:4] for name, array in batch.items()}
+    found = jax.device_get(jax.jit(self.predict)(params, aux, few)["guesses"])
+    guesses = np.zeros((len(found), len(statistics.label_table(2))), int)
+    guesses[:, list(self._columns)] = found
+    self._draw_statistics(directory / "predictions.png", few, None, guesses)
+
+  def _draw_statistics(self, path, batch, key, guesses):
+    """Returns the clips and their flow."""
+    from motion_jax.visualize import statistics as figures
+
     few = {name: array[:4] for name, array in batch.items()}
     video, flow = jax.jit(self._crop)(few, key)
     values = jax.jit(self._statistics)(video, flow)
     boundaries, _ = jax.jit(motion_statistics.motion_boundaries)(flow)
-    directory.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    video, flow, boundaries = jax.device_get((video, flow, boundaries))
     figures.save_statistics(
-      directory / "pretext.png",
-      *jax.device_get((video, flow, boundaries)),
+      path,
+      *(video, flow, boundaries),
       labels=jax.device_get(statistics.clip_labels(values)),
       table=statistics.label_table(self._config.frames),
       regions=partition.by_pattern(self._config.size),
       colours=COLOUR_NAMES,
+      guesses=guesses,
     )
-    figures.save_flow_gif(directory / "pretext.gif", *jax.device_get((video, flow)))
+    return video, flow
 
   def _check(self, canvas):
     """Lets the operations refuse settings now instead of in the first step."""
@@ -179,7 +204,12 @@ class Mas:
     seen to move too.
     """
     method, extent = self._config, batch["extent"]
-    flow = self._flow(batch["video"])
+    if "flow" in batch:
+      flow = motion_inputs.decode_flow(batch["flow"])
+      # From each frame back to the one before: the other way it is the opposite.
+      flow = -flow
+    else:
+      flow = self._flow(batch["video"])
     if key is None:
       corner = jnp.maximum(extent - method.size, 0) // 2
     else:
@@ -207,6 +237,7 @@ class Mas:
         warps=method.flow_warps,
         fixed_points=method.flow_fixed_points,
         iterations=method.flow_iterations,
+        finest=method.flow_level,
       )
     return flow.reshape(video.shape[0], -1, *flow.shape[1:])
 

@@ -98,7 +98,7 @@ class Encoder(nnx.Module):
       if name == "pooled":
         x = _max_pool(x, _pool_window(len(self.stages)), self.lowering)
         x = _resample(x.astype(jnp.float32))
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
       stage = self.stages[STAGES.index(name)]
       return common.rematerialised(stage, x) if self.remat else stage(x)
 

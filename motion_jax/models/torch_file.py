@@ -42,24 +42,15 @@ def load_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Arrays by name, with a leading `module.` of parallel training removed.
 
   Raises:
-    ValueError: if the file is no PyTorch checkpoint or holds no named tensors.
+    OSError: if the file cannot be opened.
+    ValueError: if it is no PyTorch checkpoint or holds no named tensors.
   """
+  open(path, "rb").close()  # tells of a missing file as the system does
   try:
-    if zipfile.is_zipfile(path):
-      content = _read_zip(path)
-    else:
-      content = _read_legacy(path)
-  except (pickle.UnpicklingError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    content = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+    arrays = _named_arrays(content)
+  except Exception as error:  # a damaged pickle can end in any of them
     raise ValueError(f"{path} is not a readable PyTorch checkpoint: {error}") from error
-  for name in _NESTED:
-    if isinstance(content, dict) and isinstance(content.get(name), dict):
-      content = content[name]
-      break
-  arrays = {}
-  if isinstance(content, dict):
-    for name, value in content.items():
-      if isinstance(name, str) and isinstance(value, _Tensor):
-        arrays[name.removeprefix("module.")] = value.array()
   if not arrays:
     raise ValueError(
       f"{path} holds no named tensors; expected a state_dict, alone or under one of"
@@ -82,6 +73,20 @@ def save_torch(path: str | os.PathLike, state: dict[str, np.ndarray]) -> None:
       data = np.ascontiguousarray(array, "<f4").tobytes()
       file.writestr(f"archive/data/{index}", data)
     file.writestr("archive/version", "3\n")
+
+
+def _named_arrays(content):
+  for name in _NESTED:
+    if isinstance(content, dict) and isinstance(content.get(name), dict):
+      content = content[name]
+      break
+  if not isinstance(content, dict):
+    return {}
+  return {
+    name.removeprefix("module."): value.array()
+    for name, value in content.items()
+    if isinstance(name, str) and isinstance(value, _Tensor)
+  }
 
 
 class _Tensor:

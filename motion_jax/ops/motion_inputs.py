@@ -51,6 +51,11 @@ def stored_motion(
   return _as_colour(clip * edge_scale)
 
 
+def decode_flow(stored: jax.Array) -> jax.Array:
+  """Stored flow [..., 2] uint8 to float32 pixels of the stored resolution."""
+  return (stored.astype(jnp.float32) - 128) * (FLOW_LIMIT / 127)
+
+
 def computed_motion(
   pairs: jax.Array,
   extent: jax.Array,

@@ -25,13 +25,14 @@ def save_statistics(
   table: Sequence,
   regions: Mapping[str, np.ndarray],
   colours: Sequence[str],
+  guesses: np.ndarray | None = None,
 ) -> None:
   """Writes a PNG with a row per clip.
 
   A row has the middle frame with its mean flow; for u and v the strength of the summed
   motion boundaries under each pattern, with the strongest region outlined and an arrow
   in its direction; and the patterns over the frame with the least (red) and the most
-  (blue) stable region outlined.
+  (blue) stable region outlined. What was predicted is dashed, and told in brackets.
 
   Args:
     path: file to write.
@@ -42,16 +43,21 @@ def save_statistics(
     table: what they are, with fields pattern, what, kind.
     regions: the masks [R, S, S] bool of every pattern, by name.
     colours: names of the colour codes.
+    guesses: [N, 27] int, predicted labels, 0 where none is; None without predictions.
   """
+  guesses = np.zeros_like(labels) if guesses is None else guesses
   count, columns = len(video), 1 + 3 * len(regions)
   figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.22 * count), dpi=100)
   FigureCanvasAgg(figure)
   axes = figure.subplots(count, columns, squeeze=False)
   for row, cells in enumerate(axes):
-    found = {
-      (label.pattern, label.what, label.kind): int(value)
-      for label, value in zip(table, labels[row], strict=True)
-    }
+    found, guessed = (
+      {
+        (label.pattern, label.what, label.kind): int(value)
+        for label, value in zip(table, values[row], strict=True)
+      }
+      for values in (labels, guesses)
+    )
     frame = video[row, video.shape[1] // 2]
     _draw_flow(cells[0], frame, flow[row].mean(0))
     cells[0].set_xlabel(
@@ -63,10 +69,13 @@ def save_statistics(
     for side, component in enumerate("uv"):
       strength = np.hypot(*boundaries[row, side])
       for pattern, masks in regions.items():
-        chosen = [found[pattern, component, x] for x in ("location", "orientation")]
-        _draw_motion(next(rest), strength, masks, component, *chosen)
+        chosen, guess = (
+          [values[pattern, component, x] for x in ("location", "orientation")]
+          for values in (found, guessed)
+        )
+        _draw_motion(next(rest), strength, masks, component, *chosen, guess)
     for pattern, masks in regions.items():
-      _draw_appearance(next(rest), frame, masks, pattern, found, colours)
+      _draw_appearance(next(rest), frame, masks, pattern, found, guessed, colours)
   figure.tight_layout(pad=0.4)
   figure.savefig(path)
 
@@ -103,9 +112,9 @@ def _draw_flow(axes, frame, flow):
   )
 
 
-def _draw_motion(axes, strength, masks, component, place, direction):
+def _draw_motion(axes, strength, masks, component, place, direction, guess):
   _show(axes, strength, HEADS[1 + "uv".index(component)], cmap="gray")
-  _draw_regions(axes, masks, {place: STRONG})
+  _draw_regions(axes, masks, {place: STRONG}, {guess[0]: STRONG})
   y, x = _middle(masks[place - 1])
   angle = (direction - 1) * np.pi / 4
   reach = len(strength) / 6
@@ -115,18 +124,24 @@ def _draw_motion(axes, strength, masks, component, place, direction):
     (x, y),
     arrowprops=dict(arrowstyle="-|>", color=STRONG, linewidth=1.6),
   )
-  axes.set_xlabel(f"region {place}, direction {direction}", fontsize=6)
+  text = f"region {_beside(place, guess[0])}, direction {_beside(direction, guess[1])}"
+  axes.set_xlabel(text, fontsize=6)
 
 
-def _draw_appearance(axes, frame, masks, pattern, found, colours):
-  places = {side: found[pattern, side, "location"] for side in ("diverse", "stable")}
+def _draw_appearance(axes, frame, masks, pattern, found, guessed, colours):
   _show(axes, frame, HEADS[3])
-  chosen = {places["stable"]: CALM, places["diverse"]: STRONG}
-  _draw_regions(axes, masks, chosen)
-  texts = (
-    f"{side} {place}: {colours[found[pattern, side, 'colour'] - 1]}"
-    for side, place in places.items()
+  shades = {"stable": CALM, "diverse": STRONG}
+  chosen, guess = (
+    {values[pattern, side, "location"]: shade for side, shade in shades.items()}
+    for values in (found, guessed)
   )
+  _draw_regions(axes, masks, chosen, guess)
+  texts = []
+  for side in reversed(shades):
+    place = _beside(*(v[pattern, side, "location"] for v in (found, guessed)))
+    codes = [v[pattern, side, "colour"] for v in (found, guessed)]
+    names = [colours[code - 1] if code else 0 for code in codes]
+    texts.append(f"{side} {place}: {_beside(*names)}")
   axes.set_xlabel("\n".join(texts), fontsize=6)
 
 
@@ -137,8 +152,13 @@ def _show(axes, picture, title, **options):
   axes.set_yticks([])
 
 
-def _draw_regions(axes, masks, chosen):
-  """Outlines all regions of a pattern thinly, those in `chosen` in their colour."""
+def _beside(true, guess):
+  """'3', or '3 (5)' with a prediction."""
+  return f"{true} ({guess})" if guess else str(true)
+
+
+def _draw_regions(axes, masks, chosen, guess):
+  """Outlines all regions thinly, chosen ones in their colour, guessed ones dashed."""
   size = masks.shape[-1]
   place = np.arange(-1, size + 1)
   for number, mask in enumerate(masks, 1):
@@ -148,6 +168,14 @@ def _draw_regions(axes, masks, chosen):
       linewidths=1.6 if number in chosen else 0.4,
       zorder=3 if number in chosen else 2,
     )
+    if number in guess:
+      axes.contour(
+        *(place, place, np.pad(mask.astype(float), 1), [0.5]),
+        colors=guess[number],
+        linewidths=1.4,
+        linestyles="dashed",
+        zorder=4,
+      )
   axes.set_xlim(-0.5, size - 0.5)
   axes.set_ylim(size - 0.5, -0.5)
 

@@ -22,9 +22,9 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, command, evaluate, sharding, state
+from motion_jax import checkpoint, command, evaluate, sharding
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_source, test_views
+from motion_jax.data.inputs import test_views
 from motion_jax.methods import make_method
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
@@ -40,14 +40,15 @@ def main(argv):
   mesh, method = sharding.make_mesh(), make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
   params, aux = checkpoint.Checkpoints(run).restore_weights(step, *weights)
-  source = configured_source(config.data, "heldout")
-  predict = state.make_predict(method, mesh)
   with tempfile.TemporaryDirectory() as folder:
-    test = evaluate.VideoTest(predict, config, mesh, pathlib.Path(folder))
-    _compare(config, mesh, source, test, predict, (params, aux))
+    folder = pathlib.Path(folder)
+    held_out = evaluate.HeldOut(method, config, mesh, folder / "bad_files.txt")
+    test = evaluate.VideoTest(held_out, config, mesh, folder)
+    _compare(config, mesh, held_out, test, (params, aux))
 
 
-def _compare(config, mesh, source, test, predict, weights):
+def _compare(config, mesh, held_out, test, weights):
+  source = held_out.source
   batches = pipeline.evaluation_batches(
     source, test_views(config), batch_size=config.eval.batch_size, seed=0
   )
@@ -56,7 +57,7 @@ def _compare(config, mesh, source, test, predict, weights):
 
   def forward():
     for _ in range(count):
-      jax.block_until_ready(predict(*weights, rows))
+      jax.block_until_ready(held_out.predict(*weights, rows))
 
   def decode():
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,0 +1,99 @@
+"""Arithmetic of a function by the stages that `jax.named_scope` marks in it."""
+
+import collections
+import math
+import re
+from collections.abc import Callable
+
+import jax
+
+# Primitives that only move or create numbers.
+_FREE = {
+  "broadcast_in_dim",
+  "concatenate",
+  "convert_element_type",
+  "copy",
+  "device_put",
+  "dynamic_slice",
+  "dynamic_update_slice",
+  "gather",
+  "iota",
+  "optimization_barrier",
+  "pad",
+  "rev",
+  "reshape",
+  "scatter",
+  "sharding_constraint",
+  "slice",
+  "split",
+  "squeeze",
+  "stop_gradient",
+  "transpose",
+}
+
+
+def stage_flops(function: Callable, *args) -> dict[str, float]:
+  """Counts the floating-point operations of every stage, backward passes included.
+
+  As it is written, before a compiler rewrites it: 2 per multiply-add of convolutions
+  and matrix products, 1 per element of any other result. Loops count as often as they
+  run, conditionals as their dearest branch, loops of unknown length once.
+
+  Args:
+    function: traceable by JAX.
+    *args: its arguments, or their shapes.
+
+  Returns:
+    {outermost scope: operations}, the largest first; '' is what lies in no scope.
+  """
+  totals: collections.Counter = collections.Counter()
+  _count(jax.make_jaxpr(function)(*args).jaxpr, "", 1.0, totals)
+  return dict(totals.most_common())
+
+
+def _count(jaxpr, stage, times, totals):
+  for equation in jaxpr.eqns:
+    here = stage or _outermost(str(equation.source_info.name_stack))
+    if equation.primitive.name == "cond":
+      branches = [collections.Counter() for _ in equation.params["branches"]]
+      for branch, costs in zip(equation.params["branches"], branches, strict=True):
+        _count(branch.jaxpr, here, times, costs)
+      totals.update(max(branches, key=lambda costs: costs.total()))
+      continue
+    inner = [*_inner_jaxprs(equation)]
+    repeats = equation.params.get("length", 1)
+    for part in inner:
+      _count(part, here, times * repeats, totals)
+    if not inner and (cost := _cost(equation)):
+      totals[here] += times * cost
+
+
+def _cost(equation):
+  name, out = equation.primitive.name, equation.outvars[0].aval
+  size = math.prod(getattr(out, "shape", ()))
+  if name == "conv_general_dilated":
+    kernel = equation.invars[1].aval.shape
+    out_channels = equation.params["dimension_numbers"].rhs_spec[0]
+    return 2 * size * math.prod(kernel) / kernel[out_channels]
+  if name == "dot_general":
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    return 2 * size * math.prod(shape[axis] for axis in contracted)
+  return 0 if name in _FREE else size
+
+
+def _inner_jaxprs(equation):
+  for value in equation.params.values():
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+      part = getattr(part, "jaxpr", part)
+      if hasattr(part, "eqns"):
+        yield part
+
+
+def _outermost(name_stack):
+  """'transpose(jvp(visual))/stage2' -> 'visual'."""
+  for part in name_stack.split("/"):
+    name = re.sub(r"^(\w+\()+|\)+$", "", part)
+    if name:
+      return name
+  return ""

@@ -1,0 +1,63 @@
+"""Encoders that leave: a function that JAX alone runs, a file that PyTorch reads."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_config import CONFIGS, load
+
+from motion_jax import checkpoint, export, sharding, state
+from motion_jax.config import UserError
+from motion_jax.methods import make_method
+from motion_jax.models import build_model, convert
+
+
+@pytest.fixture(scope="module", params=["r2d3d_18", "c3d"])
+def trained(request):
+  """An untrained encoder, in the guise of a trained one."""
+  import jax
+
+  config = load(CONFIGS / "mosi.py").get_config("smoke")
+  config.model.name, config.model.lowering = request.param, "native"
+  method = make_method(config)
+  weights = state.initial_weights(method, jax.random.key(0), sharding.make_mesh())
+  return checkpoint.TrainedEncoder(method.encoder(*weights), config, 3)
+
+
+RUN = """
+import pathlib, sys, jax.export, numpy
+encode = jax.export.deserialize(pathlib.Path(sys.argv[1]).read_bytes()).call
+video = numpy.load(sys.argv[2])
+features = encode(video)
+assert encode(video[:1]).shape == (1, features.shape[1])
+numpy.save(sys.argv[3], features)
+assert "motion_jax" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_the_exported_function_needs_nothing_but_jax(trained, tmp_path):
+  video = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), np.uint8)
+  path = tmp_path / "encoder.stablehlo"
+  export.save_function(trained, path)
+  np.save(tmp_path / "video.npy", video)
+  files = [path, tmp_path / "video.npy", tmp_path / "features.npy"]
+  subprocess.run([sys.executable, "-c", RUN, *map(str, files)], check=True)
+  np.testing.assert_allclose(np.load(files[2]), trained(video), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_come_back_from_the_state_dict(trained, tmp_path):
+  path = tmp_path / "encoder.pth"
+  if trained.config.model.name == "c3d":
+    with pytest.raises(UserError, match="c3d cannot be written with the names"):
+      export.save_state_dict(trained, path, "tada")
+    return
+  from flax import nnx
+
+  export.save_state_dict(trained, path, "tada")
+  fresh = build_model("r2d3d_18", rngs=nnx.Rngs(9), width=trained.config.model.width)
+  _, report = convert.import_weights(fresh, convert.load_torch(path), "tada")
+  assert not report.missing and not report.unexpected
+  with pytest.raises(UserError, match="Did you mean 'tada'"):
+    export.save_state_dict(trained, path, "tadaa")
