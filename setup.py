@@ -39,7 +39,8 @@ setuptools.setup(
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
-    "evaluation": ["scikit-learn>=1.5"],
+    "evaluation": ["scikit-learn>=1.5"],  # linear SVMs of ASLAN and YUPENN
+    "visualize": ["scikit-learn>=1.5"],  # t-SNE and k-means
     "export": ["flatbuffers>=24"],
     "xmanager": ["xmanager>=0.8.5"],
     "test": [

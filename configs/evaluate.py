@@ -3,11 +3,15 @@
   python -m motion_jax.main --config=configs/evaluate.py --config.init_from=runs/mosi
   ... --config.data.name=hmdb51             its encoder on another data set
   ... --config.data.path=DIR                or on a folder with a folder per class
+  ... --config=configs/evaluate.py:aslan    same action or not: MAS's table 5
+  ... --config=configs/evaluate.py:yupenn   dynamic scenes: MAS's table 6
+  ... --config=configs/evaluate.py:ava --config.results=FILE.csv    frame mAP of a file
 
 On the run's own data come the held-out metrics of its task; of its encoder
 nearest-neighbour retrieval, k-NN and a linear classifier beside random initialisation,
 where the data have labels. Settings are the run's own unless they are given. The result
-is written to runs/evaluate/evaluation.json, or to --workdir.
+is written to runs/evaluate/evaluation.json, or to --workdir. ASLAN and YUPENN need
+pip install 'motion_jax[evaluation]', and are written to runs/evaluate-aslan, ...
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +19,7 @@ from ml_collections.config_dict import placeholder
 
 from motion_jax.config import parse_arg
 
-WORDS = ("run", "smoke")
+WORDS = ("run", "smoke", "aslan", "yupenn", "ava")
 
 
 def get_config(arg=None):
@@ -27,8 +31,13 @@ def get_config(arg=None):
   config.init_from = ""  # folder of a run, or one of its checkpoints
   config.data = data()
   config.eval = evaluation()
-  if arg.word == "smoke":
-    config.eval.clips = 1
+  match arg.word:
+    case "smoke":
+      config.eval.clips = 1
+    case "aslan" | "yupenn":
+      protocol(config, arg.word)
+    case "ava":
+      ava(config)
   return config
 
 
@@ -58,3 +67,31 @@ def evaluation():  # None: as in the run
       linear=placeholder(bool),  # a linear classifier on the features
     )
   )
+
+
+def protocol(config, name):
+  """MAS (Wang et al., CVPR 2019), sections 4.5 and 4.6."""
+  config.name += f"-{name}"
+  config.mode = "evaluate_protocol"
+  config.protocol = name
+  config.cost = 1.0  # C of the linear SVMs, which the paper does not tell
+  # Clips are all that follow one another and share half their frames (section 4.5).
+  config.data = ConfigDict(
+    dict(
+      name=name,  # with a variant if there are several, as aslan:frames
+      data_dir=placeholder(str),
+      interval=placeholder(int),
+      fps=placeholder(float),
+      threads=placeholder(int),
+    )
+  )
+  config.eval = ConfigDict(dict(batch_size=placeholder(int)))
+
+
+def ava(config):
+  """The official evaluation of AVA: 60 actions, IoU 0.5, without excluded seconds."""
+  config.name += "-ava"
+  config.mode = "evaluate_ava"
+  config.results = ""  # csv: video,second,x1,y1,x2,y2,action,score; sides in [0, 1]
+  config.data = ConfigDict(dict(name="ava", data_dir=placeholder(str)))
+  config.eval = ConfigDict()

@@ -14,6 +14,7 @@ from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_source, heldout_sampler, test_views
 from motion_jax.data.labels import common_classes
+from motion_jax.detection import DetectionTest
 from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
 from motion_jax.probe import pretraining_probe
@@ -133,11 +134,14 @@ class VideoTest:
 def final_test(held_out: HeldOut, method, config, mesh: Mesh, workdir: pathlib.Path):
   """The test at the end of a training: (params, aux) -> {'eval/<name>': value}.
 
-  Of a classifier the accuracy over videos; of a pretraining what the encoder is worth
-  beside its random initialisation, or None when the data have no labels.
+  Of a classifier the accuracy over videos, of a detector frame mAP; of a pretraining
+  what the encoder is worth beside its random initialisation, or None when the data have
+  no labels.
   """
   if config.method.name == "classify":
     return VideoTest(held_out, config, mesh, workdir)
+  if config.method.name == "detect":
+    return DetectionTest(held_out, config, mesh, workdir)
   return pretraining_probe(method, config, mesh)
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import sharding
 from motion_jax.data import pipeline
-from motion_jax.data.clips import Views
+from motion_jax.data.clips import Sampler
 from motion_jax.data.sources import Source
 from motion_jax.ops import augment, crops
 
@@ -68,7 +68,7 @@ class FeatureExtractor:
     self,
     modules: Iterable[nnx.Module],
     source: Source,
-    views: Views,
+    views: Sampler,
     *,
     threads: int | None = None,
     on_batch: Callable[[dict], None] = lambda batch: None,

@@ -9,7 +9,7 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, hosts, logs, train
+from motion_jax import ava_results, command, evaluate, hosts, logs, protocols, train
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
@@ -24,6 +24,8 @@ MODES = {
   "train": train.train,
   "evaluate": evaluate.evaluate,
   "evaluate_run": evaluate.evaluate_run,
+  "evaluate_protocol": protocols.evaluate_protocol,
+  "evaluate_ava": ava_results.evaluate_results,
 }
 
 

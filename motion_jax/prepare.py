@@ -2,8 +2,9 @@
 
   python -m motion_jax.prepare NAME --source=PATH [--splits=PATH] [--data_dir=PATH]
 
-NAME is ucf101, hmdb51, kinetics400, imagenet_subset, video_folder, image_folder or
-synthetic_actions. May be stopped at any time; the same command goes on from there.
+NAME is ucf101, hmdb51, kinetics400, something_something_v2, ava, aslan, yupenn,
+imagenet_subset, video_folder, image_folder or synthetic_actions. May be stopped at any
+time; the same command goes on from there.
 
   python -m motion_jax.prepare flow --help
 
@@ -33,14 +34,12 @@ from motion_jax.data import datasets
 from motion_jax.data.builders import (
   base,
   folders,
-  hmdb51,
   imagenet_subset,
-  kinetics400,
   plan,
   staging,
   synthetic_actions,
-  ucf101,
 )
+from motion_jax.data.builders.official import OFFICIAL, TOLERANT
 
 _SHOWN = 20  # damaged files named on the console
 
@@ -63,11 +62,6 @@ _ALLOW_MISSING = flags.DEFINE_bool(
   "allow_missing", False, "Go on without listed files, unlike the official data set."
 )
 
-_OFFICIAL = {
-  "ucf101": (ucf101.Ucf101, ucf101.make_plan),
-  "hmdb51": (hmdb51.Hmdb51, hmdb51.make_plan),
-  "kinetics400": (kinetics400.Kinetics400, kinetics400.make_plan),
-}
 _FOLDERS = {
   "video_folder": (folders.VideoFolder, ("video", "frames")),
   "image_folder": (folders.ImageFolder, ("image",)),
@@ -115,8 +109,8 @@ def prepare(
     return synthetic_actions.build(root)
   plan.require(source, "source", f"the media of {name}")
   variant = f"{layout}_{short_side}"
-  if name in _OFFICIAL:
-    builder, make_plan = _OFFICIAL[name]
+  if name in OFFICIAL:
+    builder, make_plan = OFFICIAL[name]
     todo = make_plan(source, splits, allow_missing)
   elif name in _FOLDERS:
     builder, kinds = _FOLDERS[name]
@@ -126,13 +120,14 @@ def prepare(
   else:
     builder, variant, layout = imagenet_subset.ImagenetSubset, str(per_class), "image"
     todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
-  plan.check_missing(todo, allow_missing)
+  tolerant = allow_missing or name in TOLERANT
+  plan.check_missing(todo, tolerant)
   origin = {}
   if name in _FOLDERS:
     path = os.path.realpath(os.path.expanduser(source))
     origin = {"source": path, "layout": layout}
   options = {"data_dir": root, "config": variant, "layout": layout, "origin": origin}
-  strict = name in _OFFICIAL and not allow_missing
+  strict = name in OFFICIAL and not tolerant
   return _build_once(builder, todo, root / name, short_side, workers, strict, options)
 
 
@@ -190,7 +185,8 @@ def _build(builder, todo, folder, short_side, workers, strict, options) -> None:
   splits = {
     part: functools.partial(_examples, items, part, layout, folder) for part in parts
   }
-  base.write(builder(classes=todo.classes, splits=splits, damaged=damaged, **options))
+  notes = {"damaged": damaged, "missing": todo.missing, "notes": todo.notes}
+  base.write(builder(classes=todo.classes, splits=splits, **notes, **options))
   shutil.rmtree(folder)
   logging.info(
     "wrote %d records (%d left out, %d cut short) to %s",

@@ -18,7 +18,7 @@ from motion_jax.config import UserError
 from motion_jax.data.media import DecodeError, place, read_record, resize_short_side
 from motion_jax.data.sources import Record
 
-__all__ = ["Clip", "DecodeError", "Sampler", "SourceFrame", "Views"]
+__all__ = ["Clip", "DecodeError", "Sampler", "Segments", "SourceFrame", "Views"]
 
 logger = logging.getLogger("motion_jax")
 _warned = False  # of a video shorter than a clip
@@ -165,16 +165,21 @@ class Views(Clip):
   """The clips of one video that a test looks at, from a single pass of decoding.
 
   Args:
-    views: number of evenly spaced clips; 0 for all clips that follow one another
-      without overlap.
+    views: number of evenly spaced clips; 0 for all clips that follow one another.
+    overlap: of those, the share of a clip that the next one shows again, in [0, 1).
     frames, interval, short_side, canvas, fps: as for `Clip`.
   """
 
-  def __init__(self, views: int, frames: int, interval: int, **options):
+  def __init__(
+    self, views: int, frames: int, interval: int, *, overlap: float = 0.0, **options
+  ):
     super().__init__(frames, interval, **options)
-    if views < 0:
-      raise UserError(f"{views} views per video: give 1 or more, or 0 for all clips")
-    self.views = views
+    if views < 0 or not 0 <= overlap < 1:
+      raise UserError(
+        f"{views} views per video: give 1 or more, or 0 for all clips; they overlap by "
+        f"{overlap}, which must be in [0, 1)"
+      )
+    self.views, self.overlap = views, overlap
 
   def __call__(self, record: Record, rng: np.random.Generator) -> dict:
     """Decodes the clips; of frames beyond the canvas the middle is kept.
@@ -193,7 +198,8 @@ class Views(Clip):
       if self.views:
         return self._indices(count, fps, view_starts(self.views))
       span = self.span(fps)
-      firsts = np.arange(max(1, int(count // span))) * span
+      step = span * (1 - self.overlap)
+      firsts = np.arange(max(1, int((count - span) // step) + 1)) * step
       return clip_indices(count, firsts, frames=self.frames, span=span)
 
     frames = read_record(record, choose, self.short_side)
@@ -206,6 +212,58 @@ class Views(Clip):
     self._fill(target, extent, frames, (0.5, 0.5))
     out["extent"][:] = extent
     return out
+
+
+class Segments(Clip):
+  """A frame from each of equal segments of a video: of all of it, whatever its length.
+
+  As SlowFast samples Something-Something V2, whose videos show one action each.
+
+  Args:
+    frames: number of segments.
+    middle: take the middle frame of each segment, as in a test, and the middle of
+      frames beyond the canvas; otherwise random ones.
+    short_side, canvas: as for `Clip`.
+  """
+
+  def __init__(self, frames: int, *, middle: bool = False, **sizes):
+    super().__init__(frames, 1, fps=0.0, **sizes)
+    self.middle = middle
+
+  def __call__(self, record: Record, rng: np.random.Generator) -> dict:
+    """Decodes the frames; see `Clip`. A short video repeats frames."""
+    draws, places = rng.random(self.frames), rng.random(2)
+    if self.middle:
+      draws, places = None, (0.5, 0.5)
+    out = self.empty()
+    frames = read_record(
+      record,
+      lambda count, fps: segment_indices(count, self.frames, draws),
+      self.short_side,
+    )
+    self._fill(out["video"], out["extent"], frames, places)
+    return out
+
+
+def segment_indices(
+  num_frames: int, segments: int, draws: np.ndarray | None = None
+) -> np.ndarray:
+  """Returns a frame number of each segment of a video, as SlowFast chooses them.
+
+  Args:
+    num_frames: length of the video.
+    segments: their number n; number i reaches from frame round(i (L - 1) / n) to
+      frame round((i + 1) (L - 1) / n), both included.
+    draws: [segments] uniform in [0, 1), which frame of each; None for the middle.
+
+  Returns:
+    [segments] int64, in [0, num_frames), rising.
+  """
+  edges = np.round(np.arange(segments + 1) * ((num_frames - 1) / segments))
+  edges = edges.astype(np.int64)
+  if draws is None:
+    return (edges[:-1] + edges[1:]) // 2
+  return edges[:-1] + (draws * (np.diff(edges) + 1)).astype(np.int64)
 
 
 def view_starts(views: int) -> list[float]:

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from motion_jax.config import UserError
@@ -21,6 +21,10 @@ PREPARE = {
   "ucf101": "--source=FOLDER_OR_ZIP_OF_VIDEOS --splits=FOLDER_OF_OFFICIAL_LISTS",
   "hmdb51": "--source=FOLDER_OF_VIDEOS --splits=FOLDER_OF_OFFICIAL_LISTS",
   "kinetics400": "--source=FOLDER_OF_CLIPS --splits=FOLDER_OF_CSV_FILES",
+  "something_something_v2": "--source=FOLDER_OF_VIDEOS --splits=FOLDER_OF_JSON_FILES",
+  "ava": "--source=FOLDER_OF_MOVIES --splits=FOLDER_OF_CSV_AND_PBTXT_FILES",
+  "aslan": "--source=FOLDER_OF_VIDEOS --splits=FOLDER_OF_VIEW2.MAT",
+  "yupenn": "--source=FOLDER_OF_SCENES",
   "imagenet_subset": "--source=IMAGENET_TRAIN_FOLDER --per_class=10",
   "video_folder": "--source=FOLDER --name=NAME",
   "image_folder": "--source=FOLDER --name=NAME",
@@ -31,7 +35,11 @@ OFFICIAL_SPLITS = {"ucf101": 3, "hmdb51": 3}  # data sets with several official 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetSource:
-  """Records of a prepared data set."""
+  """Records of a prepared data set.
+
+  Attributes:
+    notes: what a protocol needs besides the records; see the data set's builder.
+  """
 
   name: str
   split: str
@@ -40,6 +48,7 @@ class DatasetSource:
   labels: Sequence[int] = dataclasses.field(repr=False)
   # TFDS data source; opens its files when first read, pickles small.
   records: Any = dataclasses.field(repr=False)
+  notes: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -100,6 +109,7 @@ def open_dataset(
     ids=ids,
     labels=labels,
     records=builder.as_data_source(split="+".join(parts)),
+    notes=builder.info.metadata.get("notes", {}),
   )
   logger.info("%s, split %s: %d records in %s", name, split, len(source), path)
   return source

@@ -1,17 +1,21 @@
 """What a config asks for: sources of records, and samplers that make arrays of them."""
 
+import logging
 import math
 
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.data import flow_clips
-from motion_jax.data.clips import Clip, Sampler, SourceFrame, Views
+from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
 from motion_jax.data.flow_clips import FlowClip
 from motion_jax.data.flow_records import open_flow
+from motion_jax.data.key_frames import KeyFrames, annotated_people, detected_people
 from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
+
+logger = logging.getLogger("motion_jax")
 
 
 def configured_source(config: ConfigDict, split: str) -> Source:
@@ -59,7 +63,9 @@ def training_sampler(config: ConfigDict) -> Sampler:
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
   frames at `data.interval`, from a random time, with prepared flow if `data.flow` names
-  it (MAS); 'distill' is two of these and two of motion, MoDist's.
+  it (MAS); 'segments' is a frame of each of `method.frames` parts of the video;
+  'distill' is two clips and two of motion, MoDist's; 'key_frames' is the clip around a
+  key frame of AVA, with boxes of people.
 
   Raises:
     UserError: if motion that is to be read is not prepared; the message says how.
@@ -69,11 +75,18 @@ def training_sampler(config: ConfigDict) -> Sampler:
 
 def _sampler(config: ConfigDict, split: str) -> Sampler:
   data = config.data
-  word = choose("data.sampler", data.sampler, ("frame", "clip", "distill"))
+  word = choose(
+    "data.sampler", data.sampler, ("frame", "clip", "segments", "distill", "key_frames")
+  )
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
   if word == "distill":
     return _distill(config, split)
+  if word == "segments":
+    return _segments(config, middle=split == "heldout", **_sizes(config))
+  if word == "key_frames":
+    part = {"train": "train", "heldout": "val"}[split]
+    return _key_frames(config, configured_source(data, split), "boxes", part)
   if data.get("flow"):
     return _flow_clip(config, split)
   return Clip(**_clip_options(config))
@@ -123,19 +136,40 @@ def heldout_sampler(config: ConfigDict) -> Sampler:
   return _sampler(config, "heldout")
 
 
-def test_views(config: ConfigDict) -> Views:
-  """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0."""
+def test_views(config: ConfigDict) -> Sampler:
+  """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0.
+
+  Of `data.sampler` 'segments' it is one clip, of the middle frames of the segments.
+
+  Raises:
+    UserError: if more than one clip of segments is asked for.
+  """
+  if config.data.sampler == "segments":
+    return _segments(config, middle=True, **_sizes(config))
   return Views(config.eval.clips, **_clip_options(config))
 
 
-def feature_views(config: ConfigDict) -> Views:
+def detection_sampler(config: ConfigDict, source: Source) -> KeyFrames:
+  """The key frames of AVA's validation part, with what a person detector has found.
+
+  Without such boxes, people are where the annotations have them, which scores higher.
+  """
+  return _key_frames(config, source, "persons", "val")
+
+
+def feature_views(config: ConfigDict) -> Sampler:
   """The clips that features are made of: as `test_views`, but middle squares.
 
-  They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels.
+  They are resized so that a crop of `eval.crop_ratio` has `method.size` pixels. All
+  clips of a video (`eval.clips` = 0) overlap by `eval.overlap`, if that is given.
   """
   side = math.ceil(config.method.size / config.eval.crop_ratio)
-  options = {**_clip_options(config), "short_side": side, "canvas": (side, side)}
-  return Views(config.eval.clips, **options)
+  sizes = {"short_side": side, "canvas": (side, side)}
+  if config.data.sampler == "segments":
+    return _segments(config, middle=True, **sizes)
+  options = {**_clip_options(config), **sizes}
+  overlap = config.eval.get("overlap", 0.0)
+  return Views(config.eval.clips, overlap=overlap, **options)
 
 
 def _clip_options(config: ConfigDict) -> dict:
@@ -144,6 +178,39 @@ def _clip_options(config: ConfigDict) -> dict:
     frames=config.method.frames,
     interval=data.interval,
     fps=data.fps,
-    short_side=data.short_side,
-    canvas=tuple(data.canvas),
+    **_sizes(config),
   )
+
+
+def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> KeyFrames:
+  notes, count = getattr(source, "notes", {}), config.method.actions
+  if "boxes" not in notes:
+    raise UserError(
+      f"{source.name} has no boxes of people; use data.name=ava, prepared by "
+      "python -m motion_jax.prepare ava"
+    )
+  if kind == "persons" and notes["persons"].get(part):
+    people = detected_people(notes["persons"][part], count, config.eval.person_score)
+  else:
+    if kind == "persons":
+      logger.warning(
+        "no ava_%s_predicted_boxes.csv when AVA was prepared: people are taken from "
+        "the annotations, and the score is not comparable",
+        part,
+      )
+    people = annotated_people(notes["boxes"][part], count)
+  most = config.data.max_people
+  return KeyFrames(people, most, count, **_clip_options(config))
+
+
+def _segments(config: ConfigDict, *, middle: bool, **sizes) -> Segments:
+  if config.eval.clips != 1:
+    raise UserError(
+      f"data.sampler is 'segments', which is one clip of a video, but eval.clips is "
+      f"{config.eval.clips}; set it to 1"
+    )
+  return Segments(config.method.frames, middle=middle, **sizes)
+
+
+def _sizes(config: ConfigDict) -> dict:
+  return dict(short_side=config.data.short_side, canvas=tuple(config.data.canvas))

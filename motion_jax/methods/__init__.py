@@ -5,11 +5,18 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.classify import Classify
+from motion_jax.methods.detect import Detect
 from motion_jax.methods.mas import Mas
 from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
 
-METHODS = {"mosi": Mosi, "classify": Classify, "mas": Mas, "modist": Modist}
+METHODS = {
+  "mosi": Mosi,
+  "modist": Modist,
+  "mas": Mas,
+  "classify": Classify,
+  "detect": Detect,
+}
 
 
 def make_method(config: ConfigDict) -> Method:

@@ -13,7 +13,8 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -49,6 +50,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     splits: Mapping[str, Callable[[], Examples]],
     damaged: Mapping[str, str] | None = None,
     origin: Mapping[str, str] | None = None,
+    missing: Sequence[str] = (),
+    notes: Mapping[str, Any] | None = None,
   ):
     """Describes a data set that is about to be written.
 
@@ -61,11 +64,18 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         features, in the order in which they will be stored.
       damaged: what is wrong with records that were left out or cut short, by id.
       origin: what the data set was made from, for telling it from another of its name.
+      missing: identifiers of records that the official lists have and this lacks.
+      notes: what a protocol needs besides the records, such as pairs; JSON values.
     """
     self._layout = layout
     self._classes = classes
     self._splits = splits
-    self._notes = {"damaged": dict(damaged or {}), "origin": dict(origin or {})}
+    self._notes = {
+      "damaged": dict(damaged or {}),
+      "origin": dict(origin or {}),
+      "missing": list(missing),
+      "notes": dict(notes or {}),
+    }
     self._ids: dict[str, list[str]] = {name: [] for name in splits}
     self._labels: dict[str, list[int]] = {name: [] for name in splits}
     with _quiet():

@@ -24,10 +24,11 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Args:
     source: folder of the clips, in any arrangement. A clip is called
       <youtube id>_<start>_<end> (six digits each, or as in the csv file), or just
-      <youtube id>.
+      <youtube id>; of a longer file, the csv file's seconds are taken.
     splits: folder of csv files with columns label, youtube_id, time_start, time_end,
       split. Parts without labels (the test csv) are left out.
-    allow_missing: accept clips that are missing; many have left YouTube.
+    allow_missing: accept lists of other sizes. Clips that are missing are accepted in
+      any case: many have left YouTube.
 
   Returns:
     The plan; ids are label/<youtube id>_<start>_<end>.
@@ -45,13 +46,14 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     video, start, end = row["youtube_id"], row["time_start"], row["time_end"]
     padded = f"{video}_{int(float(start)):06d}_{int(float(end)):06d}"
     name = f"{row['label']}/{padded}"
-    place = lookup(padded, f"{video}_{start}_{end}", video)
+    place, times = lookup(padded, f"{video}_{start}_{end}"), {}
+    if place is None:
+      place, times = lookup(video), {"start": float(start), "end": float(end)}
     if place is None:
       missing.append(name)
     else:
-      items.append(
-        plan.Item(name, place[0], index[row["label"]], row["split"], place[1])
-      )
+      label, split = index[row["label"]], row["split"]
+      items.append(plan.Item(name, place[0], label, split, place[1], **times))
   return plan.Plan(tuple(items), classes, tuple(missing))
 
 

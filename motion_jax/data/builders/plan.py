@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from motion_jax.config import UserError
 from motion_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+logger = logging.getLogger("motion_jax")
 
 _SHOWN = 5  # missing files named in a message
 
@@ -24,6 +28,8 @@ class Item:
     label: class index, or -1.
     split: TFDS split that it is written to.
     member: name of the file in the archive.
+    start, end: seconds of the file that are kept, where it is longer than that; all of
+      it if `end` is 0.
   """
 
   id: str
@@ -31,6 +37,8 @@ class Item:
   label: int
   split: str
   member: str = ""
+  start: float = 0.0
+  end: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +49,13 @@ class Plan:
     items: the records.
     classes: names of the labels, or None.
     missing: identifiers of records that the lists promise and the source lacks.
+    notes: what a protocol needs besides the records, such as pairs; JSON values.
   """
 
   items: tuple[Item, ...]
   classes: tuple[str, ...] | None
   missing: tuple[str, ...] = ()
+  notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -124,7 +134,7 @@ class Lookup:
 
 
 def check_missing(plan: Plan, allow_missing: bool) -> None:
-  """Stops if the source lacks records that the official lists promise.
+  """Stops, or warns, if the source lacks records that the official lists promise.
 
   Raises:
     UserError: with the number and the first names.
@@ -136,8 +146,16 @@ def check_missing(plan: Plan, allow_missing: bool) -> None:
       f"none of the {len(plan.missing)} listed files is in --source; the first one is "
       f"{plan.missing[0]}. Is it the right folder?"
     )
-  if plan.missing and not allow_missing:
-    names = ", ".join(plan.missing[:_SHOWN])
+  names = ", ".join(plan.missing[:_SHOWN])
+  if plan.missing and allow_missing:
+    logger.warning(
+      "%d of %d listed files are missing and left out: %s%s",
+      len(plan.missing),
+      len(plan.missing) + len(plan.items),
+      names,
+      ", ..." if len(plan.missing) > _SHOWN else "",
+    )
+  elif plan.missing:
     raise UserError(
       f"{len(plan.missing)} of {len(plan.missing) + len(plan.items)} listed files are "
       f"not in --source: {names}, ... Complete it, or go on without them with "

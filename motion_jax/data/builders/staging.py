@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -68,6 +69,8 @@ def staged_path(item: Item, folder: str) -> pathlib.Path:
   """Returns where a record is staged; another version of its file goes elsewhere."""
   status = os.stat(item.path)
   key = f"{item.id}\n{item.path}\n{item.member}\n{status.st_size}\n{status.st_mtime_ns}"
+  if item.end:
+    key += f"\n{item.start}\n{item.end}"
   digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
   return pathlib.Path(folder, digest)
 
@@ -81,8 +84,37 @@ def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]
   if os.path.isdir(item.path):
     fps, frames = _FRAMES_FPS, _Intact(_folder_frames(item.path, short_side))
     return _encode_frames(frames, fps, layout)
+  if item.end:
+    return _encode_range(item, layout, short_side)
   with video.VideoReader(_read(item) if item.member else item.path) as reader:
     return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
+
+
+def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
+  """Encodes some seconds of a video, or all of it where it is no longer than that."""
+  content = _read(item) if item.member else item.path
+  reader = _open_once(content, os.stat(item.path).st_mtime_ns)
+  first, last = (round(time * reader.fps) for time in (item.start, item.end))
+  if reader.num_frames <= last - first + reader.fps:  # cut already, to the second
+    return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
+  first, last = max(0, first), min(last, reader.num_frames)
+  if first >= last:
+    raise media.DecodeError(
+      f"ends at {reader.num_frames / reader.fps:.1f} s, before {item.start} s"
+    )
+
+  def reduce(frame):
+    return transcode.reduce(frame, transcode.reduced_size(*frame.shape[:2], short_side))
+
+  frames = reader.read(range(first, last), reduce)
+  return _encode_frames(_Intact(iter(frames)), reader.fps, layout)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_once(content: bytes | str, version: int) -> video.VideoReader:
+  """Opens a video; many ranges of one long file come one after the other."""
+  del version  # a file that has changed is opened anew
+  return video.VideoReader(content)
 
 
 def _encode_frames(

@@ -1,0 +1,78 @@
+"""ASLAN (Kliper-Gross et al., TPAMI 2012): is it the same action? 6,000 pairs."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from motion_jax.config import UserError
+from motion_jax.data.builders import base, plan
+
+FOLDS = 10
+PAIRS = 600  # of each fold; half of them show the same action
+_FILE, _TABLE = "View2.mat", "action_splits_pairs"
+
+
+class Aslan(base.RecordBuilder, skip_registration=True):
+  """Writes ASLAN."""
+
+  DESCRIPTION = __doc__
+
+
+def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
+  """Plans ASLAN: the videos of the pairs of its second view, which results are of.
+
+  Args:
+    source: folder or zip archive of the videos 0001.avi to 3697.avi (or .mp4).
+    splits: folder of the official View2.mat.
+    allow_missing: accept videos that are missing and lists of other sizes.
+
+  Returns:
+    The plan; ids are four digits, labels the numbers of the actions, from 0 on. Its
+    notes have `pairs`: [id, id, 1 for the same action or else 0, fold from 0 on].
+
+  Raises:
+    UserError: if something is missing.
+  """
+  plan.require(splits, "splits", f"the folder of the official {_FILE}")
+  table = _read(pathlib.Path(splits).expanduser() / _FILE)
+  plan.check_count(f"folds of {_FILE}", table.shape[2], FOLDS, allow_missing)
+  plan.check_count(f"pairs per fold of {_FILE}", table.shape[0], PAIRS, allow_missing)
+  pairs, actions = [], {}
+  for fold in range(table.shape[2]):
+    same = int(table[:, 2, fold].sum())
+    plan.check_count(
+      f"same pairs of fold {fold + 1}", same, table.shape[0] // 2, allow_missing
+    )
+    for one, other, is_same, action, other_action in table[:, :, fold].tolist():
+      pairs.append([f"{one:04d}", f"{other:04d}", is_same, fold])
+      actions |= {f"{one:04d}": action - 1, f"{other:04d}": other_action - 1}
+  lookup = plan.Lookup(plan.find_videos(source))
+  places = {name: lookup(name) for name in sorted(actions)}
+  items = tuple(
+    plan.Item(name, place[0], actions[name], "train", place[1])
+    for name, place in places.items()
+    if place
+  )
+  missing = tuple(name for name, place in places.items() if not place)
+  return plan.Plan(items, None, missing, {"pairs": pairs})
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+  """The table [pairs, 5, folds] int: two samples, same, their two actions."""
+  import scipy.io
+
+  try:
+    content = scipy.io.loadmat(path)
+  except Exception as error:  # of a damaged file, nearly anything
+    raise UserError(f"--splits: cannot read {path}: {error}") from error
+  if _TABLE not in content:
+    raise UserError(f"--splits: {path} has no table {_TABLE}; get it again")
+  table = content[_TABLE]
+  if table.ndim != 3 or table.shape[1] != 5 or not np.isin(table[:, 2], (0, 1)).all():
+    raise UserError(
+      f"--splits: {_TABLE} of {path} has shape {table.shape}; expected [pairs, 5, "
+      "folds], with 0 or 1 in the third column; get it again"
+    )
+  return table.astype(np.int64)

@@ -1,0 +1,105 @@
+"""AVA actions (Gu et al., CVPR 2018): 80 actions of people, in boxes, once a second."""
+
+from __future__ import annotations
+
+import pathlib
+
+from motion_jax.config import UserError
+from motion_jax.data import ava_files
+from motion_jax.data.builders import base, plan
+
+VIDEOS = {"train": 235, "val": 64}
+ACTIONS, EVALUATED = 80, 60
+_MARGIN = 1.5  # seconds that a record shows before and after its key frame
+
+
+class Ava(base.RecordBuilder, skip_registration=True):
+  """Writes AVA."""
+
+  DESCRIPTION = __doc__
+
+
+def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
+  """Plans AVA: a record for each key frame, three seconds with it in the middle.
+
+  Args:
+    source: folder of the movies <video>.mkv, .mp4 or .webm, in full length.
+    splits: folder with ava_train_v*.csv and ava_val_v*.csv, the excluded time stamps
+      ava_*_excluded_timestamps_v*.csv, the list of actions ava_action_list_v*.pbtxt and
+      that of the evaluated ones, ava_action_list_*activitynet*.pbtxt. Boxes of a person
+      detector are taken from ava_train_predicted_boxes.csv and
+      ava_val_predicted_boxes.csv, if they are there.
+    allow_missing: accept movies that are missing and lists of other sizes.
+
+  Returns:
+    The plan; ids are video/second, four digits, and there are no labels of records. Its
+    notes have `actions` {number: name}, `evaluated` [numbers], `excluded` [ids], and by
+    split `boxes` and `persons`, rows [id, x1, y1, x2, y2, action, score].
+
+  Raises:
+    UserError: if something is missing.
+  """
+  root = pathlib.Path(
+    plan.require(splits, "splits", "the folder of the csv and pbtxt files of AVA")
+  ).expanduser()
+  notes = {**_actions(root, allow_missing), "boxes": {}, "persons": {}, "excluded": []}
+  lookup = plan.Lookup(plan.find_videos(source))
+  items, missing = [], []
+  for split, videos in VIDEOS.items():
+    rows = ava_files.read_boxes(_one(root, f"ava_{split}_v*.csv"))
+    count = len({video for (video, _), *_ in rows})
+    plan.check_count(f"{split} movies in the csv file", count, videos, allow_missing)
+    excluded = ava_files.read_excluded(
+      _one(root, f"ava_{split}_excluded_timestamps*.csv")
+    )
+    predicted = root / f"ava_{split}_predicted_boxes.csv"
+    persons = (
+      ava_files.read_boxes(predicted, scored=True) if predicted.is_file() else []
+    )
+    notes["boxes"][split] = [_note(row) for row in rows]
+    notes["persons"][split] = [_note(row) for row in persons]
+    notes["excluded"] += sorted(map(ava_files.record_id, excluded))
+    for frame in sorted({row[0] for row in [*rows, *persons]} - excluded):
+      place = lookup(frame[0])
+      if place is None:
+        missing.append(ava_files.record_id(frame))
+      else:
+        items.append(_item(frame, place, split))
+  return plan.Plan(tuple(items), None, tuple(missing), notes)
+
+
+def _actions(root: pathlib.Path, allow_missing: bool) -> dict:
+  lists = [*root.glob("ava_action_list*.pbtxt")]
+  evaluated = [path for path in lists if "activitynet" in path.name]
+  whole = [path for path in lists if path not in evaluated]
+  if len(whole) != 1 or len(evaluated) != 1:
+    raise UserError(
+      f"--splits: found {sorted(path.name for path in lists)} in {root}; expected one "
+      "ava_action_list_v*.pbtxt of all actions and one *activitynet*.pbtxt of those "
+      "that are evaluated"
+    )
+  actions = ava_files.read_actions(whole[0])
+  chosen = ava_files.read_actions(evaluated[0])
+  plan.check_count(whole[0].name, len(actions), ACTIONS, allow_missing)
+  plan.check_count(evaluated[0].name, len(chosen), EVALUATED, allow_missing)
+  named = {str(number): name for number, name in actions.items()}
+  return {"actions": named, "evaluated": sorted(chosen)}
+
+
+def _one(root: pathlib.Path, pattern: str) -> pathlib.Path:
+  found = sorted(root.glob(pattern))
+  if len(found) != 1:
+    names = ", ".join(path.name for path in found) or "none"
+    raise UserError(f"--splits: expected one file {pattern} in {root}, found {names}")
+  return found[0]
+
+
+def _item(frame: ava_files.KeyFrame, place, split: str) -> plan.Item:
+  second = frame[1]
+  times = {"start": second - _MARGIN, "end": second + _MARGIN}
+  return plan.Item(ava_files.record_id(frame), place[0], -1, split, place[1], **times)
+
+
+def _note(row: ava_files.BoxRow) -> list:
+  frame, box, action, score = row
+  return [ava_files.record_id(frame), *box, action, score]

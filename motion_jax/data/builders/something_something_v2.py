@@ -1,0 +1,88 @@
+"""Something-Something V2 (Goyal et al., 2017): 174 actions with everyday objects."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from motion_jax.config import UserError
+from motion_jax.data.builders import base, plan
+
+SIZES = {"train": 168_913, "val": 24_777}
+CLASSES = 174
+_FILES = {"labels": "labels", "train": "train", "val": "validation"}
+
+
+class SomethingSomethingV2(base.RecordBuilder, skip_registration=True):
+  """Writes Something-Something V2."""
+
+  DESCRIPTION = __doc__
+
+
+def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
+  """Plans Something-Something V2; its test part has no public labels and is left out.
+
+  Args:
+    source: folder of the videos <number>.webm, extracted from the official parts.
+    splits: folder of the official labels.json, train.json and validation.json, also
+      with something-something-v2- before their names.
+    allow_missing: accept videos that are missing and lists of other sizes.
+
+  Returns:
+    The plan; ids are the numbers, the label of a video is that of its template.
+
+  Raises:
+    UserError: if something is missing.
+  """
+  plan.require(splits, "splits", "the folder of labels.json, train.json, ...")
+  numbers = _read(splits, "labels")
+  plan.check_count("labels.json", len(numbers), CLASSES, allow_missing)
+  labels = {name: int(number) for name, number in numbers.items()}
+  if sorted(labels.values()) != list(range(len(labels))):
+    raise UserError("--splits: labels.json does not number its labels from 0 on")
+  lists = {split: _read(splits, split) for split in SIZES}
+  for split, entries in lists.items():
+    plan.check_count(f"{_FILES[split]}.json", len(entries), SIZES[split], allow_missing)
+  lookup = plan.Lookup(plan.find_videos(source))
+  items, missing = [], []
+  for split, entries in lists.items():
+    for name, label in (_entry(entry, labels, split) for entry in entries):
+      place = lookup(name)
+      if place is None:
+        missing.append(name)
+      else:
+        items.append(plan.Item(name, place[0], label, split, place[1]))
+  return plan.Plan(tuple(items), tuple(sorted(labels, key=labels.get)), tuple(missing))
+
+
+def _entry(entry, labels: dict[str, int], split: str) -> tuple[str, int]:
+  """(id, label) of an entry of a list; its template has brackets, labels have none."""
+  try:
+    name, template = str(entry["id"]), entry["template"]
+  except (TypeError, KeyError) as error:
+    raise UserError(
+      f"--splits: {_FILES[split]}.json has an entry without id or template: {entry}"
+    ) from error
+  label = labels.get(template.replace("[", "").replace("]", ""))
+  if label is None:
+    raise UserError(
+      f"--splits: {_FILES[split]}.json: the template {template!r} of video {name} is "
+      "not in labels.json; take both from the same download"
+    )
+  return name, label
+
+
+def _read(folder: str, part: str):
+  root = pathlib.Path(folder).expanduser()
+  names = [f"{_FILES[part]}.json", f"something-something-v2-{_FILES[part]}.json"]
+  path = next((root / name for name in names if (root / name).is_file()), None)
+  if path is None:
+    raise UserError(f"--splits: neither {' nor '.join(names)} in {root}")
+  try:
+    content = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError) as error:
+    raise UserError(f"--splits: cannot read {path}: {error}; get it again") from error
+  expected = dict if part == "labels" else list
+  if not isinstance(content, expected):
+    raise UserError(f"--splits: {path} is not what its name says; get it again")
+  return content

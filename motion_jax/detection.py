@@ -1,0 +1,82 @@
+"""The test of a detector on AVA: frame mAP over people that a detector has found."""
+
+import logging
+import pathlib
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from motion_jax import logs, sharding
+from motion_jax.ava_results import score
+from motion_jax.data import pipeline
+from motion_jax.data.inputs import detection_sampler
+from motion_jax.evaluation.detection import Boxes
+
+logger = logging.getLogger("motion_jax")
+
+
+class DetectionTest:
+  """Frame mAP at IoU 0.5 on the validation part, by the official evaluation of AVA.
+
+  `detections.csv` gets all scored boxes, in the official format of results.
+
+  Args:
+    held_out: an `evaluate.HeldOut` of a detector.
+    config: a whole config.
+    mesh: from `sharding.make_mesh`.
+    workdir: of the run.
+  """
+
+  def __init__(self, held_out, config, mesh: Mesh, workdir: pathlib.Path):
+    self._held_out, self._config, self._mesh = held_out, config, mesh
+    self._workdir = workdir
+    self._sampler = detection_sampler(config, held_out.source)
+
+  def __call__(self, params, aux) -> dict[str, float]:
+    """Returns {'eval/frame_map': in [0, 1]}."""
+    source, config = self._held_out.source, self._config
+    names, boxes, scores = [], [], []
+    with logs.progress_bar(len(source), "testing") as show:
+      for batch in pipeline.evaluation_batches(
+        source,
+        self._sampler,
+        batch_size=config.eval.batch_size,
+        seed=0,
+        threads=config.data.threads,
+      ):
+        self._held_out.bad_files.update(batch)
+        rows = sharding.shard_batch(self._mesh, batch)
+        found = self._held_out.predict(params, aux, rows)["probabilities"]
+        found = jax.device_get(found)
+        for row, person in zip(*np.nonzero(batch["person"]), strict=True):
+          names.append(source.id_of(int(batch["index"][row])))
+          boxes.append(batch["boxes"][row, person])
+          scores.append(found[row, person])
+        show(int(batch["index"].max()) + 1)
+    return {"eval/frame_map": self._score(names, np.array(boxes), np.array(scores))}
+
+  def _score(self, names, boxes, scores) -> float:
+    notes = self._held_out.source.notes
+    if not names:
+      logger.warning("no boxes of people in the validation part: frame mAP is 0")
+      return 0.0
+    actions = np.asarray(notes["evaluated"])
+    people, columns = np.indices((len(names), len(actions))).reshape(2, -1)
+    detections = Boxes(
+      frames=[names[person] for person in people],
+      boxes=boxes.reshape(-1, 4)[people],
+      classes=actions[columns],
+      scores=scores[people, actions[columns] - 1],
+    )
+    self._write(detections)
+    return score(notes, detections)[0]
+
+  def _write(self, found: Boxes) -> None:
+    path = self._workdir / "detections.csv"
+    with path.open("w", encoding="utf-8") as file:
+      for name, box, action, value in zip(
+        found.frames, found.boxes, found.classes, found.scores, strict=True
+      ):
+        corners = ",".join(f"{side:.4f}" for side in box)
+        file.write(f"{name.replace('/', ',')},{corners},{action},{value:.5f}\n")
