@@ -39,6 +39,7 @@ setuptools.setup(
     "cuda12": ["jax[cuda12]"],
     "cuda13": ["jax[cuda13]"],
     "tpu": ["jax[tpu]"],
+    "visualize": ["scikit-learn>=1.5"],
     "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.6", "scikit-learn>=1.5"],
   },
 )

@@ -9,7 +9,7 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, logs, train
+from motion_jax import command, evaluate, logs, pictures, train
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
@@ -19,11 +19,12 @@ MODES = {
   "train": train.train,
   "evaluate": evaluate.evaluate,
   "evaluate_run": evaluate.evaluate_run,
+  "visualize": pictures.visualize,
 }
 
 
 def main() -> None:
-  """Trains or evaluates as --config says."""
+  """Trains, evaluates or draws as --config says."""
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()

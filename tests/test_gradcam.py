@@ -1,4 +1,4 @@
-"""Grad-CAM equals the reference; attention; the share of a map in moving pixels."""
+"""Grad-CAM equals the reference; attention; maps at every stage."""
 
 import functools
 
@@ -159,26 +159,3 @@ def test_an_unknown_stage_names_the_known_ones(network):
   ):
     with pytest.raises(ValueError, match="use one of conv1, conv2"):
       look()
-
-
-def test_the_fastest_fifth_of_the_pixels_moves():
-  speed = np.random.default_rng(0).random((3, 4, 10, 5))
-  speed[2] *= 0.01
-  chosen, moves = gradcam.moving_pixels(speed, share=0.2)
-  assert chosen.sum((1, 2, 3)).tolist() == [40, 40, 40]
-  assert moves.tolist() == [True, True, False]
-  for clip, mask in zip(speed, chosen, strict=True):
-    assert clip[mask].min() >= clip[~mask].max()
-  with pytest.raises(ValueError, match="share is 1"):
-    gradcam.moving_pixels(speed, share=1.0)
-
-
-def test_the_mass_of_a_flat_map_in_moving_pixels_is_their_share():
-  chosen, _ = gradcam.moving_pixels(np.random.default_rng(0).random((4, 2, 10, 10)))
-  maps = np.ones((4, 2, 10, 10))
-  maps[1] = chosen[1]
-  maps[2] = ~chosen[2]
-  maps[3] = 0
-  found = gradcam.mass_inside(maps, chosen)
-  np.testing.assert_allclose(found[:3], [0.2, 1, 0])
-  assert np.isnan(found[3])

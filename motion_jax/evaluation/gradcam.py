@@ -1,4 +1,4 @@
-"""Where a video network looks: Grad-CAM, attention maps, and whether things move there.
+"""Where a video network looks: Grad-CAM and attention maps.
 
 Contract: activations are [B, T', H', W', D]; maps are float32 [B, T', H', W'], 0 or
 more, until `upsample` brings them to the size of the clip. They belong to one example
@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -123,51 +122,6 @@ def normalize(maps: jax.Array) -> jax.Array:
   """Scales every clip's maps [B, T, H, W] to [0, 1] by its smallest and largest."""
   low, high = (reduce((1, 2, 3), keepdims=True) for reduce in (maps.min, maps.max))
   return (maps - low) / (high - low + 1e-6)
-
-
-def moving_pixels(
-  speed: np.ndarray, *, share: float = 0.2, least: float = 0.1
-) -> tuple[np.ndarray, np.ndarray]:
-  """The fastest pixels of every clip.
-
-  Args:
-    speed: [B, T, H, W], length of the optical flow in pixels per frame.
-    share: of the pixels of a clip that are chosen, in (0, 1); a map that is the same
-      everywhere has just this share of its mass in them.
-    least: mean speed of the chosen pixels below which a clip counts as still.
-
-  Returns:
-    chosen: bool [B, T, H, W].
-    moves: bool [B], False for still clips.
-
-  Raises:
-    ValueError: if `share` is out of range.
-  """
-  if not 0 < share < 1:
-    raise ValueError(f"share is {share}; expected a part of the pixels, in (0, 1)")
-  rows = np.asarray(speed, np.float32).reshape(len(speed), -1)
-  count = max(1, round(share * rows.shape[1]))
-  fastest = np.argpartition(rows, -count, axis=1)[:, -count:]
-  chosen = np.zeros(rows.shape, bool)
-  np.put_along_axis(chosen, fastest, True, axis=1)
-  moves = np.take_along_axis(rows, fastest, axis=1).mean(1) >= least
-  return chosen.reshape(speed.shape), moves
-
-
-def mass_inside(maps: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-  """Share of every map's sum that lies in chosen pixels.
-
-  Args:
-    maps: [B, T, H, W], 0 or more.
-    chosen: bool [B, T, H, W].
-
-  Returns:
-    [B] float64 in [0, 1]; NaN for maps that are zero everywhere.
-  """
-  maps = np.asarray(maps, np.float64)
-  total, axes = maps.sum((1, 2, 3)), (1, 2, 3)
-  inside = np.sum(maps, axes, where=chosen)
-  return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
 def _checked(stage):
