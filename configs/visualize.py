@@ -77,6 +77,7 @@ def pictures():
     dict(
       max_videos=500,  # shown, and searched in; 0: all
       stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
+      smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
       examples=4,  # clips in gradcam.png
       moving=0.2,  # share of the pixels that count as moving: the fastest
       clusters=5,  # MoSI, figure 5

@@ -78,6 +78,7 @@ def look(
   mesh: Mesh,
   *,
   stage: str,
+  size: int,
 ) -> Iterator[Looks]:
   """Yields the maps of the clip in the middle of every video that can be decoded.
 
@@ -87,6 +88,7 @@ def look(
     config: a whole config; `data`, `method` and `eval` say what a clip is.
     mesh: from `sharding.make_mesh`.
     stage: name of the stage looked at, 'conv1' to 'conv5'.
+    size: side S of the clips in pixels.
   """
   split = {name: nnx.split(viewer) for name, viewer in viewers.items()}
   graphdef = next(iter(split.values()))[0]
@@ -95,7 +97,7 @@ def look(
   @jax.jit
   def prepare(video, extent):
     boxes = crops.center_square(extent, ratio=ratio)
-    clips = crops.resize_crops(video, boxes, size=method.size)
+    clips = crops.resize_crops(video, boxes, size=size)
     shown = jnp.rint(255 * jnp.clip(clips, 0, 1)).astype(jnp.uint8)
     return augment.normalize(clips, method.mean, method.std), shown, _speed(clips)
 
@@ -104,7 +106,7 @@ def look(
     return nnx.merge(graphdef, arrays)(clips, stage=stage)
 
   config = config.copy_and_resolve_references()
-  config.eval.clips = 1
+  config.eval.clips, config.method.size = 1, size
   for batch in pipeline.evaluation_batches(
     source,
     feature_views(config),

@@ -28,7 +28,7 @@ class FeaturePictures:
     folder: for the files.
     source: the videos.
     found: their features.
-    views: the sampler of the features' clips; examples are shown as it sees them.
+    views: the sampler of the clip that examples are shown by.
     seed: of k-means and t-SNE.
   """
 
@@ -83,27 +83,23 @@ class FeaturePictures:
     if count <= is_same:
       logger.warning("no retrieval.png: there is only one video")
       return
-    rows = np.linspace(0, len(self._found.labels) - 1, queries + 2).round().astype(int)
-    rows = np.unique(rows[1:-1])
-    asked = self._found.features[rows]
-    similarity, index = nearest(asked, found.features, k=count)
-    pictures, titles, captions, colors = [], [], [], []
+    rows = spread(len(self._found.labels), queries)
+    similarity, index = nearest(self._found.features[rows], found.features, k=count)
+    pictures, captions, colors = [], [], []
     for line, row in enumerate(rows):
-      pairs = zip(index[line], similarity[line], strict=True)
-      near = [(i, s) for i, s in pairs if not (is_same and i == row)][:NEIGHBOURS]
-      pictures.append(
-        [self._clip(row), *(self._clip(i, gallery, found) for i, _ in near)]
-      )
-      titles.append([self._name(row), *self._class(row)])
-      captions.append(
-        ["query", *(f"{_stem(gallery, found, i)}  {s:.2f}" for i, s in near)]
-      )
+      others = index[line] != row if is_same else np.ones(count, bool)
+      near, scores = (x[line][others][:NEIGHBOURS] for x in (index, similarity))
+      clips = [self._clip(row), *(self._clip(i, gallery, found) for i in near)]
+      pictures.append([clip[len(clip) // 2] for clip in clips])
+      texts = [_what(gallery, found, i) for i in near]
+      texts = [f"{text}  {s:.3f}" for text, s in zip(texts, scores, strict=True)]
+      captions.append(["", *texts])
       label = self._found.labels[row]
-      colors.append([None, *(_verdict(label, found.labels[i]) for i, _ in near)])
+      colors.append([None, *(_verdict(label, found.labels[i]) for i in near)])
     save_picture_grid(
       self._folder / "retrieval.png",
-      [[clip[len(clip) // 2] for clip in row] for row in pictures],
-      titles=titles,
+      pictures,
+      titles=[[self._name(row), *self._class(row)] for row in rows],
       captions=captions,
       colors=colors,
       headers=["query", *(f"neighbour {i + 1}" for i in range(NEIGHBOURS))],
@@ -123,20 +119,18 @@ class FeaturePictures:
     save_scatter(self._folder / "tsne.png", points, panels)
 
   def _clip(self, row, source: Source | None = None, found: Features | None = None):
-    """[T, S, S, 3] uint8, the middle one of a video's views."""
+    """[T, S, S, 3] uint8, the first of a video's views."""
     source, found = source or self._source, found or self._found
     record = source[int(found.positions[row])]
-    video = self._views(record, np.random.default_rng(0))["video"]
-    return video[len(video) // 2]
+    return self._views(record, np.random.default_rng(0))["video"][0]
 
   def _name(self, row) -> str:
     return _stem(self._source, self._found, row)
 
   def _class(self, row) -> list[str]:
     label = self._found.labels[row]
-    return (
-      [] if self._source.classes is None or label < 0 else [self._source.classes[label]]
-    )
+    known = self._source.classes is not None and label >= 0
+    return [self._source.classes[label]] if known else []
 
   def _commonest(self, labels, count=3) -> list[str]:
     """Lines like '12 Archery' of the classes that a cluster has most of."""
@@ -147,8 +141,20 @@ class FeaturePictures:
     return [f"{numbers[i]} {self._source.classes[i]}" for i in order if numbers[i]]
 
 
+def spread(count: int, wanted: int) -> np.ndarray:
+  """At most `wanted` evenly spaced places of `count`: of sorted videos all classes."""
+  return np.unique(((np.arange(wanted) + 0.5) * count / wanted).astype(int))
+
+
 def _stem(source, found, row) -> str:
   return pathlib.PurePath(source.id_of(int(found.positions[row]))).stem
+
+
+def _what(source, found, row) -> str:
+  """The class of a video, or its name."""
+  label = found.labels[row]
+  known = source.classes is not None and label >= 0
+  return source.classes[label] if known else _stem(source, found, row)
 
 
 def _verdict(label, other):

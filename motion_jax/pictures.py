@@ -18,7 +18,7 @@ from motion_jax.data.sources import Source
 from motion_jax.data.subsets import Subset
 from motion_jax.evaluation import clusters, confusion, gradcam
 from motion_jax.evaluation.motion_share import MotionShares
-from motion_jax.feature_pictures import FeaturePictures
+from motion_jax.feature_pictures import FeaturePictures, spread
 from motion_jax.features import FeatureExtractor, Features
 from motion_jax.methods import make_method
 from motion_jax.visualize import maps as map_pictures
@@ -100,11 +100,14 @@ def save_maps(
     UserError: if no video can be decoded.
   """
   shares, examples = MotionShares(share=options.moving), []
-  wanted = set(_spread(len(source), options.examples).tolist())
+  wanted = spread(len(source), options.examples)
+  size = max(config.method.size, options.smallest)
   with logs.progress_bar(len(source), "maps") as show:
-    for seen in explain.look(viewers, source, config, mesh, stage=options.stage):
+    for seen in explain.look(
+      viewers, source, config, mesh, stage=options.stage, size=size
+    ):
       shares.add(seen.maps, seen.speed)
-      for row in np.flatnonzero(np.isin(seen.positions, [*wanted])):
+      for row in np.flatnonzero(np.isin(seen.positions, wanted)):
         examples.append(_example(seen, row))
       show(int(seen.positions.max(initial=-1)) + 1)
   values = shares.result()
@@ -204,7 +207,10 @@ def _draw_features(folder, encoder, videos: _Videos, config, mesh, asked) -> Non
 
   shown = features(videos.shown)
   gallery = shown if videos.gallery is videos.shown else features(videos.gallery)
-  pictures = FeaturePictures(folder, videos.shown, shown, views, seed=asked.seed)
+  config = config.copy_and_resolve_references()
+  config.eval.clips = 1
+  example = feature_views(config)
+  pictures = FeaturePictures(folder, videos.shown, shown, example, seed=asked.seed)
   options = asked.pictures
   pictures.save_clusters(options.clusters, options.cluster_examples)
   pictures.save_retrieval(videos.gallery, gallery, options.queries)
@@ -220,13 +226,8 @@ def _draw_confusion(folder: pathlib.Path, path: pathlib.Path) -> None:
   save_confusion(folder / "confusion.png", matrix, classes, mistakes)
 
 
-def _spread(count: int, wanted: int) -> np.ndarray:
-  """Evenly spaced places of `count`: sorted videos of several classes."""
-  return np.unique(((np.arange(wanted) + 0.5) * count / wanted).astype(int))
-
-
 def _check(options: ConfigDict) -> None:
-  for name in ("examples", "clusters", "cluster_examples", "queries"):
+  for name in ("smallest", "examples", "clusters", "cluster_examples", "queries"):
     if options[name] < 1:
       raise UserError(f"pictures.{name}={options[name]} must be at least 1")
   if not 0 < options.moving < 1 or options.max_videos < 0:
