@@ -89,7 +89,13 @@ def look(
     mesh: from `sharding.make_mesh`.
     stage: name of the stage looked at, 'conv1' to 'conv5'.
     size: side S of the clips in pixels.
+
+  Raises:
+    UserError: if eval.batch_size does not fit the devices.
   """
+  sharding.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
+  )
   split = {name: nnx.split(viewer) for name, viewer in viewers.items()}
   graphdef = next(iter(split.values()))[0]
   method, ratio = config.method, config.eval.crop_ratio

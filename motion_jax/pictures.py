@@ -125,6 +125,8 @@ def save_maps(
   map_pictures.save_map_gif(folder / "gradcam.gif", rows)
   if values["clips"]:
     logger.info("%s", share_text(values, kind, options.moving))
+  else:
+    logger.warning("nothing moves in these clips: no share of the maps is measured")
   return values
 
 

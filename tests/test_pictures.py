@@ -285,8 +285,10 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
 
   viewer = explain.make_viewer(Method(), config, {}, {})
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
-  found, labels = viewer(video, stage="conv5")
-  energy = (encoder.until(video, "conv5") ** 2).sum(-1).mean(1, keepdims=True)
+  look = nnx.jit(explain.Viewer.__call__, static_argnames="stage")
+  found, labels = look(viewer, video, stage="conv5")
+  energy = nnx.jit(Encoder.until, static_argnums=2)(encoder, video, "conv5") ** 2
+  energy = energy.sum(-1).mean(1, keepdims=True)
   expected = jax.image.resize(energy, found.shape, "linear", antialias=False)
   np.testing.assert_allclose(found, expected, rtol=1e-4)
   assert labels.shape == (2, 0)
@@ -299,14 +301,20 @@ def test_the_classifier_that_is_explained_is_the_runs(small, videos, tmp_path):
   video = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3), np.uint8)
   extent = jnp.full((2, 2), 48)
   batch = dict(video=video, extent=extent, label=jnp.zeros(2, int), valid=extent[:, 0])
-  boxes = crops.center_square(extent, ratio=config.eval.crop_ratio)
-  clips = crops.resize_crops(video, boxes, size=config.eval.size or config.method.size)
-  clips = augment.normalize(clips, config.method.mean, config.method.std)
-  found = jax.nn.softmax(viewer.heads[0](viewer.encoder(clips)))
-  expected = task.predict(*weights, batch)["probabilities"]
+
+  @nnx.jit
+  def explained(viewer, video, extent):
+    boxes = crops.center_square(extent, ratio=config.eval.crop_ratio)
+    size = config.eval.size or config.method.size
+    clips = crops.resize_crops(video, boxes, size=size)
+    clips = augment.normalize(clips, config.method.mean, config.method.std)
+    scores = jax.nn.softmax(viewer.heads[0](viewer.encoder(clips)))
+    return scores, *viewer(clips, stage="conv5")
+
+  found, seen, labels = explained(viewer, video, extent)
+  expected = jax.jit(task.predict)(*weights, batch)["probabilities"]
   np.testing.assert_allclose(found, expected, atol=1e-5)
-  seen, labels = viewer(clips, stage="conv5")
-  assert seen.shape == clips.shape[:4]
+  assert seen.shape[:2] == (2, 4) and seen.shape[2] == seen.shape[3]
   np.testing.assert_array_equal(labels[:, 0], expected.argmax(-1))
 
 
