@@ -29,9 +29,9 @@ def save_confusion(
   count, total = len(matrix), matrix.sum()
   shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
   side = float(np.clip(0.42 * count, 3.6, 12))
-  figure = Figure((side + 5.2, side + 1.9), dpi=110, layout="constrained")
+  figure = Figure((side, side), dpi=110)
   FigureCanvasAgg(figure)
-  axes, beside = figure.subplots(1, 2, width_ratios=(side + 1.6, 3.2))
+  axes = figure.add_axes((0, 0, 1, 1))  # what is around it makes the picture larger
   image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
   right = np.trace(matrix) / max(total, 1)
   axes.set_title(f"{right:.1%} of {total} videos right", fontsize=11, color=INK)
@@ -48,23 +48,26 @@ def save_confusion(
       text = str(matrix[row, column])
       axes.text(column, row, text, size=8, color=color, ha="center", va="center")
   axes.spines[:].set_color("#cccccc")
-  bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+  bar = figure.colorbar(image, cax=axes.inset_axes((1.03, 0.2, 0.03, 0.6)))
   bar.set_label("share of the true class", fontsize=8, color=GREY)
   bar.ax.tick_params(labelsize=7)
   bar.outline.set_edgecolor("#cccccc")
-  _list(beside, [(_plain(classes[a]), _plain(classes[b]), n) for a, b, n in mistakes])
-  figure.savefig(path, format="png")
+  _list(axes, [(_plain(classes[a]), _plain(classes[b]), n) for a, b, n in mistakes])
+  figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.15)
 
 
 def _list(axes, mistakes):
-  axes.axis("off")
+  """Writes the mistakes to the right of the matrix and its colour bar."""
   if not mistakes:
     return
-  axes.set_title("most frequent mistakes", fontsize=10, color=INK, loc="left")
-  lines = [f"{number:4d}  {true} → {guess}" for true, guess, number in mistakes]
+  lines = [f"{number}  {true} → {guess}" for true, guess, number in mistakes]
+  place = dict(xycoords="axes fraction", textcoords="offset points")
+  options = dict(color=INK, va="top", family="DejaVu Sans", annotation_clip=False)
+  left = 62 + 0.06 * axes.figure.get_figwidth() * 72
+  title = "most frequent mistakes"
+  axes.annotate(title, (1, 1), (left, 0), size=9, weight="bold", **place, **options)
   text = "\n".join(lines)
-  options = dict(size=8, color=INK, va="top", linespacing=1.7, family="DejaVu Sans")
-  axes.text(0, 0.98, text, transform=axes.transAxes, **options)
+  axes.annotate(text, (1, 1), (left, -18), size=8, linespacing=1.7, **place, **options)
 
 
 def _plain(name):
