@@ -57,7 +57,8 @@ class FeaturePictures:
     titles = []
     for number in range(len(found)):
       inside = found.labels == number
-      lines = [f"cluster {number}: {inside.sum()} videos"]
+      size = inside.sum()
+      lines = [f"cluster {number}: {size} video{'s' * (size > 1)}"]
       titles.append(lines + self._commonest(self._found.labels[inside]))
     save_picture_grid(
       self._folder / "clusters.png",
