@@ -180,7 +180,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     if rows:
       raise UserError(f"{workdir} was trained with another config: {'; '.join(rows)}")
   mesh, method = sharding.make_mesh(), make_method(config)
-  weights = _restored(method, config, mesh, run, step)
+  weights = restored(method, config, mesh, run, step)
   values = _task(method, config, mesh, workdir, weights)
   _write(values, step, workdir / "evaluation.json")
   return values
@@ -206,8 +206,8 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   run, step = checkpoint.locate(config.init_from)
   stored = ConfigDict(Checkpoints(run).config(step))
   mesh, method = sharding.make_mesh(), make_method(stored)
-  weights = _restored(method, stored, mesh, run, step)
-  stored, is_other = _overlaid(stored, config)
+  weights = restored(method, stored, mesh, run, step)
+  stored, is_other = overlaid(stored, config)
   if is_other:
     logger.info("other data than the run's: only its encoder is evaluated")
     values = {}
@@ -224,8 +224,8 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   return values
 
 
-def _restored(method, config, mesh, run, step):
-  """(params, aux) of a checkpoint, placed on the mesh."""
+def restored(method, config: ConfigDict, mesh: Mesh, run: pathlib.Path, step: int):
+  """Returns (params, aux) of a checkpoint of `run`, placed on the mesh."""
   weights = state.initial_weights(method, jax.random.key(config.seed), mesh)
   return Checkpoints(run).restore_weights(step, *weights)
 
@@ -238,8 +238,13 @@ def _task(method, config, mesh, workdir, weights):
   return values | (test(*weights) if test else {})
 
 
-def _overlaid(stored: ConfigDict, config: ConfigDict) -> tuple[ConfigDict, bool]:
-  """A run's config with what another one says; whether that names other data."""
+def overlaid(stored: ConfigDict, config: ConfigDict) -> tuple[ConfigDict, bool]:
+  """A run's config with what another one says; whether that names other data.
+
+  Args:
+    stored: of the run; is changed.
+    config: its sections `data` and `eval` replace the run's values but for None.
+  """
   given = {name: value for name, value in config.data.items() if value is not None}
   is_other = bool({"name", "path"} & given.keys())
   if is_other:  # lists and subsets belong to the run's own data

@@ -9,7 +9,16 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import ava_results, command, evaluate, hosts, logs, protocols, train
+from motion_jax import (
+  ava_results,
+  command,
+  evaluate,
+  hosts,
+  logs,
+  pictures,
+  protocols,
+  train,
+)
 from motion_jax.config import UserError, choose
 
 _CONFIG = command.define_config_flag()
@@ -26,11 +35,12 @@ MODES = {
   "evaluate_run": evaluate.evaluate_run,
   "evaluate_protocol": protocols.evaluate_protocol,
   "evaluate_ava": ava_results.evaluate_results,
+  "visualize": pictures.visualize,
 }
 
 
 def main() -> None:
-  """Trains or evaluates as --config says."""
+  """Trains, evaluates or draws as --config says."""
   hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
   logs.to_console()
   command.use_compilation_cache()

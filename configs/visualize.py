@@ -1,0 +1,93 @@
+"""Draws what the encoder of a run has learned, on videos.
+
+  python -m motion_jax.main --config=configs/visualize.py --config.init_from=runs/mosi
+  ... --config.data.path=DIR                on any folder of videos
+  ... --config.data.name=hmdb51             or on another data set
+
+Needs scikit-learn: pip install 'motion_jax[visualize]'. Into runs/visualize/pictures,
+or that folder of --workdir, go
+
+  gradcam.png, .gif    where the network looks, beside random initialisation and the
+                       flow's magnitude (MoSI, Huang et al., CVPR 2021, figure 4);
+                       an encoder without a classifier gets its attention (MAS, Wang et
+                       al., CVPR 2019, figure 6)
+  motion_share.json    how much of these maps lies in moving pixels
+  clusters.png, .gif   k-means clusters of the features, with examples (MoSI, figure 5)
+  tsne.png             a map of the features
+  retrieval.png        videos and their nearest ones
+  confusion.png        of a classifier, from its predictions.tsv
+
+Of a folder without lists all videos are shown; else the held-out ones, and neighbours
+come from the training part.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from motion_jax.config import parse_arg
+
+WORDS = ("run", "smoke")
+
+
+def get_config(arg=None):
+  arg = parse_arg(arg, words=WORDS)
+  config = ConfigDict()
+  config.name = "visualize"  # the result's folder is runs/<name>
+  config.mode = "visualize"
+  config.seed = 0  # of the choice of videos, of k-means and t-SNE
+  config.init_from = ""  # folder of a run, or one of its checkpoints
+  config.data = data()
+  config.eval = evaluation()
+  config.pictures = pictures()
+  if arg.word == "smoke":
+    config.eval.clips = 1
+    config.pictures.max_videos = 8
+  return config
+
+
+def data():  # None: as in the run
+  return ConfigDict(
+    dict(
+      name=placeholder(str),
+      path=placeholder(str),  # of a folder
+      train_list=placeholder(str),  # text file of `path label` lines
+      heldout_list=placeholder(str),
+      heldout_fraction=placeholder(float),
+      frame_folders=placeholder(bool),
+      data_dir=placeholder(str),
+      interval=placeholder(int),  # frames between those of a clip, at ...
+      fps=placeholder(float),  # ... this rate; 0: the video's own
+      threads=placeholder(int),
+    )
+  )
+
+
+def evaluation():  # None: as in the run
+  return ConfigDict(
+    dict(
+      batch_size=placeholder(int),  # clips
+      clips=placeholder(int),  # per video that its features are the mean of; 0: all
+      crop_ratio=placeholder(float),  # side of the middle square, of the short side
+    )
+  )
+
+
+def pictures():
+  return ConfigDict(
+    dict(
+      max_videos=500,  # shown, and searched in; 0: all
+      stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
+      smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
+      examples=4,  # clips in gradcam.png
+      moving=0.2,  # share of the pixels that count as moving: the fastest
+      clusters=5,  # MoSI, figure 5
+      cluster_examples=6,
+      queries=6,  # rows of retrieval.png
+    )
+  )
+
+
+def sweep():
+  """The stages that Grad-CAM can look at."""
+  for stage in ("conv2", "conv3", "conv4", "conv5"):
+    yield None, {"pictures.stage": stage}

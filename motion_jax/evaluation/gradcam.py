@@ -1,0 +1,130 @@
+"""Where a video network looks: Grad-CAM and attention maps.
+
+Contract: activations are [B, T', H', W', D]; maps are float32 [B, T', H', W'], 0 or
+more, until `upsample` brings them to the size of the clip. They belong to one example
+each, so networks must be in evaluation mode.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
+
+
+def gradcam(
+  score: Callable[[jax.Array], jax.Array],
+  activation: jax.Array,
+  *,
+  per_frame: bool = True,
+) -> jax.Array:
+  """Channels weighted by what they add to a score (Selvaraju et al., ICCV 2017).
+
+  Args:
+    score: maps the activation to scores [B].
+    activation: [B, T', H', W', D] of a stage.
+    per_frame: the weight of a channel is the mean gradient of each frame, as in
+      SlowFast's code; False: of the whole clip.
+
+  Returns:
+    [B, T', H', W'] float32: the weighted sum of the channels where it is positive.
+  """
+  gradient = jax.grad(lambda a: score(a).astype(jnp.float32).sum())(activation)
+  axes = (2, 3) if per_frame else (1, 2, 3)
+  weights = gradient.astype(jnp.float32).mean(axes, keepdims=True)
+  return nnx.relu((weights * activation.astype(jnp.float32)).sum(-1))
+
+
+def class_maps(
+  encoder: nnx.Module,
+  heads: Sequence[Callable[[jax.Array], jax.Array]],
+  video: jax.Array,
+  *,
+  stage: str = "conv5",
+  labels: jax.Array | None = None,
+  per_frame: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+  """Grad-CAM of class logits.
+
+  Args:
+    encoder: with `until` and `after`, such as those of `models.build_model`.
+    heads: classifiers, features [B, D] -> logits [B, classes]; the logits of several
+      (MoSI with a label per axis) are added.
+    video: [B, T, H, W, C] normalised.
+    stage: name of the stage looked at, 'conv1' to 'conv5'.
+    labels: int [B, heads], the classes asked for; None: those predicted.
+    per_frame: see `gradcam`.
+
+  Returns:
+    maps: [B, T', H', W'] float32.
+    labels: int [B, heads].
+
+  Raises:
+    ValueError: if there is no such stage.
+  """
+  activation = encoder.until(video, _checked(stage))
+
+  def logits(activation):
+    features = encoder.after(activation, stage)
+    return [head(features).astype(jnp.float32) for head in heads]
+
+  if labels is None:
+    labels = jnp.stack([head.argmax(-1) for head in logits(activation)], -1)
+
+  def score(activation):
+    chosen = [
+      jnp.take_along_axis(head, labels[:, i : i + 1], axis=1)[:, 0]
+      for i, head in enumerate(logits(activation))
+    ]
+    return sum(chosen)
+
+  return gradcam(score, activation, per_frame=per_frame), labels
+
+
+def attention_maps(
+  encoder: nnx.Module,
+  video: jax.Array,
+  *,
+  stage: str = "conv5",
+  power: float = 2.0,
+  per_frame: bool = False,
+) -> jax.Array:
+  """Attention of an encoder without a classifier (MAS, Wang et al., 2019, figure 6).
+
+  The sum over the channels of |activation|^power (Zagoruyko, Komodakis, ICLR 2017).
+
+  Args:
+    encoder: with `until`.
+    video: [B, T, H, W, C] normalised.
+    stage: name of the stage looked at, 'conv1' to 'conv5'.
+    power: at least 1; large values follow the strongest channel.
+    per_frame: False averages over time, as in the paper.
+
+  Returns:
+    [B, T', H', W'] float32; T' is 1 unless `per_frame`.
+
+  Raises:
+    ValueError: if there is no such stage.
+  """
+  activation = encoder.until(video, _checked(stage)).astype(jnp.float32)
+  maps = (jnp.abs(activation) ** power).sum(-1)
+  return maps if per_frame else maps.mean(1, keepdims=True)
+
+
+def upsample(maps: jax.Array, shape: Sequence[int]) -> jax.Array:
+  """Maps [B, T', H', W'] at the clip's size [B, *shape], (T, H, W): trilinear."""
+  return jax.image.resize(maps, (len(maps), *shape), "trilinear", antialias=False)
+
+
+def normalize(maps: jax.Array) -> jax.Array:
+  """Scales every clip's maps [B, T, H, W] to [0, 1] by its smallest and largest."""
+  low, high = (reduce((1, 2, 3), keepdims=True) for reduce in (maps.min, maps.max))
+  return (maps - low) / (high - low + 1e-6)
+
+
+def _checked(stage):
+  if stage not in STAGES:
+    raise ValueError(f"stage {stage!r} is unknown; use one of {', '.join(STAGES)}")
+  return stage

@@ -1,0 +1,164 @@
+"""Maps of where the networks of a run look, beside the motion of the clips."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from motion_jax import sharding
+from motion_jax.data import pipeline
+from motion_jax.data.inputs import feature_views
+from motion_jax.data.sources import Source
+from motion_jax.evaluation import gradcam
+from motion_jax.models.c3d import FullyConnected
+from motion_jax.models.heads import Classifier
+from motion_jax.ops import augment, crops
+from motion_jax.ops.flow import variational_flow
+
+
+class Viewer(nnx.Module):
+  """An encoder and its classifiers; without any, attention takes Grad-CAM's place."""
+
+  def __init__(self, encoder: nnx.Module, heads: list[nnx.Module]):
+    self.encoder = encoder
+    self.heads = nnx.List(heads)
+
+  def __call__(self, video: jax.Array, *, stage: str) -> tuple[jax.Array, jax.Array]:
+    """Maps of [B, T, H, W, 3] normalised video, at its size, and classes [B, heads]."""
+    if self.heads:
+      maps, labels = gradcam.class_maps(self.encoder, self.heads, video, stage=stage)
+    else:
+      maps = gradcam.attention_maps(self.encoder, video, stage=stage)
+      labels = jnp.zeros((len(video), 0), jnp.int32)
+    return gradcam.upsample(maps, video.shape[1:4]), labels
+
+
+def make_viewer(method, config: ConfigDict, params, aux) -> Viewer:
+  """Takes encoder and classifiers out of a method's arrays.
+
+  MoSI's heads and those of a classifier count; MAS regresses and MoDist projects.
+  """
+  encoder, trees = method.encoder(params, aux), []
+  if config.method.name == "mosi":
+    trees = [tree for _, tree in sorted(params["heads"].items())]
+  elif config.method.name == "classify":
+    trees = [params["head"]]
+  return Viewer(encoder, [_head(encoder, tree) for tree in trees])
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+  """What the networks do with a batch of clips.
+
+  Attributes:
+    positions: [B] places of the videos in the source.
+    clips: [B, T, S, S, 3] uint8, what the networks see.
+    speed: [B, T, S, S], length of the flow to the next frame, in pixels.
+    maps: by network [B, T, S, S], 0 or more.
+    labels: by network [B, heads], the classes that Grad-CAM is of.
+  """
+
+  positions: np.ndarray
+  clips: np.ndarray
+  speed: np.ndarray
+  maps: dict[str, np.ndarray]
+  labels: dict[str, np.ndarray]
+
+
+def look(
+  viewers: Mapping[str, Viewer],
+  source: Source,
+  config: ConfigDict,
+  mesh: Mesh,
+  *,
+  stage: str,
+  size: int,
+) -> Iterator[Looks]:
+  """Yields the maps of the clip in the middle of every video that can be decoded.
+
+  Args:
+    viewers: networks of one structure, by name.
+    source: the videos.
+    config: a whole config; `data`, `method` and `eval` say what a clip is.
+    mesh: from `sharding.make_mesh`.
+    stage: name of the stage looked at, 'conv1' to 'conv5'.
+    size: side S of the clips in pixels.
+
+  Raises:
+    UserError: if eval.batch_size does not fit the devices.
+  """
+  sharding.check_batch_size(
+    "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
+  )
+  split = {name: nnx.split(viewer) for name, viewer in viewers.items()}
+  graphdef = next(iter(split.values()))[0]
+  method, ratio = config.method, config.eval.crop_ratio
+
+  @jax.jit
+  def prepare(video, extent):
+    boxes = crops.center_square(extent, ratio=ratio)
+    clips = crops.resize_crops(video, boxes, size=size)
+    shown = jnp.rint(255 * jnp.clip(clips, 0, 1)).astype(jnp.uint8)
+    return augment.normalize(clips, method.mean, method.std), shown, _speed(clips)
+
+  @jax.jit
+  def view(arrays, clips):
+    return nnx.merge(graphdef, arrays)(clips, stage=stage)
+
+  config = config.copy_and_resolve_references()
+  config.eval.clips, config.method.size = 1, size
+  for batch in pipeline.evaluation_batches(
+    source,
+    feature_views(config),
+    batch_size=config.eval.batch_size,
+    seed=0,
+    threads=config.data.threads,
+  ):
+    rows = {name: batch[name] for name in ("video", "extent")}
+    clips, *rest = prepare(**sharding.shard_batch(mesh, rows))
+    seen = {name: view(arrays, clips) for name, (_, arrays) in split.items()}
+    (shown, speed), seen = jax.device_get((rest, seen))
+    good = batch["valid"]
+    yield Looks(
+      batch["index"][good],
+      shown[good],
+      speed[good],
+      {name: maps[good] for name, (maps, _) in seen.items()},
+      {name: labels[good] for name, (_, labels) in seen.items()},
+    )
+
+
+def _speed(clips):
+  """Length [B, T, S, S] of the flow from every frame of [B, T, S, S, 3] to the next.
+
+  The last frame has none and repeats that of the one before.
+  """
+  length = clips.shape[1]
+  if length == 1:
+    return jnp.zeros(clips.shape[:-1])
+  first, second = (
+    part.reshape(-1, *part.shape[2:]) for part in (clips[:, :-1], clips[:, 1:])
+  )
+  flow = variational_flow(first, second)
+  speed = jnp.linalg.norm(flow, axis=-1)
+  speed = speed.reshape(len(clips), length - 1, *speed.shape[1:])
+  return jnp.concatenate([speed, speed[:, -1:]], axis=1)
+
+
+def _head(encoder, tree) -> nnx.Module:
+  """A classifier with the arrays of a tree."""
+  if "fc6" in tree:
+    outputs, options = len(tree["out"]["bias"]), {"hidden": encoder.hidden}
+    build = partial(FullyConnected, encoder.features, outputs, **options)
+  else:
+    build = partial(Classifier, encoder.features, len(tree["bias"]), dropout=0.0)
+  graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
+  head = nnx.merge(graphdef, tree)
+  head.eval()
+  return head
