@@ -114,7 +114,8 @@ class VideoTest:
     lost = len(source) - int(scores.seen().sum())
     if lost:
       logger.warning("%d of %d test videos do not count: damaged", lost, len(source))
-    self._write(scores)
+    if jax.process_index() == 0:
+      self._write(scores)
     labels = np.asarray(source.labels)
     return {f"eval/top{k}": scores.accuracy(labels, k) for k in (1, 5)}
 

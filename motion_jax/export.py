@@ -13,41 +13,59 @@ clips, on CPU, GPU and TPU. JAX alone runs it:
 `.pth` is a PyTorch state_dict with the names of another program.
 """
 
+import argparse
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 import jax.export
 import jax.numpy as jnp
-from absl import flags
 
 from motion_jax import checkpoint, command, logs
 from motion_jax.config import UserError, choose
 from motion_jax.models import convert
 
-_INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
-_OUT = flags.DEFINE_string("out", "", "File to write: .stablehlo or .pth.")
-_LAYOUT = flags.DEFINE_string("layout", "tada", "Names of arrays in a .pth file.")
-
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
-def main() -> None:
-  """Exports as the flags say."""
+def main(arguments: Sequence[str]) -> int:
+  """Runs the command line; returns the exit code."""
+  parser = argparse.ArgumentParser(
+    "python -m motion_jax.export",
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument("--init_from", required=True, help="a run, or a checkpoint")
+  parser.add_argument("--out", required=True, help="file: .stablehlo or .pth")
+  parser.add_argument("--layout", default="tada", help="names of arrays in a .pth file")
+  options = parser.parse_args(arguments)
+  return command.run(lambda: export(**vars(options)), ["export"])
+
+
+def export(init_from: str, out: str, layout: str) -> None:
+  """Writes an encoder as the ending of the file says; see the module.
+
+  Args:
+    init_from: folder of a run, or one of its checkpoints.
+    out: file to write.
+    layout: for .pth, one of `convert.LAYOUTS`.
+
+  Raises:
+    UserError: if there is no such encoder, or it cannot be written that way.
+  """
   logs.to_console()
-  if not _INIT_FROM.value or not _OUT.value:
-    raise UserError("give --init_from=RUN and --out=FILE.stablehlo or FILE.pth")
-  out = pathlib.Path(_OUT.value).expanduser()
+  out = pathlib.Path(out).expanduser()
   if out.suffix not in (".stablehlo", ".pth"):
     raise UserError(f"--out={out} must end in .stablehlo or .pth")
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == ".pth":
-    trained = checkpoint.load_encoder(_INIT_FROM.value)
-    save_state_dict(trained, out, _LAYOUT.value)
+    trained = checkpoint.load_encoder(init_from)
+    save_state_dict(trained, out, layout)
   else:
     # The other lowerings want to know the number of clips.
-    trained = checkpoint.load_encoder(_INIT_FROM.value, lowering="native")
+    trained = checkpoint.load_encoder(init_from, lowering="native")
     save_function(trained, out)
   print(f"{out}: {trained}")
 
@@ -104,4 +122,4 @@ def save_state_dict(
 
 
 if __name__ == "__main__":
-  sys.exit(command.run(main, sys.argv))
+  sys.exit(main(sys.argv[1:]))

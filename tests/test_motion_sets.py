@@ -113,7 +113,7 @@ def test_the_variational_flow_takes_no_weights():
   [
     ("data", {"flow": ""}),
     ("data", {"flow": "raft"}),
-    ("data", {"sampler": "clip"}),
+    ("data", {"sampler": "clip", "flow": ""}),
     ("data", {"name": "ucf101"}),
     ("method", {"loss_motion": 0.0, "loss_cross": 0.0}),
   ],
