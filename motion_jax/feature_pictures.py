@@ -57,8 +57,8 @@ class FeaturePictures:
     titles = []
     for number in range(len(found)):
       inside = found.labels == number
-      size = inside.sum()
-      lines = [f"cluster {number}: {size} video{'s' * (size > 1)}"]
+      size = int(inside.sum())
+      lines = [f"cluster {number}: {size} video{'s' if size > 1 else ''}"]
       titles.append(lines + self._commonest(self._found.labels[inside]))
     save_picture_grid(
       self._folder / "clusters.png",

@@ -204,6 +204,9 @@ def small(monkeypatch):
     return (second - first)[..., :2] * 20
 
   monkeypatch.setattr(explain, "variational_flow", difference)
+  # As before a command sent the log lines to its own stderr.
+  monkeypatch.setattr(pictures.logger, "propagate", True)
+  monkeypatch.setattr(pictures.logger, "handlers", [])
 
 
 @pytest.fixture(scope="module")
