@@ -1,5 +1,6 @@
 """Shared by all tests: compiled programs are cached, small picture folders are made."""
 
+import logging
 import os
 import pathlib
 
@@ -20,6 +21,16 @@ def compilation_cache(tmp_path_factory):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = path
   jax.config.update("jax_compilation_cache_dir", path)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True)
+def log_lines():
+  """Console logging that a test turned on ends with it: `caplog` hears all others."""
+  logger = logging.getLogger("motion_jax")
+  before = logger.handlers, logger.level, logger.propagate
+  yield
+  logger.handlers, logger.propagate = before[0], before[2]
+  logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")
