@@ -24,8 +24,7 @@ def test_damaged_videos_are_masked_and_named_once(tmp_path):
   result = subprocess.run(
     [
       sys.executable,
-      "-m",
-      "motion_jax.main",
+      str(ROOT / "tests" / "tiny_mosi.py"),
       f"--config={ROOT}/configs/mosi.py:smoke",
       f"--workdir={tmp_path / 'run'}",
       "--config.data.name=folder",

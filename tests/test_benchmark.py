@@ -9,6 +9,7 @@ from conftest import ROOT
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_each_lowering_gives_one_json_object(pictures):
   result = subprocess.run(
     [

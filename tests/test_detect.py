@@ -149,6 +149,7 @@ def test_frame_map_is_what_the_answers_are_worth(config, tmp_path, action, expec
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_detector_is_trained_tested_and_a_starting_point(
   config, tmp_path, monkeypatch
 ):

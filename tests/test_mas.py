@@ -230,6 +230,7 @@ def steps(count, **settings):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_eight_clips_are_learned():
   losses = steps(60)
   assert min(losses[-10:]) < 0.8 * np.mean(losses[:2])
@@ -246,6 +247,7 @@ print(json.dumps(test_mas.steps(2)))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_and_four_devices_agree():
   results = []
   for devices in (1, 4):

@@ -298,6 +298,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_classifier_that_is_explained_is_the_runs(small, videos, tmp_path):
   task, config, weights = make_run(tmp_path / "run", "finetune", videos, classes=3)
   viewer = explain.make_viewer(task, config, *weights)

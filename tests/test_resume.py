@@ -17,8 +17,7 @@ STEPS = 14
 def command(pictures, workdir, *overrides):
   return [
     sys.executable,
-    "-m",
-    "motion_jax.main",
+    str(ROOT / "tests" / "tiny_mosi.py"),
     f"--config={ROOT}/configs/mosi.py:smoke",
     f"--workdir={workdir}",
     "--config.data.name=folder",
@@ -44,7 +43,10 @@ def rows(workdir):
 def interrupt(pictures, workdir, after_rows, signal_number):
   """Starts a run, sends a signal once that many rows are written; returns it."""
   process = subprocess.Popen(
-    command(pictures, workdir), stderr=subprocess.PIPE, text=True
+    command(pictures, workdir),
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "STEP_SECONDS": "0.1"},
   )
   while rows(workdir) < after_rows and process.poll() is None:
     time.sleep(0.002)
@@ -98,7 +100,7 @@ def test_ctrl_c_saves_like_sigterm(pictures, tmp_path):
 def test_a_loss_that_is_not_finite_stops_after_the_last_good_checkpoint(
   pictures, tmp_path
 ):
-  result = run(pictures, tmp_path, "--config.optim.learning_rate=1e30")
+  result = run(pictures, tmp_path, "--config.optim.learning_rate=3e38")
   assert result.returncode == 2
   assert "the loss of step" in result.stderr
   assert "Traceback" not in result.stderr
