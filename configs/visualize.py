@@ -85,9 +85,3 @@ def pictures():
       queries=6,  # rows of retrieval.png
     )
   )
-
-
-def sweep():
-  """The stages that Grad-CAM can look at."""
-  for stage in ("conv2", "conv3", "conv4", "conv5"):
-    yield None, {"pictures.stage": stage}

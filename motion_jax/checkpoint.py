@@ -135,6 +135,12 @@ class Checkpoints:
     except Exception as error:
       if any(sign in str(error) for sign in _OTHER_TREE):
         reason, fix = "holds another network", "use the config it was written with"
+      elif "data/metadata" in str(error):
+        reason = "was written by an earlier version of motion_jax"
+        fix = (
+          "train in another --workdir; its weights can still be loaded, also by "
+          f"--config.init_from={self._directory / str(step)}"
+        )
       else:
         reason = "cannot be read"
         fix = f"delete {self._directory / str(step)} to fall back on an earlier one"

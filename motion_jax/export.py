@@ -41,7 +41,14 @@ def main(arguments: Sequence[str]) -> int:
   parser.add_argument("--out", required=True, help="file: .stablehlo or .pth")
   parser.add_argument("--layout", default="tada", help="names of arrays in a .pth file")
   options = parser.parse_args(arguments)
-  return command.run(lambda: export(**vars(options)), ["export"])
+  return command.run(lambda: _export(vars(options)), ["export"])
+
+
+def _export(options):
+  try:
+    export(**options)
+  except OSError as error:
+    raise UserError(f"--out={options['out']} cannot be written: {error}") from error
 
 
 def export(init_from: str, out: str, layout: str) -> None:

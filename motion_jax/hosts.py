@@ -61,7 +61,7 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
   elif _on_tpu_machine():
     try:
       _connect()
-    except ValueError as error:  # a TPU without Google's metadata: one host
+    except (ValueError, OSError) as error:  # a TPU without Google's metadata: one host
       logger.info("one host: %s", error)
   if jax.distributed.is_initialized():
     _check_devices()
@@ -151,7 +151,7 @@ def leave(code: int) -> int:
   Returns:
     `code`, if there are no others.
   """
-  if not jax.distributed.is_initialized():
+  if not jax.distributed.is_initialized() or jax.process_count() == 1:
     return code
   for stream in (sys.stdout, sys.stderr):
     stream.flush()

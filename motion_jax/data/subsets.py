@@ -32,7 +32,8 @@ class Subset:
 
   @property
   def labels(self) -> list[int]:
-    return [self.source.labels[position] for position in self.positions]
+    labels = self.source.labels
+    return [labels[position] for position in self.positions]
 
   def __len__(self) -> int:
     return len(self.positions)
