@@ -5,11 +5,8 @@ import pathlib
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from motion_jax import logs, sharding
 from motion_jax.ava_results import score
-from motion_jax.data import pipeline
 from motion_jax.data.inputs import detection_sampler
 from motion_jax.evaluation.detection import Boxes
 
@@ -24,36 +21,22 @@ class DetectionTest:
   Args:
     held_out: an `evaluate.HeldOut` of a detector.
     config: a whole config.
-    mesh: from `sharding.make_mesh`.
     workdir: of the run.
   """
 
-  def __init__(self, held_out, config, mesh: Mesh, workdir: pathlib.Path):
-    self._held_out, self._config, self._mesh = held_out, config, mesh
-    self._workdir = workdir
+  def __init__(self, held_out, config, workdir: pathlib.Path):
+    self._held_out, self._workdir = held_out, workdir
     self._sampler = detection_sampler(config, held_out.source)
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/frame_map': in [0, 1]}."""
-    source, config = self._held_out.source, self._config
+    source = self._held_out.source
     names, boxes, scores = [], [], []
-    with logs.progress_bar(len(source), "testing") as show:
-      for batch in pipeline.evaluation_batches(
-        source,
-        self._sampler,
-        batch_size=config.eval.batch_size,
-        seed=0,
-        threads=config.data.threads,
-      ):
-        self._held_out.bad_files.update(batch)
-        rows = sharding.shard_batch(self._mesh, batch)
-        found = self._held_out.predict(params, aux, rows)["probabilities"]
-        found = jax.device_get(found)
-        for row, person in zip(*np.nonzero(batch["person"]), strict=True):
-          names.append(source.id_of(int(batch["index"][row])))
-          boxes.append(batch["boxes"][row, person])
-          scores.append(found[row, person])
-        show(int(batch["index"].max()) + 1)
+    for batch, found in self._held_out.outputs(params, aux, self._sampler):
+      for row, person in zip(*np.nonzero(batch["person"]), strict=True):
+        names.append(source.id_of(int(batch["index"][row])))
+        boxes.append(batch["boxes"][row, person])
+        scores.append(found["probabilities"][row, person])
     return {"eval/frame_map": self._score(names, np.array(boxes), np.array(scores))}
 
   def _score(self, names, boxes, scores) -> float:

@@ -2,18 +2,26 @@
 
 import logging
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, logs, sharding, state
+from motion_jax import checkpoint, hosts, logs, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_source, heldout_sampler, test_views
+from motion_jax.data.clips import Sampler
+from motion_jax.data.inputs import (
+  Sources,
+  configured_sources,
+  heldout_sampler,
+  test_views,
+)
 from motion_jax.data.labels import common_classes
+from motion_jax.data.sources import Source
 from motion_jax.detection import DetectionTest
 from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
@@ -26,22 +34,29 @@ class HeldOut:
   """Evaluates a method on held-out sources, always the same ones in the same order.
 
   Args:
+    source: the held-out records.
     method: see `methods.base.Method`.
     config: a whole config; its sections `data` and `eval` are read.
     mesh: from `sharding.make_mesh`.
     bad_files: text file that gets the names of files that cannot be decoded.
 
   Attributes:
-    source: the held-out records.
+    source: as given.
     predict: jitted `method.predict`.
-    bad_files: account of records that cannot be decoded.
   """
 
-  def __init__(self, method, config: ConfigDict, mesh: Mesh, bad_files: pathlib.Path):
-    self.source = configured_source(config.data, "heldout")
+  def __init__(
+    self,
+    source: Source,
+    method,
+    config: ConfigDict,
+    mesh: Mesh,
+    bad_files: pathlib.Path,
+  ):
+    self.source = source
     self.predict = state.make_predict(method, mesh)
-    self.bad_files = pipeline.BadFiles(
-      self.source, bad_files, max_fraction=config.data.max_bad_fraction
+    self._bad_files = pipeline.BadFiles(
+      source, bad_files, max_fraction=config.data.max_bad_fraction
     )
     self._sampler = heldout_sampler(config)
     self._metrics = method.metrics
@@ -58,20 +73,42 @@ class HeldOut:
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
     collected = self._metrics.empty()
-    for batch in pipeline.evaluation_batches(
-      self.source,
-      self._sampler,
-      batch_size=self._config.eval.batch_size,
-      seed=self._config.seed,
-      limit=len(self),
-      threads=self._config.data.threads,
-    ):
-      self.bad_files.update(batch)
-      rows = sharding.shard_batch(self._mesh, batch)
-      outputs = self.predict(params, aux, rows)
+    for batch in self._batches(self._sampler, limit=len(self)):
+      outputs = self._predict(params, aux, batch)
       collected = collected.merge(self._metrics.single_from_model_output(**outputs))
     values = jax.device_get(collected.compute())
     return {f"eval/{name}": float(value) for name, value in values.items()}
+
+  def outputs(self, params, aux, sampler: Sampler) -> Iterator[tuple[dict, dict]]:
+    """Yields (batch, outputs of `predict`), NumPy arrays, of the whole source.
+
+    Args:
+      params, aux: of the method.
+      sampler: what is taken from every record.
+    """
+    with logs.progress_bar(len(self.source), "testing") as show:
+      for batch in self._batches(sampler):
+        yield batch, jax.device_get(self._predict(params, aux, batch))
+        show(int(batch["index"].max()) + 1)
+
+  def examples(self) -> dict[str, np.ndarray]:
+    """The first batch that the metrics are measured on."""
+    return next(self._batches(self._sampler, limit=len(self)))
+
+  def _batches(self, sampler, limit=None):
+    for batch in pipeline.evaluation_batches(
+      self.source,
+      sampler,
+      batch_size=self._config.eval.batch_size,
+      seed=self._config.seed,
+      limit=limit,
+      threads=self._config.data.threads,
+    ):
+      self._bad_files.update(batch)
+      yield batch
+
+  def _predict(self, params, aux, batch):
+    return self.predict(params, aux, sharding.shard_batch(self._mesh, batch))
 
 
 class VideoTest:
@@ -82,35 +119,21 @@ class VideoTest:
 
   Args:
     held_out: of a method whose `predict` gives `probabilities`.
+    classes: names of the labels.
     config: a whole config.
-    mesh: from `sharding.make_mesh`.
     workdir: of the run.
   """
 
-  def __init__(self, held_out: HeldOut, config, mesh: Mesh, workdir: pathlib.Path):
-    train = configured_source(config.data, "train")
-    self._classes = common_classes(train, held_out.source)
-    self._held_out = held_out
+  def __init__(self, held_out: HeldOut, classes, config, workdir: pathlib.Path):
+    self._held_out, self._classes, self._workdir = held_out, classes, workdir
     self._views = test_views(config)
-    self._config, self._mesh, self._workdir = config, mesh, workdir
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/top1': share of the videos, 'eval/top5': ...}, in [0, 1]."""
-    config, source = self._config, self._held_out.source
-    scores = VideoScores(len(source), config.method.classes)
-    with logs.progress_bar(len(source), "testing") as show:
-      for batch in pipeline.evaluation_batches(
-        source,
-        self._views,
-        batch_size=config.eval.batch_size,
-        seed=0,
-        threads=config.data.threads,
-      ):
-        self._held_out.bad_files.update(batch)
-        rows = sharding.shard_batch(self._mesh, batch)
-        found = self._held_out.predict(params, aux, rows)["probabilities"]
-        scores.add(batch["index"], batch["valid"], jax.device_get(found))
-        show(int(batch["index"].max()) + 1)
+    source = self._held_out.source
+    scores = VideoScores(len(source), len(self._classes))
+    for batch, found in self._held_out.outputs(params, aux, self._views):
+      scores.add(batch["index"], batch["valid"], found["probabilities"])
     lost = len(source) - int(scores.seen().sum())
     if lost:
       logger.warning("%d of %d test videos do not count: damaged", lost, len(source))
@@ -132,7 +155,7 @@ class VideoTest:
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-def final_test(held_out: HeldOut, method, config, mesh: Mesh, workdir: pathlib.Path):
+def final_test(held_out: HeldOut, sources: Sources, method, config, mesh, workdir):
   """The test at the end of a training: (params, aux) -> {'eval/<name>': value}.
 
   Of a classifier the accuracy over videos, of a detector frame mAP; of a pretraining
@@ -140,13 +163,14 @@ def final_test(held_out: HeldOut, method, config, mesh: Mesh, workdir: pathlib.P
   no labels.
   """
   if config.method.name == "classify":
-    return VideoTest(held_out, config, mesh, workdir)
+    classes = common_classes(sources.train, sources.heldout)
+    return VideoTest(held_out, classes, config, workdir)
   if config.method.name == "detect":
-    return DetectionTest(held_out, config, mesh, workdir)
-  return pretraining_probe(method, config, mesh)
+    return DetectionTest(held_out, config, workdir)
+  return pretraining_probe(method, sources, config, mesh)
 
 
-def resolved(config: ConfigDict) -> ConfigDict:
+def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
   """A copy of a config with `method.classes`, if it has that, set from its data set.
 
   Raises:
@@ -154,8 +178,7 @@ def resolved(config: ConfigDict) -> ConfigDict:
   """
   config = config.copy_and_resolve_references()
   if "classes" in config.method:
-    sources = (configured_source(config.data, part) for part in ("train", "heldout"))
-    names = common_classes(*sources)
+    names = common_classes(sources.train, sources.heldout)
     if config.method.classes not in (0, len(names)):
       raise UserError(
         f"method.classes={config.method.classes}, but {config.data.name} has "
@@ -174,7 +197,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     UserError: if there is no checkpoint, or its method or network is another one.
   """
   run, step = checkpoint.locate(workdir)
-  config = resolved(config)
+  sources = configured_sources(config.data)
+  config = resolved(config, sources)
   stored = Checkpoints(run).config(step)
   for section in ("method", "model"):
     rows = difference(stored[section], config[section].to_dict(), f"{section}.")
@@ -182,7 +206,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       raise UserError(f"{workdir} was trained with another config: {'; '.join(rows)}")
   mesh, method = sharding.make_mesh(), make_method(config)
   weights = restored(method, config, mesh, run, step)
-  values = _task(method, config, mesh, workdir, weights)
+  values = _task(method, sources, config, mesh, workdir, weights)
   _write(values, step, workdir / "evaluation.json")
   return values
 
@@ -209,13 +233,14 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   mesh, method = sharding.make_mesh(), make_method(stored)
   weights = restored(method, stored, mesh, run, step)
   stored, is_other = overlaid(stored, config)
+  sources = configured_sources(stored.data)
   if is_other:
     logger.info("other data than the run's: only its encoder is evaluated")
     values = {}
   else:
-    values = _task(method, stored, mesh, workdir, weights)
+    values = _task(method, sources, stored, mesh, workdir, weights)
   if is_other or stored.method.name == "classify":
-    probe = pretraining_probe(method, stored, mesh)
+    probe = pretraining_probe(method, sources, stored, mesh)
     values |= probe(*weights) if probe else {}
   if not values:
     raise UserError("nothing to evaluate: the data have no labels")
@@ -231,11 +256,12 @@ def restored(method, config: ConfigDict, mesh: Mesh, run: pathlib.Path, step: in
   return Checkpoints(run).restore_weights(step, *weights)
 
 
-def _task(method, config, mesh, workdir, weights):
+def _task(method, sources, config, mesh, workdir, weights):
   """What the method itself is measured by, and the test at its end."""
-  held_out = HeldOut(method, config, mesh, workdir / "bad_files.txt")
+  bad_files = hosts.own_file(workdir / "bad_files.txt")
+  held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
   values = held_out(*weights)
-  test = final_test(held_out, method, config, mesh, workdir)
+  test = final_test(held_out, sources, method, config, mesh, workdir)
   return values | (test(*weights) if test else {})
 
 

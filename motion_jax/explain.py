@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,6 @@ from motion_jax.data import pipeline
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.sources import Source
 from motion_jax.evaluation import gradcam
-from motion_jax.models.c3d import FullyConnected
-from motion_jax.models.heads import Classifier
 from motion_jax.ops import augment, crops
 from motion_jax.ops.flow import variational_flow
 
@@ -39,17 +36,9 @@ class Viewer(nnx.Module):
     return gradcam.upsample(maps, video.shape[1:4]), labels
 
 
-def make_viewer(method, config: ConfigDict, params, aux) -> Viewer:
-  """Takes encoder and classifiers out of a method's arrays.
-
-  MoSI's heads and those of a classifier count; MAS regresses and MoDist projects.
-  """
-  encoder, trees = method.encoder(params, aux), []
-  if config.method.name == "mosi":
-    trees = [tree for _, tree in sorted(params["heads"].items())]
-  elif config.method.name == "classify":
-    trees = [params["head"]]
-  return Viewer(encoder, [_head(encoder, tree) for tree in trees])
+def make_viewer(method, params, aux) -> Viewer:
+  """Takes encoder and classifiers out of a method's arrays."""
+  return Viewer(method.encoder(params, aux), method.classifiers(params, aux))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,16 +138,3 @@ def _speed(clips):
   speed = jnp.linalg.norm(flow, axis=-1)
   speed = speed.reshape(len(clips), length - 1, *speed.shape[1:])
   return jnp.concatenate([speed, speed[:, -1:]], axis=1)
-
-
-def _head(encoder, tree) -> nnx.Module:
-  """A classifier with the arrays of a tree."""
-  if "fc6" in tree:
-    outputs, options = len(tree["out"]["bias"]), {"hidden": encoder.hidden}
-    build = partial(FullyConnected, encoder.features, outputs, **options)
-  else:
-    build = partial(Classifier, encoder.features, len(tree["bias"]), dropout=0.0)
-  graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
-  head = nnx.merge(graphdef, tree)
-  head.eval()
-  return head

@@ -18,6 +18,8 @@ import tqdm
 
 logger = logging.getLogger("motion_jax")
 
+_FILE_SECONDS = 60  # between two states of a progress bar that goes into a file
+
 
 def to_console() -> None:
   """Shows the package's log lines on stderr; of other processes than 0, warnings."""
@@ -136,13 +138,14 @@ class Progress:
 
 @contextlib.contextmanager
 def progress_bar(total: int, text: str):
-  """Shows how many of `total` videos are done, with the time left, on a terminal.
+  """Shows how many of `total` videos are done, with the time left.
 
   Yields:
     A function that is given the number done so far.
   """
   options = dict(unit=" videos", leave=False, disable=jax.process_index() != 0)
-  with tqdm.tqdm(total=total, desc=text, **options) as bar:
+  seconds = 0.1 if sys.stderr.isatty() else _FILE_SECONDS
+  with tqdm.tqdm(total=total, desc=text, mininterval=seconds, **options) as bar:
 
     def show(done: int) -> None:
       bar.update(max(0, done - bar.n))

@@ -13,9 +13,9 @@ from motion_jax import checkpoint, evaluate, explain, logs, sharding
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, choose
 from motion_jax.data import open_source
-from motion_jax.data.inputs import configured_source, feature_views
+from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.data.sources import Source
-from motion_jax.data.subsets import Subset
+from motion_jax.data.subsets import some
 from motion_jax.evaluation import clusters, confusion, gradcam
 from motion_jax.evaluation.motion_share import MotionShares
 from motion_jax.feature_pictures import FeaturePictures, spread
@@ -46,6 +46,8 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """
   if not config.init_from:
     raise UserError("say what to draw: --config.init_from=runs/NAME")
+  if jax.process_count() > 1:
+    raise UserError("one process draws; start it on one host, without the others")
   options = config.pictures
   choose("pictures.stage", options.stage, gradcam.STAGES)
   _check(options)
@@ -58,8 +60,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     RANDOM: jax.jit(method.init)(jax.random.key(stored.seed)),
   }
   viewers = {
-    name: explain.make_viewer(method, stored, *arrays)
-    for name, arrays in weights.items()
+    name: explain.make_viewer(method, *arrays) for name, arrays in weights.items()
   }
   stored, is_other = evaluate.overlaid(stored, config)
   videos = _videos(stored, is_other, options.max_videos, config.seed)
@@ -183,17 +184,11 @@ def _videos(config: ConfigDict, is_other: bool, limit: int, seed: int) -> _Video
   data = config.data
   if is_other and data.name == "folder" and not data.heldout_list:
     source = open_source(data.path, split="all", frame_folders=data.frame_folders)
-    source = _some(source, limit, seed)
+    source = some(source, limit, seed=seed)
     return _Videos(source, source)
-  parts = (configured_source(data, split) for split in ("heldout", "train"))
-  return _Videos(*(_some(source, limit, seed) for source in parts))
-
-
-def _some(source: Source, limit: int, seed: int) -> Source:
-  if not limit or limit >= len(source):
-    return source
-  chosen = np.random.default_rng(seed).permutation(len(source))[:limit]
-  return Subset(source, np.sort(chosen).tolist())
+  sources = configured_sources(data)
+  parts = (sources.heldout, sources.train)
+  return _Videos(*(some(source, limit, seed=seed) for source in parts))
 
 
 def _draw_features(folder, encoder, videos: _Videos, config, mesh, asked) -> None:

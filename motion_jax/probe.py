@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from motion_jax import logs
 from motion_jax.config import UserError
-from motion_jax.data.inputs import configured_source, feature_views
+from motion_jax.data.inputs import Sources, feature_views
 from motion_jax.data.labels import common_classes, has_labels
-from motion_jax.data.subsets import low_shot
+from motion_jax.data.subsets import some
 from motion_jax.evaluation import linear, retrieval
 from motion_jax.features import FeatureExtractor
 
@@ -28,6 +28,7 @@ class EncoderProbe:
 
   Args:
     module: one such encoder, in evaluation mode.
+    sources: the videos, with labels.
     config: a whole config; `data`, `method` (size, mean, std) and `eval` are read.
     mesh: from `sharding.make_mesh`.
 
@@ -35,13 +36,16 @@ class EncoderProbe:
     UserError: if the data have no labels.
   """
 
-  def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh):
+  def __init__(
+    self, module: nnx.Module, sources: Sources, config: ConfigDict, mesh: Mesh
+  ):
     self._config = config
-    self._sources = {
-      split: _some(configured_source(config.data, split), config.eval.max_videos)
-      for split in ("train", "heldout")
-    }
-    common_classes(*self._sources.values())
+    train, heldout = (
+      some(source, config.eval.max_videos)
+      for source in (sources.train, sources.heldout)
+    )
+    common_classes(train, heldout)
+    self._sources = {"train": train, "heldout": heldout}
     self._views = feature_views(config)
     self._extract = FeatureExtractor(module, config, mesh, config.eval.batch_size)
 
@@ -88,11 +92,11 @@ class EncoderProbe:
 class PretrainingProbe:
   """An `EncoderProbe` as the test of a pretraining: (params, aux) -> values."""
 
-  def __init__(self, method, config: ConfigDict, mesh: Mesh):
+  def __init__(self, method, sources: Sources, config: ConfigDict, mesh: Mesh):
     weights = jax.jit(method.init)(jax.random.key(config.seed))
     self._method = method
     self._random = method.encoder(*weights)
-    self._probe = EncoderProbe(self._random, config, mesh)
+    self._probe = EncoderProbe(self._random, sources, config, mesh)
     self._random_values: dict[str, float] = {}
 
   def __call__(self, params, aux) -> dict[str, float]:
@@ -108,26 +112,18 @@ class PretrainingProbe:
     return values | self._random_values
 
 
-def pretraining_probe(method, config: ConfigDict, mesh: Mesh):
+def pretraining_probe(method, sources: Sources, config: ConfigDict, mesh: Mesh):
   """A `PretrainingProbe`, or None where `eval.probe` is off or labels are missing."""
   if not config.eval.probe:
     return None
-  for split in ("train", "heldout"):
-    if not has_labels(configured_source(config.data, split)):
-      logger.info("no labels, so no retrieval: the pretext task is what is measured")
-      return None
+  if not (has_labels(sources.train) and has_labels(sources.heldout)):
+    logger.info("no labels, so no retrieval: the pretext task is what is measured")
+    return None
   try:
-    return PretrainingProbe(method, config, mesh)
+    return PretrainingProbe(method, sources, config, mesh)
   except UserError as error:
     logger.info("no retrieval: %s", error)
     return None
-
-
-def _some(source, limit):
-  """About `limit` videos of all classes; 0: all."""
-  if not limit or limit >= len(source):
-    return source
-  return low_shot(source, fraction=limit / len(source))
 
 
 def _scores(train, test, with_linear):

@@ -11,7 +11,7 @@ from motion_jax import hosts, logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_source, training_sampler
+from motion_jax.data.inputs import configured_sources, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
 from motion_jax.plan import check_batch, make_plan
@@ -48,7 +48,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if stop.requested:
     logger.info("stopped by a signal; the same command goes on from here")
   elif jax.process_index() == 0:
-    write_report(workdir, run.source, run.parameters)
+    run.save_results()
+    write_report(workdir, run.sources.train, run.parameters)
   return values
 
 
@@ -56,7 +57,9 @@ class Run:
   """What one training is made of, and its loop."""
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-    config = hosts.in_turn(lambda: _prepared(config))
+    self.sources = hosts.in_turn(lambda: configured_sources(config.data))
+    config = resolved(config, self.sources)
+    hosts.in_turn(lambda: ensure_flow(config))
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
     check_batch(config, self.mesh.size)
@@ -67,12 +70,16 @@ class Run:
     if resumed is not None:
       self._check_same_config(resumed)
     self.method = make_method(config)
-    self._open_data()
-    self.plan = make_plan(config, examples=len(self.source))
+    self._start_data()
+    self.plan = make_plan(config, examples=len(self.sources.train))
     self.clips_per_step = config.train.batch_size * self.method.clips_per_example
     bad_files = hosts.own_file(workdir / "bad_files.txt")
-    self.held_out = HeldOut(self.method, config, self.mesh, bad_files)
-    self.test = final_test(self.held_out, self.method, config, self.mesh, workdir)
+    self.held_out = HeldOut(
+      self.sources.heldout, self.method, config, self.mesh, bad_files
+    )
+    self.test = final_test(
+      self.held_out, self.sources, self.method, config, self.mesh, workdir
+    )
     self._init_state()
     if resumed is None and "init_from" in config:
       weights = (self.state.params, self.state.aux)
@@ -96,12 +103,16 @@ class Run:
       self.plan.total_steps, self.clips_per_step, self.first_step
     )
     losses = LossWatch()
-    values = {}
+    values, is_first = {}, jax.process_index() == 0
     for step in range(self.first_step + 1, self.plan.total_steps + 1):
       if stop.requested:  # before the first step
         break
       with progress.waiting():
-        batch = self._next_batch(step)
+        rows = self._next_rows()
+      if step == 1 and is_first:  # of its own rows: the others are busy
+        with progress.pause():
+          self.method.save_figures(self.workdir / "figures", rows, self.step_key)
+      batch = sharding.join_rows(self.mesh, rows)
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
       losses.add(step, loss)
@@ -118,6 +129,14 @@ class Run:
       if stopping:
         break
     return values
+
+  def save_results(self) -> None:
+    """Draws what the networks make of held-out examples; process 0 alone."""
+    weights = (self.state.params, self.state.aux)
+    # The networks lie on every device; of what is split, a device's part.
+    own = jax.tree.map(lambda array: array.addressable_data(0), weights)
+    batch = self.held_out.examples()
+    self.method.save_results(self.workdir / "figures", *own, batch)
 
   def close(self, *, finish: bool = True) -> None:
     """Ends what runs in the background; `finish`: a checkpoint under way, too."""
@@ -142,13 +161,13 @@ class Run:
         "--config.train.allow_config_change=True"
       )
 
-  def _open_data(self):
+  def _start_data(self):
     data, train = self.config.data, self.config.train
-    self.source = hosts.in_turn(lambda: configured_source(data, "train"))
+    source = self.sources.train
     sampler = training_sampler(self.config)
     self.batches = iter(
       pipeline.make_pipeline(
-        self.source,
+        source,
         sampler,
         batch_size=train.batch_size,
         seed=self.config.seed,
@@ -168,7 +187,7 @@ class Run:
     }
     bad_files = hosts.own_file(self.workdir / "bad_files.txt")
     self.bad_files = pipeline.BadFiles(
-      self.source, bad_files, max_fraction=data.max_bad_fraction
+      source, bad_files, max_fraction=data.max_bad_fraction
     )
 
   def _init_state(self):
@@ -203,8 +222,8 @@ class Run:
     logger.info("devices: %d x %s%s", self.mesh.size, kind, together)
     logger.info(
       "data: %s, %d to train on, %d held out",
-      self.source.name,
-      len(self.source),
+      self.sources.train.name,
+      len(self.sources.train),
       len(self.held_out),
     )
     logger.info("network: %s, %s parameters", config.model.name, f"{self.parameters:,}")
@@ -226,12 +245,10 @@ class Run:
     self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
     logger.info("compiled in %.1f s", time.monotonic() - began)
 
-  def _next_batch(self, step):
+  def _next_rows(self):
     rows = next(self.batches)
     self.bad_files.update(rows)
-    if step == 1 and jax.process_index() == 0:  # of its own rows: the others are busy
-      self.method.save_figures(self.workdir / "figures", rows, self.step_key)
-    return sharding.join_rows(self.mesh, rows)
+    return rows
 
   def _log(self, step, perf, perf_text):
     computed = jax.device_get(self.state.metrics.compute())
@@ -253,10 +270,3 @@ class Run:
       values |= self.test(*weights)
     self.logs.metrics(step, values)
     return hosts.of_first(values)
-
-
-def _prepared(config):
-  """A config with its classes; embedded data are made when they are missing."""
-  config = resolved(config)
-  ensure_flow(config)
-  return config

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import detection, load_encoder, prepare, sharding, starting_point
+from motion_jax import detection, load_encoder, prepare, starting_point
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import (
@@ -20,6 +20,7 @@ from motion_jax.data.inputs import (
   heldout_sampler,
   training_sampler,
 )
+from motion_jax.data.pipeline import evaluation_batches
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
 from motion_jax.models import resnet3d
@@ -120,16 +121,15 @@ class _Predicts:
 
   def __init__(self, source, answer):
     self.source = source
-    self.bad_files = types.SimpleNamespace(update=lambda batch: None)
     self._answer = answer
 
-  def predict(self, params, aux, batch):
-    shape = batch["person"].shape
-    scores = np.full((*shape, 80), 0.01, np.float32)
-    for row, index in enumerate(np.asarray(batch["index"])):
-      if index >= 0:
-        scores[row, :, self._answer(self.source.id_of(int(index))) - 1] = 0.9
-    return {"probabilities": jnp.asarray(scores)}
+  def outputs(self, params, aux, sampler):
+    for batch in evaluation_batches(self.source, sampler, batch_size=2, seed=0):
+      scores = np.full((*batch["person"].shape, 80), 0.01, np.float32)
+      for row, index in enumerate(batch["index"]):
+        if index >= 0:
+          scores[row, :, self._answer(self.source.id_of(int(index))) - 1] = 0.9
+      yield batch, {"probabilities": scores}
 
 
 @pytest.mark.parametrize(("action", "expected"), [(2, 1.0), (1, 0.5)])
@@ -139,9 +139,7 @@ def test_frame_map_is_what_the_answers_are_worth(config, tmp_path, action, expec
   # Only b_Movie/0003 shows action 2. Where that is said surely, precision is 1; where
   # it is said of the other frame first, 1/2. Action 1 has no ground truth.
   answers = {"b_Movie/0003": action, "b_Movie/0004": 3 - action}
-  test = detection.DetectionTest(
-    _Predicts(source, answers.get), config, sharding.make_mesh(), tmp_path
-  )
+  test = detection.DetectionTest(_Predicts(source, answers.get), config, tmp_path)
   assert test(None, None) == {"eval/frame_map": pytest.approx(expected)}
   lines = (tmp_path / "detections.csv").read_text().splitlines()
   assert len(lines) == 4  # two people, two evaluated actions

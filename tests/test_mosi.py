@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method
+from motion_jax.methods import make_method, mosi
+from motion_jax.visualize import clips as clip_figures
 
 
 def smoke(**method):
@@ -175,3 +177,25 @@ def test_one_and_four_devices_agree():
     ).stdout
     results.append(json.loads(output))
   np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("labels", ["joint", "separate"])
+def test_predictions_stand_beside_the_true_motion(labels, monkeypatch, tmp_path):
+  monkeypatch.setattr(mosi, "build_model", tiny.build_model)
+  shown = {}
+  monkeypatch.setattr(
+    clip_figures, "save_clip_grid", lambda path, clips, **more: shown.update(more)
+  )
+  method = make_method(smoke(labels=labels))
+  params, aux = method.init(jax.random.key(0))
+  heads = params["heads"]
+  for head in heads:  # the network answers the last class of each head, always
+    heads[head]["kernel"] *= 0
+    heads[head]["bias"] = heads[head]["bias"].at[-1].set(1.0)
+  method.save_results(tmp_path, params, aux, batch(2))
+  true, found = zip(
+    *(title.split("\nfound: ") for title in shown["titles"]), strict=True
+  )
+  assert len({*true}) == method.clips_per_example
+  last = true[-1] if labels == "joint" else "none of these"  # (2, 2) is no label
+  assert {*found} == {last}

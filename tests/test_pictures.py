@@ -280,13 +280,15 @@ def test_a_classifier_on_its_own_data_gets_its_confusion_matrix(
 def test_an_encoder_without_a_classifier_gets_its_attention():
   encoder = Encoder(rngs=nnx.Rngs(0))
   encoder.eval()
-  config = load(CONFIGS / "modist.py").get_config("smoke")
 
   class Method:
     def encoder(self, params, aux):
       return encoder
 
-  viewer = explain.make_viewer(Method(), config, {}, {})
+    def classifiers(self, params, aux):
+      return []
+
+  viewer = explain.make_viewer(Method(), {}, {})
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   look = nnx.jit(explain.Viewer.__call__, static_argnames="stage")
   found, labels = look(viewer, video, stage="conv5")
@@ -301,7 +303,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
 @pytest.mark.long
 def test_the_classifier_that_is_explained_is_the_runs(small, videos, tmp_path):
   task, config, weights = make_run(tmp_path / "run", "finetune", videos, classes=3)
-  viewer = explain.make_viewer(task, config, *weights)
+  viewer = explain.make_viewer(task, *weights)
   video = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3), np.uint8)
   extent = jnp.full((2, 2), 48)
   batch = dict(video=video, extent=extent, label=jnp.zeros(2, int), valid=extent[:, 0])

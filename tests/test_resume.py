@@ -120,6 +120,7 @@ def test_a_changed_config_is_refused_with_the_keys(straight, pictures):
 
 @pytest.mark.slow
 def test_a_finished_run_only_reports_again(straight, pictures):
+  assert (straight / "figures" / "predictions.png").exists()
   before = (straight / "metrics.jsonl").read_bytes()
   summary = json.loads((straight / "summary.json").read_text())
   result = run(pictures, straight)

@@ -65,6 +65,10 @@ class Pictures:
     directory.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(directory / "pretext.png"), np.asarray(batch["image"][0]))
 
+  def save_results(self, directory, params, aux, batch):
+    colours = jax.device_get(_colours(batch) @ params["kernel"])
+    np.save(directory / "embeddings.npy", colours)
+
   def _scores(self, params, aux, batch, noisy):
     query, key = (
       contrast.normalize_embedding(rows @ params["kernel"])
@@ -85,13 +89,13 @@ def _colours(batch):
 
 
 def slow_down(seconds):
-  original = train.Run._next_batch
+  original = train.Run._next_rows
 
-  def next_batch(self, step):
+  def next_rows(self):
     time.sleep(seconds)
-    return original(self, step)
+    return original(self)
 
-  train.Run._next_batch = next_batch
+  train.Run._next_rows = next_rows
 
 
 if __name__ == "__main__":

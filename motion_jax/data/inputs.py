@@ -1,5 +1,6 @@
 """What a config asks for: sources of records, and samplers that make arrays of them."""
 
+import dataclasses
 import logging
 import math
 
@@ -16,6 +17,19 @@ from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
 
 logger = logging.getLogger("motion_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+  """The two parts of a data set: what is trained on, and what is held out."""
+
+  train: Source
+  heldout: Source
+
+
+def configured_sources(config: ConfigDict) -> Sources:
+  """Opens both parts of a config's `data` section; see `configured_source`."""
+  return Sources(*(configured_source(config, part) for part in ("train", "heldout")))
 
 
 def configured_source(config: ConfigDict, split: str) -> Source:

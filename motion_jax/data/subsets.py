@@ -1,4 +1,4 @@
-"""Few labelled videos: seeded, class-balanced, nested parts of a source."""
+"""Few videos: seeded, nested parts of a source, class-balanced where it has labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from motion_jax.config import UserError
+from motion_jax.data.labels import has_labels
 from motion_jax.data.sources import Record, Source
 
 
@@ -86,6 +87,22 @@ def low_shot(
     positions = sorted(positions, key=lambda p: _rank(seed, source.id_of(p)))
     chosen += positions[: min(count, per_class or count)]
   return Subset(source, sorted(chosen))
+
+
+def some(source: Source, limit: int, *, seed: int = 0) -> Source:
+  """Takes about `limit` records, of all classes alike if there are labels; 0: all.
+
+  Args:
+    source: what is drawn from.
+    limit: how many; a class with a fraction of a record gets a whole one.
+    seed: another seed draws other records.
+  """
+  if not limit or limit >= len(source):
+    return source
+  if has_labels(source):
+    return low_shot(source, fraction=limit / len(source), seed=seed)
+  ranked = sorted(range(len(source)), key=lambda p: _rank(seed, source.id_of(p)))
+  return Subset(source, sorted(ranked[:limit]))
 
 
 def _rank(seed: int, name: str) -> bytes:

@@ -40,5 +40,11 @@ class Method(Protocol):
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
     """Returns the network that is evaluated, saved and visualised."""
 
+  def classifiers(self, params: Tree, aux: Tree) -> list[nnx.Module]:
+    """Returns what turns the encoder's features into classes; [] without classes."""
+
   def save_figures(self, directory, batch: Batch, key: jax.Array) -> None:
     """Writes pictures of the training input of `batch`, labels drawn in."""
+
+  def save_results(self, directory, params: Tree, aux: Tree, batch: Batch) -> None:
+    """Writes pictures of predictions for `batch`, if single examples tell anything."""

@@ -141,8 +141,7 @@ class Classify:
     Returns:
       loss, top1, mask: [B]; probabilities: [B, classes] float32.
     """
-    network = self._merge(params, aux)
-    network.eval()
+    network = self._in_evaluation(params, aux)
     extent = batch["extent"]
     if self._eval.crops == 3:
       boxes = crops.three_crops(extent, size=self._test_side)
@@ -162,9 +161,10 @@ class Classify:
       return self._normalize(self._augment(key, batch)), batch["label"]
 
   def encoder(self, params, aux):
-    network = self._merge(params, aux)
-    network.eval()
-    return network.encoder
+    return self._in_evaluation(params, aux).encoder
+
+  def classifiers(self, params, aux):
+    return [self._in_evaluation(params, aux).head]
 
   def with_encoder(self, params, aux, encoder: nnx.Module):
     """Returns (params, aux) with the arrays of another encoder of the same shape."""
@@ -185,6 +185,9 @@ class Classify:
       directory / "inputs.png", video, titles=titles, **normalization
     )
     clip_figures.save_gif(directory / "inputs.gif", video, **normalization)
+
+  def save_results(self, directory, params, aux, batch):
+    """Draws nothing: predictions.tsv and configs/visualize.py tell of every video."""
 
   def _check_augmentation(self, canvas):
     """Lets the augmentation refuse settings now instead of in the first step."""
@@ -229,6 +232,11 @@ class Classify:
 
   def _merge(self, params, aux):
     return nnx.merge(self._graphdef, params, aux["frozen"], aux["stats"])
+
+  def _in_evaluation(self, params, aux):
+    network = self._merge(params, aux)
+    network.eval()
+    return network
 
 
 def _build(model: ConfigDict, method: ConfigDict, rngs: nnx.Rngs) -> Network:

@@ -130,6 +130,10 @@ class Detect:
     network.eval()
     return network.encoder
 
+  def classifiers(self, params, aux):
+    """None: its scores belong to boxes, not to a clip."""
+    return []
+
   def with_encoder(self, params, aux, encoder: nnx.Module):
     """Returns (params, aux) with the arrays of another encoder of the same shape."""
     network = self._merge(params, aux)
@@ -153,6 +157,9 @@ class Detect:
       mean=self._config.mean,
       std=self._config.std,
     )
+
+  def save_results(self, directory, params, aux, batch):
+    """Draws nothing: detections.csv tells of every person."""
 
   def _build(self, rngs: nnx.Rngs) -> Detector:
     model, method = self._model, self._config

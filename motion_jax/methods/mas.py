@@ -137,6 +137,10 @@ class Mas:
     network.eval()
     return network.encoder
 
+  def classifiers(self, params, aux):
+    """None: it regresses."""
+    return []
+
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the statistics of the first clips, and the clips with their flow."""
     from motion_jax.visualize import statistics as figures

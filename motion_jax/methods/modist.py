@@ -124,6 +124,10 @@ class Modist:
   def encoder(self, params, aux):
     return self._pairs["visual"].network(params["visual"], aux["visual"]).encoder
 
+  def classifiers(self, params, aux):
+    """None: it compares clips."""
+    return []
+
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes query and key, RGB and motion, of the first videos: a PNG and a GIF."""
     from motion_jax.visualize import modist as figures
@@ -138,6 +142,9 @@ class Modist:
       mean=self._config.mean,
       std=self._config.std,
     )
+
+  def save_results(self, directory, params, aux, batch):
+    """Draws nothing: what it learns shows between videos, not in one."""
 
   def _each(self):
     return self._pairs.items()

@@ -112,9 +112,10 @@ class Mosi:
     return self._make_clips(key, batch, step=step, train=True)
 
   def encoder(self, params, aux):
-    network = nnx.merge(self._graphdef, params, aux)
-    network.eval()
-    return network.encoder
+    return self._network(params, aux).encoder
+
+  def classifiers(self, params, aux):
+    return list(self._network(params, aux).heads)
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes every label's clip of the first source image, as a PNG and a GIF."""
@@ -139,6 +140,39 @@ class Mosi:
     clip_figures.save_gif(
       directory / "pretext.gif", clips, arrows=speeds, **normalization
     )
+
+  def save_results(self, directory: pathlib.Path, params, aux, batch):
+    """Writes the clips of the first held-out image, true and predicted motion."""
+    from motion_jax.visualize import clips as clip_figures
+
+    one = {name: array[:1] for name, array in batch.items()}
+    network = nnx.jit(lambda network, clips: [x.argmax(-1) for x in network(clips)])
+    clips, labels = self._make_clips(jax.random.key(0), one, step=None, train=False)
+    found = jnp.stack(network(self._network(params, aux), clips), axis=-1)
+    speeds = self.pool.speeds / self._config.speeds
+    # Of two heads the motion along x and along y, which need not be one of the pool's.
+    texts = {
+      tuple(label): _motion_text(*speed)
+      for label, speed in zip(self._labels, speeds, strict=True)
+    }
+    titles = [
+      f"{texts[tuple(true)]}\nfound: {texts.get(tuple(guess), 'none of these')}"
+      for true, guess in zip(*jax.device_get((labels, found)), strict=True)
+    ]
+    directory.mkdir(parents=True, exist_ok=True)
+    clip_figures.save_clip_grid(
+      directory / "predictions.png",
+      jax.device_get(clips),
+      titles=titles,
+      arrows=speeds,
+      mean=self._config.mean,
+      std=self._config.std,
+    )
+
+  def _network(self, params, aux):
+    network = nnx.merge(self._graphdef, params, aux)
+    network.eval()
+    return network
 
   def _make_clips(self, key, batch, *, step, train):
     """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, command, evaluate, sharding
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import test_views
+from motion_jax.data.inputs import configured_sources, test_views
 from motion_jax.methods import make_method
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
@@ -42,8 +42,10 @@ def main(argv):
   params, aux = checkpoint.Checkpoints(run).restore_weights(step, *weights)
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
-    held_out = evaluate.HeldOut(method, config, mesh, folder / "bad_files.txt")
-    test = evaluate.VideoTest(held_out, config, mesh, folder)
+    sources = configured_sources(config.data)
+    bad_files = folder / "bad_files.txt"
+    held_out = evaluate.HeldOut(sources.heldout, method, config, mesh, bad_files)
+    test = evaluate.final_test(held_out, sources, method, config, mesh, folder)
     _compare(config, mesh, held_out, test, (params, aux))
 
 
