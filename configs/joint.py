@@ -76,8 +76,8 @@ def method(modist):
   return ConfigDict(
     dict(
       name="joint",
-      # Of the losses, which start at 2.2 (MoSI), 4 ln(queue_size) and about 16 (MAS);
-      # 0: without.
+      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) (MoDist) and 16
+      # (MAS); 0: without.
       mosi_weight=1.0,
       modist_weight=0.1,
       mas_weight=0.1,
