@@ -46,6 +46,7 @@ ROWS = {
   "mas": ("mas", ()),
   "mas motion": ("mas", ("--config.method.appearance=False",)),
   "mas appearance": ("mas", ("--config.method.motion=False",)),
+  "joint": ("joint", ()),
 }
 SCORES = {
   "pretext_accuracy": "pretext accuracy",

@@ -6,6 +6,7 @@ from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.classify import Classify
 from motion_jax.methods.detect import Detect
+from motion_jax.methods.joint import Joint
 from motion_jax.methods.mas import Mas
 from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
@@ -14,6 +15,7 @@ METHODS = {
   "mosi": Mosi,
   "modist": Modist,
   "mas": Mas,
+  "joint": Joint,
   "classify": Classify,
   "detect": Detect,
 }

@@ -1,0 +1,298 @@
+"""The joint method: its loss is the weighted sum of three methods on one encoder."""
+
+import functools
+import json
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from small_modist import batch
+from test_config import CONFIGS, load
+
+from motion_jax import load_encoder, sharding, state
+from motion_jax.checkpoint import Checkpoints
+from motion_jax.config import UserError
+from motion_jax.data.inputs import training_sampler
+from motion_jax.methods import joint, make_method, mas, modist, mosi
+from motion_jax.methods.joint import PARTS, Joint
+from motion_jax.train import train
+
+WEIGHTS = dict(mosi_weight=1.0, modist_weight=0.5, mas_weight=0.25)
+ALONE = {"mosi": mosi.Mosi, "modist": modist.Modist, "mas": mas.Mas}
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(autouse=True)
+def tiny_networks(monkeypatch):
+  for part in (mosi, modist, mas):
+    monkeypatch.setattr(part, "build_model", tiny.build_model)
+
+
+def smoke(**method):
+  """The smallest recipe, with motion as stored edges and little flow."""
+  config = load(CONFIGS / "joint.py").get_config("smoke")
+  config.data.flow = "variational"
+  config.modist.update(motion="edges", queue_size=16)
+  config.mas.update(flow_warps=1, flow_iterations=1)
+  config.model.bn_groups = 1
+  config.method.update({**WEIGHTS, **method})
+  return config.copy_and_resolve_references()
+
+
+def alone(name):
+  """The method of its own config file, with the settings of its section."""
+  config, ours = load(CONFIGS / f"{name}.py").get_config("smoke"), smoke()
+  config.method.update(ours[name].to_dict())
+  config.model.bn_groups = 1
+  config.train.batch_size = ours.train.batch_size
+  for key in ("short_side", "canvas", "flow"):
+    if key in config.data and (name, key) != ("mas", "flow"):
+      config.data[key] = ours.data[key]
+  if name == "mosi":
+    config.data.short_side, config.data.canvas = 64, (64, 64)
+  return ALONE[name](config)
+
+
+@functools.cache
+def trainer():
+  """(method, creation of a state, step): compiled once for several tests."""
+  method, optimizer, mesh = Joint(smoke()), optax.sgd(1.0), sharding.make_mesh()
+
+  def create(seed):
+    return state.create(method, optimizer, jax.random.key(seed), mesh)
+
+  return method, create, state.make_train_step(method, optimizer, KEY, mesh)
+
+
+def run(steps, current, first=0):
+  """Trains on a new batch per step; returns (last state, losses)."""
+  losses = []
+  for index in range(first, first + steps):
+    rows = batch(smoke(), seed=index, first=8 * index)
+    current, loss = trainer()[2](current, rows)
+    losses.append(float(loss))
+  return current, losses
+
+
+@functools.cache
+def one_step():
+  """Parameters and aux before and after a step, its loss and metrics."""
+  current = trainer()[1](0)
+  before = jax.device_get((current.params, current.aux))
+  after, losses = run(1, current)
+  found = jax.device_get(after.metrics.compute())
+  return before, jax.device_get((after.params, after.aux)), losses[0], found
+
+
+@functools.cache
+def separately():
+  """Losses, gradients and aux of each method alone; losses without one of them."""
+  method, (params, aux) = trainer()[0], one_step()[0]
+  parts = {name: alone(name) for name in PARTS}
+  without = {name: Joint(smoke(**{f"{name}_weight": 0.0})) for name in PARTS}
+
+  @jax.jit
+  def compute(params, aux, rows, key):
+    found = {}
+    for name, some in method._rows(key, rows).items():
+      gradient = jax.value_and_grad(parts[name].loss, has_aux=True)
+      tree, own = joint._of_part(params, name), joint._key(key, name)
+      (loss, (new, _)), grads = gradient(tree, aux[name], some, own, 0)
+      found[name] = loss, grads, new
+    rest = {}
+    for name, fewer in without.items():
+      left = [{k: v for k, v in tree.items() if k != name} for tree in (params, aux)]
+      rest[name] = fewer.loss(*left, rows, key, 0)[0]
+    return found, rest
+
+  return jax.device_get(
+    compute(params, aux, batch(smoke()), jax.random.fold_in(KEY, 0))
+  )
+
+
+def weight(name):
+  return WEIGHTS[f"{name}_weight"]
+
+
+def assert_close(found, expected):
+  for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+    scale = max(np.abs(other).max(), 1e-3)
+    np.testing.assert_allclose(one / scale, other / scale, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
+  *_, loss, found = one_step()
+  singles, _ = separately()
+  for name in PARTS:
+    assert found[f"{name}_loss"] == pytest.approx(singles[name][0], rel=1e-4)
+  total = sum(weight(name) * singles[name][0] for name in PARTS)
+  assert loss == pytest.approx(total, rel=1e-4)
+  assert found["loss"] == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
+  (before, _), (after, _), *_ = one_step()
+  step = jax.tree.map(np.subtract, before, after)  # SGD of rate 1: the gradient
+  encoders = []
+  for name in PARTS:
+    gradient = optax.tree.scale(weight(name), separately()[0][name][1])
+    encoder, rest = joint._split_encoder(gradient, name)
+    assert_close(step[name], rest)
+    encoders.append(jax.tree.leaves(encoder))
+    assert max(np.abs(leaf).max() for leaf in encoders[-1]) > 1e-3
+  assert_close(step["encoder"], [sum(leaves) for leaves in zip(*encoders, strict=True)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
+def test_without_one_of_them_the_loss_is_that_of_the_others(name):
+  singles, rest = separately()
+  others = sum(weight(n) * singles[n][0] for n in PARTS if n != name)
+  assert rest[name] == pytest.approx(others, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_statistics_queues_and_the_momentum_copy_are_those_of_the_parts():
+  (params, before), (moved, after), *_ = one_step()
+  copy = before["modist"]["visual"]["key_params"]["encoder"]
+  jax.tree.map(np.testing.assert_array_equal, copy, params["encoder"])
+  assert after["modist"]["queues"]["visual"].ids.tolist()[0] == [*range(8)]
+  momentum = smoke().modist.momentum
+  expected = jax.tree.map(
+    lambda old, new: momentum * old + (1 - momentum) * new, copy, moved["encoder"]
+  )
+  assert_close(after["modist"]["visual"]["key_params"]["encoder"], expected)
+  for name in ("mosi", "mas"):
+    assert_close(after[name], separately()[0][name][2])
+
+
+@pytest.mark.slow
+def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
+  _, (params, aux), *_ = one_step()
+  found = trainer()[0].encoder(params, aux).path
+  kernel = params["encoder"]["path"]["convs"][0]["kernel"]
+  np.testing.assert_array_equal(found.convs[0].kernel[...], kernel)
+  means = [
+    stats["encoder"]["path"]["norms"][0]["mean"]
+    for stats in (aux["mas"]["stats"], aux["mosi"], aux["modist"]["visual"]["stats"])
+  ]
+  np.testing.assert_array_equal(found.norms[0].mean[...], means[0])
+  assert not any(np.allclose(means[0], other) for other in means[1:])
+
+
+@pytest.mark.slow
+def test_three_steps_are_two_and_one_more_after_a_restart(tmp_path):
+  create = trainer()[1]
+  straight, losses = run(3, create(1))
+  half, first = run(2, create(1))
+  data = iter(grain.MapDataset.range(9).to_iter_dataset())
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(half, data, {"name": "joint"}, {})
+  checkpoints.wait()
+  resumed, rest = run(1, checkpoints.restore(2, create(99), data), first=2)
+  checkpoints.close()
+  assert first + rest == losses
+  for one, other in zip(*map(jax.tree.leaves, (straight, resumed)), strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_metrics_carry_the_name_of_their_method():
+  method = trainer()[0]
+  outputs = jax.eval_shape(method.predict, *abstract(method), batch(smoke()))
+  assert set(outputs) == set(PARTS)
+  fields = method.metrics.__annotations__
+  for name in ("mosi_pretext_accuracy", "modist_queue_fill", "mas_motion_constant"):
+    assert name in fields
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs)
+  found = method.metrics.single_from_model_output(**zeros).compute()
+  assert set(found) == {"loss", *fields}
+
+
+def abstract(method):
+  return jax.eval_shape(method.init, jax.random.key(0))
+
+
+def test_sources_are_squares_of_one_frame_of_every_second_video():
+  rows = batch(smoke())
+  values = np.arange(64, dtype=np.uint8).reshape(8, 2, 4) + 100  # by video, clip, frame
+  rows["video"][:] = 255  # outside the frames
+  inside = rows["video"][:, :, :, :30, :50]
+  inside[:] = values[..., None, None, None]
+  rows["extent"][:] = 30, 50
+  found = trainer()[0]._rows(jax.random.key(1), rows)["mosi"]
+  assert found["index"].tolist() == [0, 2, 4, 6]
+  assert found["image"].shape == (4, 64, 64, 3)
+  assert (found["extent"] == 64).all()
+  for image, of_query in zip(found["image"], values[::2, 0], strict=True):
+    assert np.ptp(image) == 0 and image[0, 0, 0] in of_query
+  frames = {int(image[0, 0, 0]) % 4 for image in found["image"]}
+  assert len(frames) > 1
+
+
+def test_without_modist_no_motion_is_decoded():
+  assert "motion_pairs" in training_sampler(_computed(0.5)).empty()
+  assert "motion_pairs" not in training_sampler(_computed(0.0)).empty()
+
+
+def _computed(weight):
+  config = load(CONFIGS / "joint.py").get_config("smoke")
+  config.method.modist_weight = weight
+  return config
+
+
+def test_each_part_draws_into_a_folder_of_its_name(monkeypatch, tmp_path):
+  method, drawn = trainer()[0], {}
+  for name, part in method._parts.items():
+    monkeypatch.setattr(
+      part, "save_figures", lambda path, rows, key, n=name: drawn.update({n: path})
+    )
+  method.save_figures(tmp_path, batch(smoke()), KEY)
+  assert drawn == {name: tmp_path / name for name in PARTS}
+
+
+@pytest.mark.parametrize("word", ["synthetic_actions", "ucf101"])
+def test_recipes_fit_together(word):
+  config = load(CONFIGS / "joint.py").get_config(word)
+  method = make_method(config)
+  clips = config.train.batch_size * method.clips_per_example
+  sources = config.train.batch_size // config.method.mosi_every
+  assert clips == 9 * sources + 5 * config.train.batch_size
+  for name in PARTS:  # what is shared is in `method` alone
+    assert not {"frames", "size", "mean", "std"} & {*config[name]}
+
+
+@pytest.mark.parametrize(
+  ("section", "changes", "message"),
+  [
+    ("method", dict.fromkeys(WEIGHTS, 0.0), "one of them at least"),
+    ("method", dict(mas_weight=-1.0), "must not be negative"),
+    ("method", dict(mosi_side=32), "no room to move"),
+    ("method", dict(mosi_every=3), "must be a multiple of method.mosi_every=3"),
+    ("model", dict(bn_groups=8), "x model.bn_groups=8"),
+    ("data", dict(sampler="clip"), "distill"),
+    ("mosi", dict(axes="z"), "mosi .*'z'"),
+  ],
+)
+def test_settings_that_cannot_work_are_refused(section, changes, message):
+  config = smoke()
+  config[section].update(changes)
+  with pytest.raises(UserError, match=message):
+    make_method(config)
+
+
+@pytest.mark.long
+def test_a_whole_run_leaves_an_encoder_figures_and_metrics(tmp_path):
+  config = load(CONFIGS / "joint.py").get_config("smoke")
+  train(config, tmp_path)
+  encoder = load_encoder(tmp_path)
+  assert encoder(np.zeros((2, 4, 32, 32, 3), np.uint8)).shape == (2, 16)
+  for name in PARTS:
+    assert (tmp_path / "figures" / name / "pretext.png").exists()
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert {"eval/loss", "train/mas_loss", "eval/retrieval_r1"} <= summary.keys()

@@ -1,0 +1,102 @@
+"""Every command of docs/reproduce.md is one that the command line takes."""
+
+import re
+import shlex
+import sys
+
+import pytest
+from absl import flags
+from conftest import ROOT
+
+from motion_jax import command, main, prepare, prepare_flow
+from motion_jax.data import datasets
+from motion_jax.plan import make_plan
+
+TEXT = (ROOT / "docs" / "reproduce.md").read_text()
+COMMANDS = sorted({*re.findall(r"(?:^|`)python -m ([^`\n]+)", TEXT, re.MULTILINE)})
+WORDS = {line: shlex.split(line) for line in COMMANDS}
+
+
+def of_module(name):
+  """Arguments of the commands of a module, by their text."""
+  return {line: words[1:] for line, words in WORDS.items() if words[0] == name}
+
+
+def parsed(words):
+  """Reads arguments as the program does; returns (exit code, config, workdir)."""
+  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
+    delattr(flags.FLAGS, name)  # overrides are defined anew by every parse
+  flags.FLAGS.unparse_flags()
+  sys.argv = ["main", *words]
+  code = command.run(lambda: None, sys.argv)
+  return (code, None, None) if code else (0, flags.FLAGS.config, flags.FLAGS.workdir)
+
+
+@pytest.fixture
+def command_line(monkeypatch):
+  monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def test_every_training_and_evaluation_has_known_words_and_keys(command_line, capsys):
+  runs = {}
+  for line, words in of_module("motion_jax.main").items():
+    code, config, workdir = parsed(words)
+    assert code == 0, f"{line}\n{capsys.readouterr().err}"
+    assert config.mode in main.MODES
+    assert workdir not in runs, f"two commands for {workdir}"
+    runs[workdir] = config
+    if "train" in config:
+      make_plan(config, examples=1000)
+  assert len(runs) > 150
+  for workdir, config in runs.items():
+    start = config.get("init_from", "")
+    if start in ("", "scratch"):
+      continue
+    before = runs[start]  # has a command, too
+    assert "train" in before, f"{workdir} starts from what is no training: {start}"
+    if "model" in config:
+      for key in ("name", "width"):
+        assert before.model[key] == config.model[key], f"{workdir}, model.{key}"
+
+
+@pytest.mark.parametrize(
+  ("word", "override", "message"),
+  [
+    ("ucf102", "method.axes=x", "ucf101"),
+    ("ucf101", "method.axis=x", "axes"),
+    ("ucf101", "method.speeds=many", "speeds"),
+  ],
+)
+def test_an_unknown_word_key_or_value_would_be_found(
+  command_line, capsys, word, override, message
+):
+  arguments = [f"--config=configs/mosi.py:{word}", f"--config.{override}"]
+  assert parsed(arguments)[0] == 2
+  assert message in capsys.readouterr().err
+
+
+def test_every_preparation_is_of_a_known_data_set():
+  for name, *options in of_module("motion_jax.prepare").values():
+    if name == "flow":
+      prepare_flow.parse(options)
+      continue
+    assert name in datasets.PREPARE
+    known = flags.FLAGS.flags_by_module_dict()[prepare.__name__]
+    given = {option.removeprefix("--").partition("=")[0] for option in options}
+    assert given <= {flag.name for flag in known}
+
+
+def test_every_row_has_the_papers_number_a_result_and_a_command_or_a_reason():
+  rows = [line for line in TEXT.splitlines() if line.startswith("| ")]
+  tables = 0
+  for row in rows:
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    if cells[-2:] == ["here", "command"]:
+      tables += 1
+      continue
+    *_, paper, here, how = cells
+    assert paper == "-" or re.search(r"\d", paper), row
+    assert re.fullmatch(r"(not run|[\d.]+)(, (not run|[\d.]+))?", here), row
+    assert re.match(r"`python -m |no command: \w|pretraining above$", how), row
+  assert tables == 14
