@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import attended
 from absl import app, flags
 
 _PATH = flags.DEFINE_string("path", "", "Folder of videos with a folder per class.")
@@ -69,7 +70,7 @@ def main(argv):
     for workdir, command in commands(root, name, rows[name], seed):
       if _DRY_RUN.value:
         print(shlex.join(command))
-      elif not (workdir / "summary.json").exists():
+      elif not attended.finished(workdir):
         left = _left(time.monotonic() - began, done, len(jobs) - number)
         print(f"[{number + 1}/{len(jobs)}{left}] {workdir}", flush=True)
         _run(command, workdir)
@@ -136,7 +137,7 @@ def _command(config, workdir, seed, more=""):
 def _run(command, workdir):
   workdir.mkdir(parents=True, exist_ok=True)
   with open(workdir / "log.txt", "a") as log:
-    code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    code = attended.run(command, stdout=log, stderr=subprocess.STDOUT)
   if code:
     sys.exit(f"{shlex.join(command)}\nended with {code}; see {workdir / 'log.txt'}")
 
@@ -169,4 +170,7 @@ def _cell(values):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  try:
+    app.run(main)
+  except KeyboardInterrupt:
+    sys.exit("stopped; the same command goes on from here")

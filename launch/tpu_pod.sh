@@ -12,6 +12,8 @@
 # TPU; SPOT=false asks for one that is not preempted; NAME names it.
 # The same command on all hosts is enough: JAX finds them by itself. Start it where it
 # may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for.
+# A training is finished when its summary.json exists: one that a signal has stopped,
+# which ends with 0 as well, goes on.
 #
 # Not run on Google Cloud: the commands it prints are tested as text.
 set -euo pipefail
@@ -31,8 +33,9 @@ if $dry_run; then
 fi
 : "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
 where=("--zone=$ZONE" "--project=$PROJECT")
+workdir=/mnt/shared/runs/$run_name
 command="cd motion_jax && .venv/bin/python -m motion_jax.main"
-command+=$(printf ' %q' "--config=$config" "--workdir=/mnt/shared/runs/$run_name" "$@")
+command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" "$@")
 
 run() {
   printf '%q ' "$@"
@@ -40,38 +43,52 @@ run() {
   if ! $dry_run; then "$@"; fi
 }
 
-on_all_hosts() {
-  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all "--command=$1"
+on_hosts() { # WHICH COMMAND
+  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" "--worker=$1" "--command=$2"
 }
 
 state() {
   gcloud compute tpus queued-resources describe "$name" "${where[@]}" \
-    "--format=value(state.state)"
+    "--format=value(state.state)" 2>/dev/null || true
 }
 
 create() {
   local spot=(--spot)
   if [ "${SPOT:-true}" != true ]; then spot=(); fi
-  if $dry_run || [ -z "$(state 2>/dev/null)" ]; then # else an earlier call has made it
+  if ! $dry_run; then
+    case $(state) in SUSPEND* | FAILED) delete ;; esac # a preemption leaves it so
+  fi
+  if $dry_run || [ -z "$(state)" ]; then # else an earlier call has made it
     run gcloud compute tpus queued-resources create "$name" "${where[@]}" \
       "--node-id=$name" "--accelerator-type=${TYPE:-v6e-16}" \
       "--runtime-version=${RUNTIME:-v2-alpha-tpuv6e}" "${spot[@]}"
   fi
-  until $dry_run || [ "$(state)" = ACTIVE ]; do
-    if [ "$(state)" = FAILED ]; then
-      echo "the request for $name has failed" >&2
-      return 1
-    fi
+  await
+}
+
+await() { # until it is there
+  local now
+  until $dry_run || { now=$(state) && [ "$now" = ACTIVE ]; }; do
+    case $now in
+      SUSPEND* | FAILED)
+        echo "the request for $name: $now" >&2
+        return 1
+        ;;
+    esac
     sleep 30
   done
 }
 
 install() {
-  on_all_hosts "mkdir -p motion_jax && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $NFS /mnt/shared)"
-  run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
-    motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all
-  # uv brings its own Python: the hosts' may be older than 3.11.
-  on_all_hosts "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -e '.[tpu]'"
+  on_hosts all "mkdir -p motion_jax && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $NFS /mnt/shared)" &&
+    run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
+      motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all &&
+    # uv brings its own Python: the hosts' may be older than 3.11.
+    on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -e '.[tpu]'"
+}
+
+finished() { # evaluations leave no checkpoints: they are, when they end
+  on_hosts 0 "test -e $workdir/summary.json || test ! -d $workdir/checkpoints"
 }
 
 delete() {
@@ -80,14 +97,12 @@ delete() {
 
 while true; do
   create
-  install
   code=0
-  on_all_hosts "$command" || code=$?
-  if $dry_run || [ "$code" = 0 ]; then break; fi
+  { install && on_hosts all "$command"; } || code=$?
+  if [ "$code" = 0 ] && finished || $dry_run; then break; fi
   sleep 120 # until a preemption shows
-  if [ "$(state)" = ACTIVE ]; then break; fi
-  echo "preempted; asking for another one"
-  delete
+  if [ "$code" != 0 ] && [ "$(state)" = ACTIVE ]; then break; fi # the run's own error
+  echo "stopped by a signal or preempted; going on"
 done
 delete
 exit "$code"

@@ -7,19 +7,23 @@
   ... --xmanager                    as an XManager experiment (needs '.[xmanager]')
 
 Runs on this machine, one after the other, without Docker. Finished runs are not run
-again and others resume, so the command may be interrupted and repeated. XManager has no
+again and others resume, so the command may be interrupted (the run under way saves a
+checkpoint; a second Ctrl-C kills it) and repeated. The folder of a run is named after
+its settings, and after a digest of the overrides if there are any. XManager has no
 executor for current TPU pods: there, use tpu_pod.sh or gke_jobset.yaml.
 """
 
 import argparse
 import asyncio
 import dataclasses
+import hashlib
 import importlib.util
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
+
+import attended
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Run:
 
   @property
   def finished(self) -> bool:
-    return (self.workdir / "summary.json").exists()
+    return attended.finished(self.workdir)
 
 
 def main() -> int:
@@ -49,7 +53,11 @@ def main() -> int:
     except RuntimeError as error:  # of XManager at its end, for a run that has failed
       print(error, file=sys.stderr)
   else:
-    _one_by_one(waiting)
+    try:
+      _one_by_one(waiting)
+    except KeyboardInterrupt:
+      print("stopped; the same command goes on from here", file=sys.stderr)
+      return 130
   failed = [str(run.workdir) for run in runs if not run.finished]
   if failed:
     print(f"not finished: {', '.join(failed)}", file=sys.stderr)
@@ -73,9 +81,8 @@ def sweep_runs(options, overrides: list[str]) -> list[Run]:
       continue
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", options.module, f"--config={path}:{argument}"]
-    workdir = pathlib.Path(options.root) / _name(
-      pathlib.Path(path).stem, argument, settings
-    )
+    name = _name(pathlib.Path(path).stem, argument, settings, overrides)
+    workdir = pathlib.Path(options.root) / name
     runs.append(Run(workdir, [*command, f"--workdir={workdir}", *flags, *overrides]))
   if not runs:
     sys.exit(f"error: {path} sweeps over {', '.join(words)}, not over {wanted!r}")
@@ -88,7 +95,7 @@ def _one_by_one(runs):
     print(f"[{number + 1}/{len(runs)}] {run.workdir}", flush=True)
     run.workdir.mkdir(parents=True, exist_ok=True)
     with open(log, "a") as file:
-      code = subprocess.run(run.command, stdout=file, stderr=file).returncode
+      code = attended.run(run.command, stdout=file, stderr=file)
     if code:
       print(f"ended with {code}; see {log}", file=sys.stderr, flush=True)
     elif not run.finished:  # a signal has stopped it; it would stop the rest, too
@@ -129,9 +136,16 @@ def _sweep_of(path):
   return list(module.sweep())
 
 
-def _name(stem, argument, settings):
+def _name(stem, argument, settings, overrides):
+  """Tells all runs apart: those of a sweep, and of two calls with other overrides."""
   parts = [stem, argument]
   parts += [f"{key.rpartition('.')[2]}={value}" for key, value in settings.items()]
+  if overrides:
+    values = {
+      key: value for key, _, value in (word.partition("=") for word in overrides)
+    }
+    text = "\n".join(f"{key}={value}" for key, value in sorted(values.items()))
+    parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
   return re.sub(r"[^\w.=,-]+", "_", "-".join(parts))
 
 

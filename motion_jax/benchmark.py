@@ -5,10 +5,15 @@ alone, and, where the recipe's data is at hand, the input pipeline; counts the
 operations of the step's stages. One JSON object per convolution lowering goes to
 stdout, a table to stderr. With `--count_only` nothing is compiled or run: for recipes
 that this machine is too small for.
+
+`--communication=8,64,256` runs nothing either, but compiles the step for so many
+devices that exist in name only, each with as many rows of the batch, and tells what
+they send each other. Sizes are of float32, the convolutions those of accelerators.
 """
 
 import json
 import statistics
+import subprocess
 import sys
 import time
 
@@ -17,7 +22,15 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from motion_jax import command, logs, optim, sharding, stage_costs, state
+from motion_jax import (
+  command,
+  communication,
+  logs,
+  optim,
+  sharding,
+  stage_costs,
+  state,
+)
 from motion_jax.config import UserError
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
@@ -33,14 +46,30 @@ _LOWERINGS = flags.DEFINE_list(
 _COUNT_ONLY = flags.DEFINE_bool(
   "count_only", False, "Only count the operations of each stage of the step."
 )
+_COMMUNICATION = flags.DEFINE_list(
+  "communication", [], "Numbers of devices for which to tell what they communicate."
+)
+_ROWS = flags.DEFINE_integer(
+  "rows_per_device", 0, "Of the batch, for --communication; 0: the recipe's on 8."
+)
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
 
 
+# For a program that is read, not run.
+_COMPILE_QUICKLY = {
+  "xla_backend_optimization_level": 0,
+  "xla_llvm_disable_expensive_passes": True,
+}
+
+
 def main() -> None:
+  config = _CONFIG.value
+  if _COMMUNICATION.value:
+    _communicate(config, _COMMUNICATION.value)
+    return
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
-  config = _CONFIG.value
   if _COUNT_ONLY.value:
     result = {"config": config.name, **stages(config)}
     print(json.dumps(result), flush=True)
@@ -117,6 +146,37 @@ def stages(config: ConfigDict) -> dict:
   Returns:
     `teraflops_as_written`, and `stage_shares`: of these by stage, see `stage_costs`.
   """
+  step, current, batch = abstract_step(config)
+  flops = stage_costs.stage_flops(step, current, batch)
+  total = sum(flops.values())
+  return {
+    "teraflops_as_written": total / 1e12,
+    "stage_shares": {name or "rest": cost / total for name, cost in flops.items()},
+  }
+
+
+def communicated(config: ConfigDict) -> dict:
+  """What all devices that there are send each other in a recipe's step.
+
+  Returns:
+    The recipe's sizes, and `communication.summary` of its compiled step.
+  """
+  step, current, batch = abstract_step(config)
+  program = step.lower(current, batch).compile(compiler_options=_COMPILE_QUICKLY)
+  leaves = jax.tree.leaves(current.params)
+  return {
+    "config": config.name,
+    "network": f"{config.model.name}, width {config.model.width}",
+    "devices": jax.device_count(),
+    "batch_size": config.train.batch_size,
+    "bn_groups": config.model.bn_groups,
+    "parameter_megabytes": sum(x.size * x.dtype.itemsize for x in leaves) / 1e6,
+    **communication.summary(program.as_text(), jax.device_count()),
+  }
+
+
+def abstract_step(config: ConfigDict) -> tuple:
+  """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
   mesh = sharding.make_mesh()
   method = make_method(config)
   key = jax.random.key(config.seed)
@@ -130,12 +190,7 @@ def stages(config: ConfigDict) -> dict:
   step = state.make_train_step(
     method, optimizer, key, mesh, accumulate_steps=config.train.accumulate_steps
   )
-  flops = stage_costs.stage_flops(step, current, batch)
-  total = sum(flops.values())
-  return {
-    "teraflops_as_written": total / 1e12,
-    "stage_shares": {name or "rest": cost / total for name, cost in flops.items()},
-  }
+  return step, current, batch
 
 
 def input_rate(config: ConfigDict, seconds: float) -> dict:
@@ -179,6 +234,31 @@ def table(result: dict) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     lines.append(f"  {name:24s}{text}")
   return "\n".join(lines)
+
+
+def _communicate(config, counts):
+  for count in counts:
+    if not count.isdecimal() or not int(count):
+      raise UserError(
+        f"--communication has {count!r}; give numbers of devices, such as 8,64,256"
+      )
+  if len(counts) > 1:  # a process has as many devices as it has started with
+    again = [sys.executable, "-m", "motion_jax.benchmark", *sys.argv[1:]]
+    for count in counts:  # of a flag that is given twice, the last counts
+      again.append(f"--communication={count}")
+      if code := subprocess.run(again).returncode:
+        sys.exit(code)
+    return
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_num_cpu_devices", int(counts[0]))
+  logs.to_console()
+  command.use_compilation_cache()
+  config = communication.scaled(config, int(counts[0]), _ROWS.value)
+  result = communicated(config)
+  print(json.dumps(result), flush=True)
+  operations = result.pop("operations")
+  print(table(result), file=sys.stderr)
+  print(communication.table(operations), file=sys.stderr, flush=True)
 
 
 def _median_seconds(function, count):

@@ -5,10 +5,12 @@ pictures; the working directory lies on storage that all of them share.
 """
 
 import glob
+import hashlib
 import importlib.util
 import logging
 import os
 import pathlib
+import re
 import socket
 import sys
 import time
@@ -34,18 +36,21 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
   """Connects this process with the others; call it before anything uses a device.
 
   On TPU pods and within SLURM's `srun`, JAX finds the others by itself; elsewhere the
-  arguments say where they are. A single process needs neither.
+  arguments say where they are. A single process needs neither. The tasks of one `srun`
+  are one run, unless `processes` is 1: then each is a run of its own.
 
   Args:
     coordinator: 'host:port' of process 0; '' to look for a cluster.
-    processes: how many there are.
+    processes: how many there are; 1 alone to join no others, wherever this runs.
     process_index: number of this one, in [0, processes).
 
   Raises:
-    UserError: if arguments are missing, or process 0 does not answer. (JAX itself ends
-      process 0 when others do not come.)
+    UserError: if arguments are missing, process 0 does not answer, or the processes run
+      other commands. (JAX itself ends process 0 when others do not come.)
   """
   given = (bool(coordinator), processes is not None, process_index is not None)
+  if processes == 1 and given == (False, True, False):
+    return
   if any(given):
     _check(coordinator, processes, process_index, all(given))
     if process_index:
@@ -65,6 +70,7 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
       logger.info("one host: %s", error)
   if jax.distributed.is_initialized():
     _check_devices()
+    _check_commands(sys.argv[1:])
 
 
 def in_turn(make: Callable):
@@ -231,6 +237,21 @@ def _check_devices():
     raise UserError(
       f"process {jax.process_index()} has {own} of {everywhere} devices; every one of "
       f"the {count} processes must have as many"
+    )
+
+
+def _check_commands(words: list[str]) -> None:
+  """Raises UserError, in every process, if some run another command."""
+  # Where data lie may differ from host to host; a value may be a word of its own.
+  text = re.sub(r"--?(process_index|config\.data\.\w+)[=\n].*", "", "\n".join(words))
+  digest = hashlib.sha256(text.encode()).digest()
+  found = np.asarray(multihost_utils.process_allgather(np.frombuffer(digest, np.uint8)))
+  others = [int(index) for index in np.flatnonzero((found != found[0]).any(1))]
+  if others:
+    raise UserError(
+      f"process {others[0]} runs another command than process 0; processes that train "
+      "as one need the same. To the tasks of an srun that are runs of their own give "
+      "--processes=1"
     )
 
 

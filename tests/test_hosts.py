@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import children
 import grain
 import jax
 import numpy as np
@@ -40,8 +41,12 @@ def config(pictures):
   return result
 
 
-def start(pictures, workdir, *, processes=2, devices=2, seconds=0.0):
-  """Starts the processes of one run."""
+def start(pictures, workdir, *overrides, processes=2, devices=2, seconds=0.0):
+  """Starts the processes of one run: a context with a list of them.
+
+  Args:
+    overrides: further flags, a list for every process; the same for all if empty.
+  """
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
@@ -62,15 +67,11 @@ def start(pictures, workdir, *, processes=2, devices=2, seconds=0.0):
     f"--coordinator=127.0.0.1:{port}",
     f"--processes={processes}",
   ]
-  return [
-    subprocess.Popen(
-      [*command, f"--process_index={index}"],
-      env=environment,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
+  commands = [
+    [*command, f"--process_index={index}", *(overrides[index] if overrides else ())]
     for index in range(processes)
   ]
+  return children.started(*commands, env=environment, stderr=subprocess.PIPE)
 
 
 def finish(processes, timeout=120):
@@ -114,10 +115,10 @@ def straight(pictures, tmp_path_factory):
 def test_sigterm_to_one_process_stops_both_and_one_device_goes_on(
   straight, pictures, tmp_path, tiny_method
 ):
-  processes = start(pictures, tmp_path, seconds=0.1)
-  wait_for_rows(tmp_path, 1, processes)
-  processes[1].send_signal(signal.SIGTERM)
-  codes, texts = finish(processes)
+  with start(pictures, tmp_path, seconds=0.1) as processes:
+    wait_for_rows(tmp_path, 1, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, texts = finish(processes)
   assert codes == [0, 0], texts
   assert "4 x cpu, 2 processes" in texts[0]
   assert "stopped by a signal" in texts[0]
@@ -138,7 +139,8 @@ def test_two_processes_go_on_from_one_device(straight, pictures, tmp_path):
   for path in (tmp_path / "checkpoints").iterdir():
     if int(path.name) > MIDDLE:
       shutil.rmtree(path)
-  codes, texts = finish(start(pictures, tmp_path))
+  with start(pictures, tmp_path) as processes:
+    codes, texts = finish(processes)
   assert codes == [0, 0], texts
   assert f"resumed at step {MIDDLE}" in texts[0]
   assert "done" in texts[0] and "done" not in texts[1]
@@ -149,15 +151,34 @@ def test_two_processes_go_on_from_one_device(straight, pictures, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [1, 0])
 def test_a_killed_process_ends_the_other_within_a_minute(killed, pictures, tmp_path):
-  processes = start(pictures, tmp_path, devices=1, seconds=0.1)
-  wait_for_rows(tmp_path, 1, processes)
-  processes[killed].kill()
-  began = time.monotonic()
-  codes, texts = finish(processes, timeout=60)
+  with start(pictures, tmp_path, devices=1, seconds=0.1) as processes:
+    wait_for_rows(tmp_path, 1, processes)
+    processes[killed].kill()
+    began = time.monotonic()
+    codes, texts = finish(processes, timeout=60)
   assert time.monotonic() - began < 60
   assert codes[1 - killed] not in (0, None)
   other = texts[1 - killed]
   assert "another process has ended" in other or "another task died" in other
+
+
+@pytest.mark.slow
+def test_processes_with_other_settings_are_no_run(pictures, tmp_path):
+  seeds = [["--config.seed=1"], ["--config.seed=2"]]
+  with start(pictures, tmp_path, *seeds, devices=1) as processes:
+    codes, texts = finish(processes)
+  assert codes == [2, 2], texts
+  assert all("another command" in text and "--processes=1" in text for text in texts)
+
+
+def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
+  joined = []
+  monkeypatch.setattr(hosts, "_connect", lambda **where: joined.append(where))
+  monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+  hosts.join("", 1, None)
+  assert not joined
+  hosts.join("", None, None)
+  assert joined == [{}]
 
 
 def restored_on_fewer_devices(workdir):
@@ -197,7 +218,8 @@ def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
     "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
     "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
   }
-  subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+  result = children.run([sys.executable, "-c", code], env=environment)
+  assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import children
 import pytest
 import yaml
 from conftest import ROOT
@@ -20,10 +21,8 @@ LAUNCH = ROOT / "launch"
 
 def run(*command, **environment):
   """Runs a launcher from the repository; returns (exit code, stdout, stderr)."""
-  result = subprocess.run(
-    [*map(str, command)],
-    capture_output=True,
-    text=True,
+  result = children.run(
+    command,
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests", **environment},
   )
@@ -104,6 +103,8 @@ def test_slurm_starts_a_process_per_gpu_and_queues_again():
      "--config.seed=1"],
     ["scontrol", "requeue", "JOB"],
   ]  # fmt: skip
+  _, text, _ = run("bash", script, "--dry_run", "c.py", "--config.mode=evaluate")
+  assert [words[0] for words in commands(text)] == ["srun"]
   options = dict(
     line.removeprefix("#SBATCH --").partition("=")[::2]
     for line in script.read_text().splitlines()
@@ -120,7 +121,7 @@ def test_a_tpu_pod_is_made_used_and_deleted():
     PROJECT="p", ZONE="z", NFS="10.0.0.2:/vol", TYPE="v6e-64",
   )  # fmt: skip
   assert code == 0
-  create, mount, copy, install, train, delete = commands(text)
+  create, mount, copy, install, train, check, delete = commands(text)
   queued = ["gcloud", "compute", "tpus", "queued-resources"]
   assert create[:6] == [*queued, "create", "mosi-kinetics400"]
   assert {"--zone=z", "--project=p", "--accelerator-type=v6e-64", "--spot"} < {*create}
@@ -140,6 +141,8 @@ def test_a_tpu_pod_is_made_used_and_deleted():
     "--workdir=/mnt/shared/runs/mosi-kinetics400",
     "--config.data.data_dir=/mnt/shared/my data",
   ]
+  assert "--worker=0" in check
+  assert "/mnt/shared/runs/mosi-kinetics400/summary.json" in check[-1]
   assert delete[:6] == [*queued, "delete", "mosi-kinetics400"]
 
 
@@ -163,19 +166,40 @@ def test_a_job_set_starts_a_pod_per_host():
   assert job["completionMode"] == "Indexed"
   pod = job["template"]["spec"]
   [container] = pod["containers"]
-  assert container["command"][:4] == [
-    "python", "-m", "motion_jax.main", "--config=configs/mosi.py:kinetics400",
+  assert container["command"][:-2] == [
+    "python", "launch/attended.py", "python", "-m", "motion_jax.main",
+    "--config=configs/mosi.py:kinetics400",
   ]  # fmt: skip
   assert container["resources"]["limits"] == {"google.com/tpu": 4}
   assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
   [volume], [mount] = pod["volumes"], container["volumeMounts"]
   assert volume["name"] == mount["name"]
-  assert container["command"][4].startswith(f"--workdir={mount['mountPath']}/")
+  assert container["command"][-2].startswith(f"--workdir={mount['mountPath']}/")
+  # Wrong input, exit code 2, is not tried a hundred times.
+  [rule] = job["podFailurePolicy"]["rules"]
+  assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
+  [rule] = found["spec"]["failurePolicy"]["rules"]
+  assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
 
 
 def test_launchers_that_could_not_be_tried_say_so():
   for name in ("slurm.sbatch", "tpu_pod.sh", "gke_jobset.yaml"):
     assert "# Not run on " in (LAUNCH / name).read_text()
+
+
+def test_other_overrides_are_other_runs():
+  def folders(*overrides):
+    path = ROOT / "configs" / "finetune.py"
+    _, text, _ = python("xm_launch.py", f"--config={path}", "--dry_run", *overrides)
+    words = (word for words in commands(text) for word in words)
+    return {word for word in words if word.startswith("--workdir=")}
+
+  one, other = "--config.init_from=a/b", "--config.init_from=a_b"
+  plain, first, second = folders(), folders(one), folders(other)
+  assert len(plain) == len(first) == len(second)
+  assert len(plain | first | second) == 3 * len(plain)
+  seeds = ("--config.seed=1", one)
+  assert folders(*seeds) == folders(*seeds[::-1])
 
 
 SMALL = """
@@ -223,22 +247,21 @@ def test_a_sweep_runs_here_and_goes_on_after_a_failure(pictures, tmp_path):
 
 @pytest.mark.slow
 def test_two_local_processes_are_started_and_stopped_together(pictures, tmp_path):
-  launcher = subprocess.Popen(
-    [
-      *(sys.executable, LAUNCH / "local_processes.py", "--module=tiny_main"),
-      *("--processes=2", f"--config={ROOT}/configs/mosi.py:smoke"),
-      *("--config.data.name=folder", f"--config.data.path={pictures}"),
-      *("--config.train.duration=9000 steps", f"--workdir={tmp_path}"),
-    ],
-    env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests", "STEP_SECONDS": "0.1"},
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  while not (pathlib.Path(tmp_path) / "metrics.jsonl").exists():
-    assert launcher.poll() is None
-    time.sleep(0.1)
-  launcher.send_signal(signal.SIGTERM)
-  text = launcher.communicate(timeout=120)[1]
+  command = [
+    *(sys.executable, LAUNCH / "local_processes.py", "--module=tiny_main"),
+    *("--processes=2", f"--config={ROOT}/configs/mosi.py:smoke"),
+    *("--config.data.name=folder", f"--config.data.path={pictures}"),
+    *("--config.train.duration=9000 steps", f"--workdir={tmp_path}"),
+  ]
+  paths = f"{ROOT}:{ROOT}/tests"
+  environment = {**os.environ, "PYTHONPATH": paths, "STEP_SECONDS": "0.1"}
+  pipes = dict(env=environment, stderr=subprocess.PIPE)
+  with children.started(command, **pipes) as [launcher]:
+    while not (pathlib.Path(tmp_path) / "metrics.jsonl").exists():
+      assert launcher.poll() is None
+      time.sleep(0.1)
+    launcher.send_signal(signal.SIGTERM)
+    text = launcher.communicate(timeout=120)[1]
   assert launcher.returncode == 0, text
   assert "2 processes" in text and "stopped by a signal" in text
   assert [*(tmp_path / "checkpoints").iterdir()]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import children
 import pytest
 from conftest import ROOT
 
@@ -32,7 +33,7 @@ def command(pictures, workdir, *overrides):
 
 
 def run(*args):
-  return subprocess.run(command(*args), capture_output=True, text=True)
+  return children.run(command(*args))
 
 
 def rows(workdir):
@@ -41,19 +42,16 @@ def rows(workdir):
 
 
 def interrupt(pictures, workdir, after_rows, signal_number):
-  """Starts a run, sends a signal once that many rows are written; returns it."""
-  process = subprocess.Popen(
-    command(pictures, workdir),
-    stderr=subprocess.PIPE,
-    text=True,
-    env={**os.environ, "STEP_SECONDS": "0.1"},
-  )
-  while rows(workdir) < after_rows and process.poll() is None:
-    time.sleep(0.002)
-  time.sleep(random.random() * 0.2)
-  process.send_signal(signal_number)
-  process.wait(timeout=120)
-  return process
+  """Sends a run a signal once that many rows are written; returns (code, stderr)."""
+  environment = {**os.environ, "STEP_SECONDS": "0.1"}
+  pipes = dict(stderr=subprocess.PIPE, env=environment)
+  with children.started(command(pictures, workdir), **pipes) as [process]:
+    while rows(workdir) < after_rows and process.poll() is None:
+      time.sleep(0.002)
+    time.sleep(random.random() * 0.2)
+    process.send_signal(signal_number)
+    errors = process.communicate(timeout=120)[1]
+  return process.returncode, errors
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +65,8 @@ def straight(pictures, tmp_path_factory):
 @pytest.mark.slow
 def test_three_kills_leave_no_trace(straight, pictures, tmp_path):
   for after_rows in (1, 4, 7):
-    process = interrupt(pictures, tmp_path, after_rows, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    code, _ = interrupt(pictures, tmp_path, after_rows, signal.SIGKILL)
+    assert code == -signal.SIGKILL
   result = run(pictures, tmp_path)
   assert result.returncode == 0, result.stderr
   expected = (straight / "metrics.jsonl").read_bytes()
@@ -78,8 +76,8 @@ def test_three_kills_leave_no_trace(straight, pictures, tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_zero(straight, pictures, tmp_path):
-  process = interrupt(pictures, tmp_path, 3, signal.SIGTERM)
-  assert process.returncode == 0
+  code, _ = interrupt(pictures, tmp_path, 3, signal.SIGTERM)
+  assert code == 0
   saved = [int(name) for name in os.listdir(tmp_path / "checkpoints")]
   assert 5 <= max(saved) < STEPS
   result = run(pictures, tmp_path)
@@ -90,10 +88,10 @@ def test_sigterm_saves_and_exits_with_zero(straight, pictures, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_saves_like_sigterm(pictures, tmp_path):
-  process = interrupt(pictures, tmp_path, 1, signal.SIGINT)
-  assert process.returncode == 0
+  code, errors = interrupt(pictures, tmp_path, 1, signal.SIGINT)
+  assert code == 0
   assert os.listdir(tmp_path / "checkpoints")
-  assert "Traceback" not in process.stderr.read()
+  assert "Traceback" not in errors
 
 
 @pytest.mark.slow
