@@ -249,11 +249,16 @@ def _computed(weight):
 def test_each_part_draws_into_a_folder_of_its_name(monkeypatch, tmp_path):
   method, drawn = trainer()[0], {}
   for name, part in method._parts.items():
-    monkeypatch.setattr(
-      part, "save_figures", lambda path, rows, key, n=name: drawn.update({n: path})
-    )
+    for what in ("save_figures", "save_results"):
+      monkeypatch.setattr(
+        part, what, lambda path, *_, key=(name, what): drawn.update({key: path})
+      )
   method.save_figures(tmp_path, batch(smoke()), KEY)
-  assert drawn == {name: tmp_path / name for name in PARTS}
+  assert drawn == {(name, "save_figures"): tmp_path / name for name in PARTS}
+  drawn.clear()
+  current = trainer()[1](0)
+  method.save_results(tmp_path, current.params, current.aux, batch(smoke()))
+  assert drawn == {(name, "save_results"): tmp_path / name for name in PARTS}
 
 
 @pytest.mark.parametrize("word", ["synthetic_actions", "ucf101"])

@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import sys
 
 import pytest
 from absl import flags
+from commands import parsed
 from conftest import ROOT
 
-from motion_jax import command, main, prepare, prepare_flow
+from motion_jax import main, prepare, prepare_flow
 from motion_jax.data import datasets
 from motion_jax.plan import make_plan
 
@@ -22,23 +22,7 @@ def of_module(name):
   return {line: words[1:] for line, words in WORDS.items() if words[0] == name}
 
 
-def parsed(words):
-  """Reads arguments as the program does; returns (exit code, config, workdir)."""
-  for name in [name for name in flags.FLAGS if name.startswith("config.")]:
-    delattr(flags.FLAGS, name)  # overrides are defined anew by every parse
-  flags.FLAGS.unparse_flags()
-  sys.argv = ["main", *words]
-  code = command.run(lambda: None, sys.argv)
-  return (code, None, None) if code else (0, flags.FLAGS.config, flags.FLAGS.workdir)
-
-
-@pytest.fixture
-def command_line(monkeypatch):
-  monkeypatch.chdir(ROOT)
-  monkeypatch.setattr(sys, "argv", sys.argv)
-
-
-def test_every_training_and_evaluation_has_known_words_and_keys(command_line, capsys):
+def test_every_training_and_evaluation_has_known_words_and_keys(capsys):
   runs = {}
   for line, words in of_module("motion_jax.main").items():
     code, config, workdir = parsed(words)
@@ -68,9 +52,7 @@ def test_every_training_and_evaluation_has_known_words_and_keys(command_line, ca
     ("ucf101", "method.speeds=many", "speeds"),
   ],
 )
-def test_an_unknown_word_key_or_value_would_be_found(
-  command_line, capsys, word, override, message
-):
+def test_an_unknown_word_key_or_value_would_be_found(capsys, word, override, message):
   arguments = [f"--config=configs/mosi.py:{word}", f"--config.{override}"]
   assert parsed(arguments)[0] == 2
   assert message in capsys.readouterr().err

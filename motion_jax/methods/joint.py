@@ -126,11 +126,21 @@ class Joint:
     name = next(n for n in ("mas", "modist", "mosi") if n in self._parts)
     return self._parts[name].encoder(_of_part(params, name), aux[name])
 
+  def classifiers(self, params, aux):
+    """None: MoSI's know its own BatchNorm statistics, not those of `encoder`."""
+    return []
+
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the figures of each part into a folder of its name."""
-    few = {name: jnp.asarray(array[:4]) for name, array in batch.items()}
-    for name, rows in self._rows(key, few, every=1).items():
+    for name, rows in self._rows(key, _few(batch), every=1).items():
       self._parts[name].save_figures(directory / name, rows, _key(key, name))
+
+  def save_results(self, directory: pathlib.Path, params, aux, batch):
+    """Writes what each part makes of the batch into a folder of its name."""
+    for name, rows in self._rows(jax.random.key(0), _few(batch), every=1).items():
+      self._parts[name].save_results(
+        directory / name, _of_part(params, name), aux[name], rows
+      )
 
   def _rows(self, key, batch, every=None):
     """The batch of each part."""
@@ -161,6 +171,10 @@ class Joint:
       "valid": rows["valid"],
       "index": rows["index"],
     }
+
+
+def _few(batch):
+  return {name: jnp.asarray(array[:4]) for name, array in batch.items()}
 
 
 def _check_sources(config):

@@ -1,0 +1,85 @@
+"""Every command of the README is one that the programs take."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+from commands import parsed
+from conftest import ROOT
+
+from motion_jax import prepare_flow
+from motion_jax.data import datasets
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+INLINE = re.findall(r"`(python [^`]+)`", TEXT)
+LINES = [line for block in BLOCKS for line in block.splitlines()] + INLINE
+COMMANDS = [
+  re.sub(r"^.*\bpython3? ", "", line)  # what stands behind the last 'python'
+  for line in LINES
+  if "python" in line and "<name>" not in line
+]
+MODULES = ("extract", "benchmark", "prepare")  # their flags are absl's
+
+
+def starting_with(*words):
+  found = [shlex.split(line) for line in COMMANDS]
+  count = len(words)
+  return [line[count:] for line in found if line[:count] == list(words)]
+
+
+def test_every_run_has_a_known_config_and_keys(capsys):
+  runs = starting_with("-m", "motion_jax.main")
+  assert len(runs) > 10
+  for words in runs:
+    code, *_ = parsed([word.replace("=...", "=x") for word in words])
+    assert code == 0, f"{words}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_other_command_has_known_flags(name):
+  text = (ROOT / "motion_jax" / f"{name}.py").read_text()
+  known = {*re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', text)}
+  commands = starting_with("-m", f"motion_jax.{name}")
+  assert commands
+  for words in commands:
+    if words[:1] == ["flow"]:
+      continue  # has its own test
+    given = {
+      word.removeprefix("--").partition("=")[0] for word in words if word[:1] == "-"
+    }
+    assert {word for word in given if not word.startswith("config")} <= known | {"help"}
+    if name == "prepare" and words[0] != "--help":
+      assert words[0] in datasets.PREPARE
+
+
+def test_flow_is_prepared_by_options_that_there_are():
+  commands = starting_with("-m", "motion_jax.prepare", "flow")
+  whole = [words for words in commands if words]
+  assert whole
+  for words in whole:
+    prepare_flow.parse(words)
+
+
+def test_every_file_that_is_named_exists():
+  named = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
+  named += re.findall(r"`((?:launch|configs|colabs|docs|tests)/[\w./-]+)", TEXT)
+  named += [words[0] for line in COMMANDS if (words := line.split())[0][-3:] == ".py"]
+  assert len(named) > 10
+  for path in named:
+    assert (ROOT / path.split(":")[0]).exists(), path
+
+
+def test_every_extra_that_is_named_is_declared():
+  named = {*re.findall(r"\.\[(\w+)\]", TEXT)}
+  text = (ROOT / "setup.py").read_text()
+  assert named and all(f'"{name}": [' in text for name in named)
+
+
+@pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh"])
+def test_shell_scripts_print_what_they_would_run(script):
+  command = ["bash", f"launch/{script}", "--dry_run", "configs/mosi.py:kinetics400"]
+  found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert found.returncode == 0, found.stderr
+  assert "motion_jax.main" in found.stdout
