@@ -27,17 +27,22 @@ KEY = jax.random.key(3)
 
 
 @pytest.fixture(autouse=True)
-def tiny_networks(monkeypatch):
+def quick_to_compile(monkeypatch):
   for part in (mosi, modist, mas):
     monkeypatch.setattr(part, "build_model", tiny.build_model)
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def smoke(**method):
-  """The smallest recipe, with motion as stored edges and little flow."""
+  """The smallest recipe, with motion as stored edges, little flow and few labels."""
   config = load(CONFIGS / "joint.py").get_config("smoke")
   config.data.flow = "variational"
   config.modist.update(motion="edges", queue_size=16)
   config.mas.update(flow_warps=1, flow_iterations=1)
+  config.mas.update(patterns=("grid",), appearance=False)
+  config.mosi.update(axes="x", speeds=1)
   config.model.bn_groups = 1
   config.method.update({**WEIGHTS, **method})
   return config.copy_and_resolve_references()
@@ -120,7 +125,7 @@ def weight(name):
 
 def assert_close(found, expected):
   for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
-    scale = max(np.abs(other).max(), 1e-3)
+    scale = max(np.abs(other).max(), 1e-3)  # of the rounding errors of a sum
     np.testing.assert_allclose(one / scale, other / scale, atol=2e-3)
 
 
