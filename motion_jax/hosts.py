@@ -88,9 +88,21 @@ def in_turn(make: Callable):
     try:
       return make()
     finally:  # also after an error, so that the others meet it, too
-      _barrier("in_turn")
-  _barrier("in_turn")
+      meet("in_turn")
+  meet("in_turn")
   return make()
+
+
+def meet(name: str) -> None:
+  """Waits until every process is here; `name` tells this place from others.
+
+  For work of unequal length before devices communicate, such as a compilation that
+  some find in their cache: on CPUs, devices wait for each other half a minute only.
+  """
+  if jax.process_count() > 1:
+    # Of the coordination service: a wait of minutes is none for the devices.
+    wait = ocp.multihost.get_barrier_sync_fn()
+    wait(key=name, timeout_ms=_TURN_SECONDS * 1000)
 
 
 def check_shared(folder: pathlib.Path) -> None:
@@ -100,7 +112,7 @@ def check_shared(folder: pathlib.Path) -> None:
     return
   marks = [folder / f".process-{number}" for number in range(count)]
   marks[index].touch()
-  _barrier("marked")
+  meet("marked")
   patience = time.monotonic() + _SHARED_SECONDS
   while missing := [mark for mark in marks if not mark.exists()]:
     if time.monotonic() > patience:
@@ -109,7 +121,7 @@ def check_shared(folder: pathlib.Path) -> None:
         "storage that all hosts share, under the same path"
       )
     time.sleep(0.2)
-  _barrier("seen")
+  meet("seen")
   marks[index].unlink()
 
 
@@ -253,9 +265,3 @@ def _check_commands(words: list[str]) -> None:
       "as one need the same. To the tasks of an srun that are runs of their own give "
       "--processes=1"
     )
-
-
-def _barrier(name: str) -> None:
-  # Of the coordination service: a wait of minutes is none for the devices.
-  wait = ocp.multihost.get_barrier_sync_fn()
-  wait(key=name, timeout_ms=_TURN_SECONDS * 1000)

@@ -104,11 +104,11 @@ def test_besides_gradients_only_embeddings_travel_with_modist():
   )
   assert found["batch_size"] == 32
   embeddings = 32 * 16 * 4 / 1e6  # float32 [batch, dim]
-  for row in found["operations"]:
-    if "query backward" not in row["stage"]:
-      assert row["payload_megabytes"] <= 8 * embeddings, row
+  total = sum(row["payload_megabytes"] for row in found["operations"])
+  # Queries and their gradients, twice each, and a few numbers per query.
+  assert 0 < total - found["parameter_megabytes"] < 20 * embeddings
   gathered = [row for row in found["operations"] if row["kind"] == "all-gather"]
-  assert sum(row["payload_megabytes"] for row in gathered) < 8 * embeddings
+  assert 0 < sum(row["payload_megabytes"] for row in gathered) < 4 * embeddings
 
 
 def test_wrong_numbers_of_devices_are_told():

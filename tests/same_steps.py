@@ -1,0 +1,97 @@
+"""A few steps of every method on small networks, for tests of devices and processes.
+
+  python same_steps.py mosi,mas 1,8                            on one and on 8 devices
+  python same_steps.py mosi,mas 4 HOST:PORT --process_index=0  in one of two processes
+
+prints {method: {devices: numbers}}, the same numbers however the work is split.
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import optax
+import small_modist
+import test_classify
+import test_detect
+import test_mas
+import test_mosi
+import tiny
+from jax.sharding import AxisType, Mesh
+from test_config import CONFIGS, load
+
+from motion_jax import hosts, sharding, state
+from motion_jax.methods import classify, make_method, mas, modist, mosi
+
+ROWS, STEPS = 8, 2
+# The flow takes most of the compilation.
+QUICK_FLOW = dict(flow_warps=1, flow_iterations=2, flow_level=1)
+
+
+class Encoder(tiny.Encoder):
+  """For classifiers, which may freeze stages."""
+
+  def stage_paths(self):
+    return []
+
+
+def detect():
+  config = load(CONFIGS / "detect.py").get_config("smoke")
+  boxes = np.tile([0.25, 0.25, 0.625, 0.75], (ROWS, 1))
+  return config, test_detect._batch(boxes, ROWS)
+
+
+TASKS = {
+  "mosi": lambda: (test_mosi.smoke(), test_mosi.batch(ROWS)),
+  "modist": lambda: (
+    small_modist.smoke(bn_groups=4),
+    small_modist.batch(small_modist.smoke()),
+  ),
+  "mas": lambda: (test_mas.smoke(**QUICK_FLOW), test_mas.batch(ROWS)),
+  "classify": lambda: (test_classify.smoke(), test_classify.batch(ROWS)),
+  "detect": detect,
+}
+
+
+def numbers(name: str, mesh: Mesh) -> list[float]:
+  """Losses of the steps, and the length of every array of the last state."""
+  config, batch = TASKS[name]()
+  method = modist.Modist(config, mesh) if name == "modist" else make_method(config)
+  # A step of plain descent is the gradient: no optimiser hides its scale.
+  optimizer, key = optax.sgd(0.1), jax.random.key(0)
+  current = state.create(method, optimizer, key, mesh)
+  step = state.make_train_step(method, optimizer, key, mesh)
+  here, count = jax.process_index(), ROWS // jax.process_count()
+  own = {name: array[here * count :][:count] for name, array in batch.items()}
+  rows = sharding.join_rows(mesh, own)
+  step = step.lower(current, rows).compile()
+  hosts.meet(f"{name} is compiled")
+  losses = []
+  for _ in range(STEPS):
+    current, loss = step(current, rows)
+    losses.append(float(loss))
+  lengths = jax.jit(
+    lambda tree: [optax.global_norm(leaf.astype(float)) for leaf in tree],
+    out_shardings=sharding.replicated(mesh),
+  )
+  leaves = jax.tree.leaves((current.params, current.aux))
+  return losses + [float(length) for length in lengths(leaves)]
+
+
+def main(names, counts, coordinator="", process=""):
+  if coordinator:
+    hosts.join(coordinator, 2, int(process.removeprefix("--process_index=")))
+  for module in (classify, mas, modist, mosi):
+    module.build_model = lambda name, **options: Encoder(**options)
+  devices = sharding.make_mesh().devices
+  found = {}
+  for name in names.split(","):
+    for count in map(int, counts.split(",")):
+      mesh = Mesh(devices[:count], ("data",), axis_types=(AxisType.Auto,))
+      found.setdefault(name, {})[count] = numbers(name, mesh)
+  print(json.dumps(found))
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
