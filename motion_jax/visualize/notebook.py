@@ -32,7 +32,7 @@ class Picture:
       return f"Picture({self.kind}, {image.width}x{image.height})"
 
 
-def show_file(path: str | os.PathLike, *, quality: int = 70) -> Picture:
+def show_file(path: str | os.PathLike, *, quality: int = 65) -> Picture:
   """Reads a PNG or GIF file, such as those in the folder `figures` of a run.
 
   Args:
@@ -44,11 +44,12 @@ def show_file(path: str | os.PathLike, *, quality: int = 70) -> Picture:
     if image.format == "GIF":
       return Picture(data, "image/gif")
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="JPEG", quality=quality)
+    options = dict(quality=quality, optimize=True, progressive=True)
+    image.convert("RGB").save(buffer, format="JPEG", **options)
   return Picture(buffer.getvalue(), "image/jpeg")
 
 
-def show(save: Callable, *args, quality: int = 70, **options) -> Picture:
+def show(save: Callable, *args, quality: int = 65, **options) -> Picture:
   """Calls one of the `save_...` functions and reads what it wrote.
 
   Args:
