@@ -47,7 +47,7 @@ def save_statistics(
   """
   guesses = np.zeros_like(labels) if guesses is None else guesses
   count, columns = len(video), 1 + 3 * len(regions)
-  figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.22 * count), dpi=100)
+  figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.36 * count), dpi=100)
   FigureCanvasAgg(figure)
   axes = figure.subplots(count, columns, squeeze=False)
   for row, cells in enumerate(axes):
