@@ -74,7 +74,7 @@ def method(network):
       embedding=128,  # section 4.1
       projection_layers=2,  # open: MoCo v2; 1: MoCo, 3: SlowFast
       projection_hidden=0,  # open: as wide as the features
-      key_shuffle=True,  # open: keys pass batch norm in another order (MoCo)
+      key_regroup=True,  # open: keys are in other batch norm groups than queries (MoCo)
       frames=8,  # visual clip, section 4.1
       motion_frames=16,  # section 4.1
       size=128 if network == "r3d_18" else 224,  # section 4.1

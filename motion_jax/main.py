@@ -26,7 +26,9 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", "", "HOST:PORT of process 0 of several; TPU pods and srun need none."
 )
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+_PROCESSES = flags.DEFINE_integer(
+  "processes", None, "How many processes there are; 1 alone: join no others."
+)
 _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this process.")
 
 MODES = {

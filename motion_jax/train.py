@@ -244,6 +244,7 @@ class Run:
     began = time.monotonic()
     self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
     logger.info("compiled in %.1f s", time.monotonic() - began)
+    hosts.meet("compiled")
 
   def _next_rows(self):
     rows = next(self.batches)

@@ -99,12 +99,14 @@ def test_only_gradients_and_statistics_travel_with_mosi():
 @pytest.mark.slow
 @pytest.mark.long
 def test_besides_gradients_only_embeddings_travel_with_modist():
-  found = communicated(
-    "modist.py:smoke", "--rows_per_device=4", "--config.method.key_shuffle=False"
-  )
+  found = communicated("modist.py:smoke", "--rows_per_device=4")
   assert found["batch_size"] == 32
   embeddings = 32 * 16 * 4 / 1e6  # float32 [batch, dim]
-  total = sum(row["payload_megabytes"] for row in found["operations"])
+  keys = [row for row in found["operations"] if "_key" in row["stage"]]
+  assert {row["kind"] for row in keys} == {"all-reduce"}
+  statistics = sum(row["payload_megabytes"] for row in keys)  # of the BatchNorm groups
+  assert statistics < 0.03 * found["parameter_megabytes"]
+  total = sum(row["payload_megabytes"] for row in found["operations"]) - statistics
   # Queries and their gradients, twice each, and a few numbers per query.
   assert 0 < total - found["parameter_megabytes"] < 20 * embeddings
   gathered = [row for row in found["operations"] if row["kind"] == "all-gather"]

@@ -122,6 +122,17 @@ def test_batch_norm_groups_equal_separate_batch_norms():
     np.testing.assert_allclose(getattr(whole, name)[...], average, rtol=1e-5)
 
 
+def test_interleaved_groups_are_those_of_every_gth_example():
+  x = normal(0, 6, 2, 3, 4, 3) + np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1, 1)
+  found, expected = batch_norm(groups=3), batch_norm(groups=3)
+  found.interleaved = True
+  order = np.array([0, 3, 1, 4, 2, 5])
+  np.testing.assert_allclose(found(x)[order], expected(x[order]), atol=1e-5)
+  for name in ("mean", "var"):
+    one, other = (getattr(norm, name)[...] for norm in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_batch_norm_normalises_by_the_biased_and_tracks_the_unbiased_variance():
   x = normal(0, 2, 1, 2, 2, 3) * 3 + 1
   norm = batch_norm()

@@ -46,14 +46,13 @@ class Modist:
     self.clips_per_example = 2 * len(self._modalities)
     self._inputs = Inputs(config, motion="motion" in self._modalities)
     self._slot = config.train.batch_size // config.train.accumulate_steps
-    self._shuffle = method.key_shuffle and config.model.bn_groups > 1
     if not 0 <= method.momentum <= 1:
       raise UserError(f"method.momentum={method.momentum} must be in [0, 1]")
     self._pairs = {
       name: MomentumPair(
         partial(_build, config.model, method, name),
         momentum=method.momentum,
-        mesh=self._mesh,
+        regroup=method.key_regroup,
       )
       for name in self._modalities
     }
@@ -87,9 +86,8 @@ class Modist:
     }
 
   def loss(self, params, aux, batch, key, step):
-    input_key, shuffle_key = jax.random.split(key)
-    clips = self._inputs(input_key, batch)
-    queries, keys, aux = self._embed(params, aux, clips, shuffle_key, train=True)
+    clips = self._inputs(key, batch)
+    queries, keys, aux = self._embed(params, aux, clips, train=True)
     outputs = self._scores(queries, keys, aux["queues"], batch["index"], batch)
     queues = {
       name: self._enqueue(queue, keys[name], batch)
@@ -101,7 +99,9 @@ class Modist:
 
   def after_update(self, params, aux, step):
     """Moves the momentum copies, so that the next keys come from the moved ones."""
-    moved = {name: pair.follow(params[name], aux[name]) for name, pair in self._each()}
+    moved = {
+      name: pair.follow(params[name], aux[name]) for name, pair in self._pairs.items()
+    }
     return {**aux, **moved}
 
   def predict(self, params, aux, batch):
@@ -113,13 +113,13 @@ class Modist:
     """
     key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
     clips = self._inputs(key, batch)
-    queries, keys, _ = self._embed(params, aux, clips, None, train=False)
+    queries, keys, _ = self._embed(params, aux, clips, train=False)
     ids = jnp.full_like(batch["index"], contrast.EMPTY)
     return self._scores(queries, keys, aux["queues"], ids, batch)
 
   def pretext(self, batch, key, step):
     """The clips of `modist_inputs.Inputs`, by name."""
-    return self._inputs(jax.random.split(key)[0], batch)
+    return self._inputs(key, batch)
 
   def encoder(self, params, aux):
     return self._pairs["visual"].network(params["visual"], aux["visual"]).encoder
@@ -133,7 +133,7 @@ class Modist:
     from motion_jax.visualize import modist as figures
 
     few = {name: array[:3] for name, array in batch.items()}
-    clips = jax.device_get(jax.jit(self._inputs)(jax.random.split(key)[0], few))
+    clips = jax.device_get(jax.jit(self._inputs)(key, few))
     directory.mkdir(parents=True, exist_ok=True)
     figures.save_pretext(
       directory / "pretext",
@@ -146,16 +146,10 @@ class Modist:
   def save_results(self, directory, params, aux, batch):
     """Draws nothing: what it learns shows between videos, not in one."""
 
-  def _each(self):
-    return self._pairs.items()
-
-  def _embed(self, params, aux, clips, shuffle_key, *, train):
+  def _embed(self, params, aux, clips, *, train):
     """Queries and keys by modality, and aux with the statistics of this batch."""
     queries, keys, aux = {}, {}, dict(aux)
-    for index, (name, pair) in enumerate(self._each()):
-      order = (
-        jax.random.fold_in(shuffle_key, index) if train and self._shuffle else None
-      )
+    for name, pair in self._pairs.items():
       with jax.named_scope(f"{name}_query"):
         query = pair.embed_queries(
           params[name], aux[name], clips[f"{name}_query"], train=train
@@ -163,7 +157,7 @@ class Modist:
         queries[name], aux[name] = query
       with jax.named_scope(f"{name}_key"):
         keys[name], aux[name] = pair.embed_keys(
-          aux[name], clips[f"{name}_key"], train=train, shuffle_key=order
+          aux[name], clips[f"{name}_key"], train=train
         )
     return queries, keys, aux
 

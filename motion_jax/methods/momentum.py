@@ -9,9 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh
 
-from motion_jax import sharding
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Projection
 from motion_jax.ops.contrast import normalize_embedding
@@ -36,17 +34,26 @@ class MomentumPair:
   statistics of its own, from its own forward passes. `aux` is a dict: `stats` of the
   network, `key_params` and `key_stats` of the copy.
 
+  A key must not share its BatchNorm group with the same videos as its query, or their
+  common statistics tell which belong together. MoCo therefore sends keys through the
+  copy in random order. Here the copy's groups are other ones instead, every G-th row,
+  which separates rows as well, since their order is random already, and leaves every
+  clip on its device.
+
   Args:
     build: makes the network from `nnx.Rngs`.
     momentum: share of the copy that an update keeps, in [0, 1].
-    mesh: whose devices split the rows.
+    regroup: give the copy other BatchNorm groups.
   """
 
   def __init__(
-    self, build: Callable[[nnx.Rngs], Embedder], *, momentum: float, mesh: Mesh
+    self, build: Callable[[nnx.Rngs], Embedder], *, momentum: float, regroup: bool
   ):
-    self._build, self._momentum, self._mesh = build, momentum, mesh
-    self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    self._build, self._momentum = build, momentum
+    network = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+    self._graphdef = nnx.graphdef(network)
+    network.set_attributes(interleaved=regroup)
+    self._key_graphdef = nnx.graphdef(network)
 
   def init(self, key: jax.Array) -> tuple[nnx.State, dict]:
     """Returns (params, aux); the copy starts equal to the network."""
@@ -59,26 +66,10 @@ class MomentumPair:
     query, stats = call(self._graphdef, params, aux["stats"], clip, train=train)
     return query, {**aux, "stats": stats}
 
-  def embed_keys(
-    self, aux, clip, *, train: bool, shuffle_key: jax.Array | None = None
-  ) -> tuple[jax.Array, dict]:
-    """Embeds clips with the copy, without a gradient; returns ([B, dim], aux).
-
-    Args:
-      aux: from `init`.
-      clip: [B, T, H, W, C].
-      train: use and track the batch's statistics.
-      shuffle_key: if given, the rows pass the copy in random order, so that a key
-        shares its BatchNorm group with other videos than its query (MoCo).
-    """
-    order = None
-    if shuffle_key is not None:
-      order = jax.random.permutation(shuffle_key, len(clip))
-      clip = self._split(clip[order])
+  def embed_keys(self, aux, clip, *, train: bool) -> tuple[jax.Array, dict]:
+    """Embeds clips with the copy, without a gradient; returns ([B, dim], aux)."""
     params = jax.lax.stop_gradient(aux["key_params"])
-    key, stats = call(self._graphdef, params, aux["key_stats"], clip, train=train)
-    if order is not None:
-      key = self._split(key[jnp.argsort(order)])
+    key, stats = call(self._key_graphdef, params, aux["key_stats"], clip, train=train)
     return jax.lax.stop_gradient(key), {**aux, "key_stats": stats}
 
   def follow(self, params, aux) -> dict:
@@ -91,8 +82,3 @@ class MomentumPair:
     network = nnx.merge(self._graphdef, params, aux["stats"])
     network.eval()
     return network
-
-  def _split(self, array):
-    # XLA would otherwise leave the result of a gather on every device.
-    rows = sharding.split_rows(self._mesh)
-    return jax.lax.with_sharding_constraint(array, rows)

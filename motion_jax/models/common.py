@@ -64,9 +64,10 @@ class BatchNorm(nnx.Module):
   """Batch normalisation over all axes but the last, in `groups` parts of the batch.
 
   With G groups every B/G consecutive examples are normalised by their own statistics,
-  as G devices with B/G examples each would do; running averages are the mean over the
-  groups. The running variance is the unbiased one, as in PyTorch. Statistics are
-  computed in float32.
+  as G devices with B/G examples each would do; if `interleaved` is set, it is every
+  G-th example that belongs together. Running averages are the mean over the groups.
+  The running variance is the unbiased one, as in PyTorch. Statistics are computed in
+  float32.
 
   Args:
     channels: size of the last axis.
@@ -82,6 +83,7 @@ class BatchNorm(nnx.Module):
     self.eps = eps
     self.groups = groups
     self.momentum = 0.9
+    self.interleaved = False
     self.use_running_average = False
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -92,8 +94,11 @@ class BatchNorm(nnx.Module):
         f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
         f" try {self.groups * max(1, x.shape[0] // self.groups)}"
       )
-    parts = x.reshape(self.groups, -1, *x.shape[1:])
-    axes = tuple(range(1, parts.ndim - 1))
+    if self.interleaved:
+      parts, group_axis = x.reshape(-1, self.groups, *x.shape[1:]), 1
+    else:
+      parts, group_axis = x.reshape(self.groups, -1, *x.shape[1:]), 0
+    axes = tuple(axis for axis in range(parts.ndim - 1) if axis != group_axis)
     wide = parts.astype(jnp.float32)
     mean = wide.mean(axes, keepdims=True)
     var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - mean**2, 0.0)
