@@ -29,16 +29,6 @@ def split_rows(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def aux_shardings(method, mesh: Mesh):
-  """Where the aux of a method lies: replicated, unless it has its own `aux_shardings`.
-
-  Returns:
-    Shardings as a prefix of the tree, for `jax.jit`.
-  """
-  own = getattr(method, "aux_shardings", None)
-  return own(mesh) if own else replicated(mesh)
-
-
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
   """Makes global arrays of a batch that every process has whole: [B, ...] each."""
   rows = split_rows(mesh)

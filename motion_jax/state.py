@@ -55,7 +55,7 @@ def state_shardings(method, mesh: Mesh) -> TrainState:
   return TrainState(
     step=everywhere,
     params=everywhere,
-    aux=sharding.aux_shardings(method, mesh),
+    aux=method.aux_shardings(mesh),
     opt_state=everywhere,
     metrics=everywhere,
   )
@@ -134,7 +134,7 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
 def make_predict(method, mesh: Mesh):
   """Builds the jitted function (params, aux, batch) -> outputs of `method.predict`."""
   everywhere = sharding.replicated(mesh)
-  aux = sharding.aux_shardings(method, mesh)
+  aux = method.aux_shardings(mesh)
   return jax.jit(
     method.predict,
     in_shardings=(everywhere, aux, sharding.split_rows(mesh)),

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from clu import metrics
 from flax import nnx
 
+from motion_jax.methods.base import Method
 from motion_jax.models import common
 
 
@@ -14,7 +15,7 @@ class Metrics(metrics.Collection):
   loss: metrics.Average.from_output("loss")
 
 
-class Regression:
+class Regression(Method):
   """Predicts `target` [B] from `inputs` [B, 3]; aux counts the calls of `loss`."""
 
   metrics = Metrics
@@ -28,9 +29,6 @@ class Regression:
     mean = jnp.sum(outputs["loss"] * outputs["mask"]) / jnp.sum(outputs["mask"])
     noise = 1e-3 * jax.random.normal(key) * params["kernel"].sum()
     return mean + noise, ({"calls": aux["calls"] + 1}, outputs)
-
-  def after_update(self, params, aux, step):
-    return aux
 
   def predict(self, params, aux, batch):
     error = (batch["inputs"] @ params["kernel"])[:, 0] - batch["target"]

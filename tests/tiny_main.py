@@ -16,6 +16,7 @@ import numpy as np
 from clu import metrics
 
 from motion_jax import command, main, methods, sharding, train
+from motion_jax.methods.base import Method
 from motion_jax.ops import contrast
 
 DIM = 8
@@ -26,7 +27,7 @@ class Metrics(metrics.Collection):
   loss: metrics.Average.from_output("loss")
 
 
-class Pictures:
+class Pictures(Method):
   """Contrasts a picture with its noisy copy, against a queue of earlier pictures."""
 
   metrics = Metrics
@@ -54,9 +55,6 @@ class Pictures:
     queue = contrast.enqueue(aux["queue"], keys, batch["index"], mesh=self._mesh)
     aux = {"queue": queue, "calls": aux["calls"] + 1}
     return outputs["loss"].mean(), (aux, outputs)
-
-  def after_update(self, params, aux, step):
-    return aux
 
   def predict(self, params, aux, batch):
     return self._scores(params, aux, batch, _colours(batch))[0]

@@ -1,17 +1,24 @@
 """What every method provides; one train step and one loop serve them all."""
 
-from typing import Any, Protocol
+import pathlib
+from typing import Any
 
 import jax
 from clu import metrics
 from flax import nnx
+from jax.sharding import Mesh
+
+from motion_jax import sharding
 
 Tree = Any  # nested containers of arrays
 Batch = dict[str, jax.Array]
 
 
-class Method(Protocol):
+class Method:
   """A pretext task or a supervised task.
+
+  Write `metrics`, `clips_per_example`, `init`, `loss`, `predict`, `pretext` and
+  `encoder`; the others may stay as they are.
 
   A batch holds the sampler's arrays [B, ...] and `valid` [B] bool, which is False for
   rows that could not be decoded and for padding: they count in no loss and no metric.
@@ -22,29 +29,42 @@ class Method(Protocol):
 
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Returns (params, aux); aux is all that changes without a gradient."""
+    raise NotImplementedError
+
+  def aux_shardings(self, mesh: Mesh) -> Tree:
+    """Returns where aux lies: shardings as a prefix of the tree, for `jax.jit`."""
+    return sharding.replicated(mesh)
 
   def loss(
     self, params: Tree, aux: Tree, batch: Batch, key: jax.Array, step: jax.Array
   ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
     """Returns (loss, (aux, outputs)) of one training batch; `step` counts from 0."""
+    raise NotImplementedError
 
   def after_update(self, params: Tree, aux: Tree, step: jax.Array) -> Tree:
-    """Returns aux after the optimiser's update (momentum encoders); most return aux."""
+    """Returns aux after the optimiser's update; momentum encoders follow here."""
+    return aux
 
   def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
     """Returns per-example outputs in evaluation mode; a pure function of its inputs."""
+    raise NotImplementedError
 
   def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:
     """Returns what the network is trained on: its inputs and labels, on the device."""
+    raise NotImplementedError
 
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
     """Returns the network that is evaluated, saved and visualised."""
+    raise NotImplementedError
 
   def classifiers(self, params: Tree, aux: Tree) -> list[nnx.Module]:
-    """Returns what turns the encoder's features into classes; [] without classes."""
+    """Returns what turns the encoder's features into classes, for Grad-CAM."""
+    return []
 
-  def save_figures(self, directory, batch: Batch, key: jax.Array) -> None:
+  def save_figures(self, directory: pathlib.Path, batch: Batch, key: jax.Array) -> None:
     """Writes pictures of the training input of `batch`, labels drawn in."""
 
-  def save_results(self, directory, params: Tree, aux: Tree, batch: Batch) -> None:
-    """Writes pictures of predictions for `batch`, if single examples tell anything."""
+  def save_results(
+    self, directory: pathlib.Path, params: Tree, aux: Tree, batch: Batch
+  ) -> None:
+    """Writes pictures of predictions for the held-out `batch`."""

@@ -15,6 +15,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.methods.base import Method
 from motion_jax.models import build_classifier, build_model
 from motion_jax.models.heads import Classifier
 from motion_jax.models.precision import compute_dtype
@@ -77,7 +78,7 @@ class Network(nnx.Module):
     return self.encoder.stage_paths()[: self.frozen]
 
 
-class Classify:
+class Classify(Method):
   """The task of a config with `method.name = 'classify'`.
 
   Args:
@@ -132,9 +133,6 @@ class Classify:
     mean = total / jnp.maximum(jnp.sum(outputs["mask"]), 1)
     return mean + self._head_penalty(network.head), (aux, outputs)
 
-  def after_update(self, params, aux, step):
-    return aux
-
   def predict(self, params, aux, batch):
     """Mean of the softmax over the crops of each clip, and its cross entropy.
 
@@ -185,9 +183,6 @@ class Classify:
       directory / "inputs.png", video, titles=titles, **normalization
     )
     clip_figures.save_gif(directory / "inputs.gif", video, **normalization)
-
-  def save_results(self, directory, params, aux, batch):
-    """Draws nothing: predictions.tsv and configs/visualize.py tell of every video."""
 
   def _check_augmentation(self, canvas):
     """Lets the augmentation refuse settings now instead of in the first step."""

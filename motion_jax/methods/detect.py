@@ -14,6 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
+from motion_jax.methods.base import Method
 from motion_jax.methods.detector import STRIDE, Detector
 from motion_jax.models import build_model
 from motion_jax.models.precision import compute_dtype
@@ -28,7 +29,7 @@ class Metrics(metrics.Collection):
   loss: metrics.Average.from_output("loss")
 
 
-class Detect:
+class Detect(Method):
   """The task of a config with `method.name = 'detect'`.
 
   Args:
@@ -74,9 +75,6 @@ class Detect:
       {**aux, "stats": nnx.as_pure(nnx.state(network, nnx.BatchStat))},
       outputs,
     )
-
-  def after_update(self, params, aux, step):
-    return aux
 
   def predict(self, params, aux, batch):
     """Scores the actions of every person on the whole frames.
@@ -130,10 +128,6 @@ class Detect:
     network.eval()
     return network.encoder
 
-  def classifiers(self, params, aux):
-    """None: its scores belong to boxes, not to a clip."""
-    return []
-
   def with_encoder(self, params, aux, encoder: nnx.Module):
     """Returns (params, aux) with the arrays of another encoder of the same shape."""
     network = self._merge(params, aux)
@@ -157,9 +151,6 @@ class Detect:
       mean=self._config.mean,
       std=self._config.std,
     )
-
-  def save_results(self, directory, params, aux, batch):
-    """Draws nothing: detections.csv tells of every person."""
 
   def _build(self, rngs: nnx.Rngs) -> Detector:
     model, method = self._model, self._config

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import sharding
 from motion_jax.config import UserError, choose
+from motion_jax.methods.base import Method
 from motion_jax.methods.mas import Mas
 from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
@@ -27,7 +28,7 @@ _SHARED = ("frames", "size", "mean", "std")  # of `method`, alike for all parts
 _SOURCES = len(PARTS)  # number of the key that draws MoSI's frames
 
 
-class Joint:
+class Joint(Method):
   """The pretext tasks of a config with `method.name = 'joint'`.
 
   A part is a method with the config's section of its name as its `method` section and
@@ -86,9 +87,7 @@ class Joint:
 
   def aux_shardings(self, mesh: Mesh):
     """Where aux lies on a mesh: as each part says."""
-    return {
-      name: sharding.aux_shardings(part, mesh) for name, part in self._parts.items()
-    }
+    return {name: part.aux_shardings(mesh) for name, part in self._parts.items()}
 
   def loss(self, params, aux, batch, key, step):
     total, aux, outputs = 0.0, dict(aux), {}
@@ -125,10 +124,6 @@ class Joint:
     """The encoder, with BatchNorm statistics of clips as plain as there are."""
     name = next(n for n in ("mas", "modist", "mosi") if n in self._parts)
     return self._parts[name].encoder(_of_part(params, name), aux[name])
-
-  def classifiers(self, params, aux):
-    """None: MoSI's know its own BatchNorm statistics, not those of `encoder`."""
-    return []
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the figures of each part into a folder of its name."""

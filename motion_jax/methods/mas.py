@@ -14,6 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.methods.base import Method
 from motion_jax.methods.label_scores import OBJECTIVES, LabelScores
 from motion_jax.models import build_model
 from motion_jax.models.c3d import FullyConnected
@@ -61,7 +62,7 @@ class Network(nnx.Module):
     return [head(features) for head in self.heads]
 
 
-class Mas:
+class Mas(Method):
   """The pretext task of a config with `method.name = 'mas'`.
 
   Args:
@@ -119,9 +120,6 @@ class Mas:
       total += self._config.head_decay / 2 * sum(jnp.vdot(x, x) for x in kernels)
     return total, (aux, outputs)
 
-  def after_update(self, params, aux, step):
-    return aux
-
   def predict(self, params, aux, batch):
     """Centred crops that are not mirrored."""
     clips, labels, still = self._make_clips(batch, None)
@@ -136,10 +134,6 @@ class Mas:
     network = nnx.merge(self._graphdef, params, aux["stats"])
     network.eval()
     return network.encoder
-
-  def classifiers(self, params, aux):
-    """None: it regresses."""
-    return []
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the statistics of the first clips, and the clips with their flow."""

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import sharding
 from motion_jax.config import UserError
+from motion_jax.methods.base import Method
 from motion_jax.methods.contrast_scores import ContrastScores
 from motion_jax.methods.modist_inputs import Inputs
 from motion_jax.methods.momentum import Embedder, MomentumPair
@@ -23,7 +24,7 @@ from motion_jax.ops import contrast
 from motion_jax.ops.motion_inputs import CHANNELS
 
 
-class Modist:
+class Modist(Method):
   """The pretext task of a config with `method.name = 'modist'`.
 
   The visual network is the encoder. With only `loss_visual` there is no motion
@@ -124,10 +125,6 @@ class Modist:
   def encoder(self, params, aux):
     return self._pairs["visual"].network(params["visual"], aux["visual"]).encoder
 
-  def classifiers(self, params, aux):
-    """None: it compares clips."""
-    return []
-
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes query and key, RGB and motion, of the first videos: a PNG and a GIF."""
     from motion_jax.visualize import modist as figures
@@ -142,9 +139,6 @@ class Modist:
       mean=self._config.mean,
       std=self._config.std,
     )
-
-  def save_results(self, directory, params, aux, batch):
-    """Draws nothing: what it learns shows between videos, not in one."""
 
   def _embed(self, params, aux, clips, *, train):
     """Queries and keys by modality, and aux with the statistics of this batch."""

@@ -16,6 +16,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.methods.base import Method
 from motion_jax.models import build_model
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
@@ -47,7 +48,7 @@ class Network(nnx.Module):
     return [head(features, rngs=rngs) for head in self.heads]
 
 
-class Mosi:
+class Mosi(Method):
   """The pretext task of a config with `method.name = 'mosi'`.
 
   Args:
@@ -97,9 +98,6 @@ class Mosi:
       logits, aux = call(self._graphdef, params, aux, clips, rngs, train=True)
     outputs = self._outputs(logits, labels, batch["valid"])
     return _masked_mean(outputs["loss"], outputs["mask"]), (aux, outputs)
-
-  def after_update(self, params, aux, step):
-    return aux
 
   def predict(self, params, aux, batch):
     """Full difficulty, centred trajectories; random draws follow from the batch."""
