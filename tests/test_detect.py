@@ -20,6 +20,11 @@ from motion_jax.data.inputs import (
   heldout_sampler,
   training_sampler,
 )
+from motion_jax.data.key_frames import (
+  annotated_people,
+  detected_people,
+  with_detected,
+)
 from motion_jax.data.pipeline import evaluation_batches
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
@@ -63,6 +68,26 @@ def test_a_test_looks_at_the_people_that_a_detector_is_sure_of(config, caplog):
   with caplog.at_level("WARNING"):
     detection_sampler(config, source)
   assert "the score is not comparable" in caplog.text
+
+
+def test_training_takes_detected_boxes_that_fit_annotated_ones(config):
+  source = open_source("ava", data_dir=config.data.data_dir)
+  name = source.id_of(0)
+  boxes = [
+    [0.1, 0.2, 0.5, 0.88, -1, 0.95],  # 34 of 35 parts of the annotated box
+    [0.1, 0.2, 0.3, 0.9, -1, 0.99],  # half of it
+    [0.1, 0.2, 0.5, 0.9, -1, 0.85],  # the same, but unsure
+  ]
+  people = with_detected(
+    annotated_people(source.notes["boxes"]["train"], 80),
+    detected_people([[name, *box] for box in boxes], 80, 0.9),
+    0.9,
+  )
+  np.testing.assert_allclose(
+    people[name].boxes, [[0.1, 0.2, 0.5, 0.9], [0.1, 0.2, 0.5, 0.88]], rtol=1e-6
+  )
+  assert people[name].actions.sum(1).tolist() == [2, 2]
+  assert people[name].actions[1, [0, 2]].all()
 
 
 def test_other_data_sets_have_no_people():

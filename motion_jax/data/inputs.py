@@ -11,7 +11,12 @@ from motion_jax.data import flow_clips
 from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
 from motion_jax.data.flow_clips import FlowClip
 from motion_jax.data.flow_records import open_flow
-from motion_jax.data.key_frames import KeyFrames, annotated_people, detected_people
+from motion_jax.data.key_frames import (
+  KeyFrames,
+  annotated_people,
+  detected_people,
+  with_detected,
+)
 from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
@@ -213,6 +218,10 @@ def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> Key
         part,
       )
     people = annotated_people(notes["boxes"][part], count)
+  if part == "train" and config.data.detected_iou:
+    rows, least = notes["persons"][part], config.eval.person_score
+    detected = detected_people(rows, count, least)
+    people = with_detected(people, detected, config.data.detected_iou)
   most = config.data.max_people
   return KeyFrames(people, most, count, **_clip_options(config))
 

@@ -67,6 +67,41 @@ def detected_people(
   }
 
 
+def with_detected(
+  annotated: Mapping[str, People], detected: Mapping[str, People], least_iou: float
+) -> dict[str, People]:
+  """Adds detected boxes that fit annotated ones, with the actions of these.
+
+  As SlowFast trains on AVA: a detector's boxes, which the test has, are a little off.
+
+  Args:
+    annotated, detected: by key frame.
+    least_iou: least intersection over union, in (0, 1], with the annotated box that
+      is overlapped most.
+  """
+  people = dict(annotated)
+  for name, known in annotated.items():
+    if name not in detected:
+      continue
+    overlaps = _overlaps(detected[name].boxes, known.boxes)
+    fits = overlaps.max(axis=1) >= least_iou
+    same = overlaps.argmax(axis=1)[fits]
+    people[name] = People(
+      np.concatenate([known.boxes, detected[name].boxes[fits]]),
+      np.concatenate([known.actions, known.actions[same]]),
+    )
+  return people
+
+
+def _overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+  """Intersection over union [N, M] of boxes that are not empty."""
+  low = np.maximum(one[:, None, :2], other[None, :, :2])
+  high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+  common = np.prod(np.maximum(high - low, 0), axis=-1)
+  areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (one, other)]
+  return common / (areas[0][:, None] + areas[1] - common)
+
+
 class KeyFrames(Clip):
   """The clip whose frame number T / 2 is the key frame in the middle of a record.
 
