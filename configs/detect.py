@@ -64,7 +64,7 @@ def data():
       frame_folders=True,
       data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
       sampler="key_frames",
-      max_people=16,  # of a frame, the surest ones
+      max_people=16,  # of a frame: in training the annotated ones first
       # SF: of training frames, detected boxes, too, that overlap annotated ones as much
       detected_iou=0.9,  # 0: without
       interval=8,  # frames between those of a clip (section 4.4), at ...

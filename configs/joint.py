@@ -52,6 +52,8 @@ def get_config(arg=None):
     case "smoke":
       config.method.mosi_every = 2
       config.method.mosi_side = 64
+      config.train.batch_size = 16  # on up to 8 devices
+      config.eval.batch_size = 16
     case "ucf101":
       large(config)
       config.data.name = "ucf101"
@@ -107,7 +109,7 @@ def read_by_the_sampler(config):
 
 
 def small(config):
-  """R-2D3D-18 of width 16 on 8x64x64 clips; every part sees what its own recipe has."""
+  """R-2D3D-18 of width 16 on 8x64x64 clips; MoSI sees as much as in its own recipe."""
   config.train.duration = "216 steps"
   config.train.checkpoint_every = "108 steps"
   config.eval.every = "108 steps"
@@ -119,7 +121,7 @@ def large(config):
   config.method.frames = 16
   config.method.size = 112
   config.method.mosi_every = 2
-  config.method.mosi_side = 320
+  config.method.mosi_side = 320  # frames of 160 pixels, enlarged
   config.data.short_side = 160
   config.data.canvas = (160, 284)  # up to 16:9
   config.data.interval = 2

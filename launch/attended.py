@@ -23,8 +23,11 @@ def main() -> int:
   flag = "--workdir="
   folders = [word.removeprefix(flag) for word in command if word.startswith(flag)]
   if not folders:
-    sys.exit("usage: python launch/attended.py COMMAND... --workdir=DIR")
+    sys.exit("usage: python launch/attended.py COMMAND... --workdir=DIR, with the =")
   code = run(command)
+  modes = [word for word in command if word.startswith("--config.mode=")]
+  if modes and modes[-1] != "--config.mode=train":
+    return code
   return code or (0 if _seen_finished(pathlib.Path(folders[-1])) else UNFINISHED)
 
 

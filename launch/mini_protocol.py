@@ -149,8 +149,9 @@ def _scores(folder):
   for path in sorted(folder.glob("seed*/summary.json")):
     summary, seed = json.loads(path.read_text()), path.parent.name.partition("-")[0]
     for key in SCORES:
-      if f"eval/{key}" in summary:
-        found[key][seed] = summary[f"eval/{key}"]
+      for name in (f"eval/{key}", f"eval/mosi_{key}"):  # 'joint' has it of its MoSI
+        if name in summary:
+          found[key][seed] = summary[name]
     for key, values in found["random"].items():
       if f"eval/random_init/{key}" in summary:
         values[seed] = summary[f"eval/random_init/{key}"]

@@ -34,6 +34,13 @@ fi
 : "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
 where=("--zone=$ZONE" "--project=$PROJECT")
 workdir=/mnt/shared/runs/$run_name
+training=true
+for word in "$@"; do
+  case $word in
+    --config.mode=train) training=true ;;
+    --config.mode=*) training=false ;;
+  esac
+done
 command="cd motion_jax && .venv/bin/python -m motion_jax.main"
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" "$@")
 
@@ -87,8 +94,8 @@ install() {
     on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -e '.[tpu]'"
 }
 
-finished() { # evaluations leave no checkpoints: they are, when they end
-  on_hosts 0 "test -e $workdir/summary.json || test ! -d $workdir/checkpoints"
+finished() { # other modes are, when they end
+  ! $training || on_hosts 0 "test -e $workdir/summary.json || test ! -d $workdir/checkpoints"
 }
 
 delete() {

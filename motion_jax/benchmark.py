@@ -27,7 +27,14 @@ from absl import flags
 
 from motion_jax import command, communication, logs
 from motion_jax.config import UserError
-from motion_jax.step_measures import communicated, input_rate, measure, stages
+from motion_jax.step_measures import (
+  communicated,
+  input_rate,
+  measure,
+  scaled,
+  sized,
+  stages,
+)
 
 _CONFIG = command.define_config_flag()
 _STEPS = flags.DEFINE_integer("steps", 10, "Timed steps; medians are reported.")
@@ -45,7 +52,10 @@ _COMMUNICATION = flags.DEFINE_list(
   "communication", [], "Numbers of devices for which to tell what they communicate."
 )
 _ROWS = flags.DEFINE_integer(
-  "rows_per_device", 0, "Of the batch, for --communication; 0: the recipe's on 8."
+  "rows_per_device",
+  0,
+  "Of the batch, for --communication; 0: the recipe's on 8.",
+  lower_bound=0,
 )
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
 
@@ -103,7 +113,7 @@ def _communicate(config, counts):
   jax.config.update("jax_num_cpu_devices", int(counts[0]))
   logs.to_console()
   command.use_compilation_cache()
-  config = communication.scaled(config, int(counts[0]), _ROWS.value)
+  config = scaled(config, int(counts[0]), _ROWS.value)
   result = communicated(config)
   print(json.dumps(result), flush=True)
   operations = result.pop("operations")
@@ -121,14 +131,22 @@ def _scale():
     raise UserError(
       "--scaling cannot hide TPU cores; run it on slices of several sizes"
     )
-  size = _CONFIG.value.train.batch_size
-  count = 1
-  while count <= most:
-    visible = ",".join(str(index) for index in range(count))
-    batch = f"--config.train.batch_size={size // most * count}"
-    flags = ["--noscaling", batch]
-    _again(*flags, CUDA_VISIBLE_DEVICES=visible, JAX_NUM_CPU_DEVICES=str(count))
-    count *= 2
+  config, given = _CONFIG.value, os.environ.get("CUDA_VISIBLE_DEVICES")
+  names = given.split(",") if given else [str(index) for index in range(most)]
+  rows = config.train.batch_size // most
+  if not rows:
+    raise UserError(
+      f"train.batch_size={config.train.batch_size} is less than the {most} devices"
+    )
+  counts = [1 << power for power in range(most.bit_length()) if 1 << power < most]
+  for count in [*counts, most]:
+    sizes = sized(config, count * rows)
+    _again(
+      "--noscaling",
+      *(f"--config.{key}={value}" for key, value in sizes.items()),
+      CUDA_VISIBLE_DEVICES=",".join(names[:count]),
+      JAX_NUM_CPU_DEVICES=str(count),
+    )
 
 
 def _again(*arguments, **environment):

@@ -6,8 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 
-from ml_collections import ConfigDict
-
 _KINDS = (
   "all-gather",
   "all-reduce",
@@ -48,31 +46,6 @@ class Collective:
       "collective-broadcast": 1,
     }
     return self.times * self.payload * factors.get(self.kind, share)
-
-
-def scaled(config: ConfigDict, devices: int, rows: int = 0) -> ConfigDict:
-  """A recipe with its batch scaled to a number of devices.
-
-  Args:
-    config: a whole config; it stays as it is.
-    devices: how many.
-    rows: of the batch, on each of them; 0: the recipe's, split over 8 devices.
-
-  Returns:
-    A copy; several groups of BatchNorm keep their size, the queues fit the batch.
-  """
-  config = config.copy_and_resolve_references()
-  before = config.train.batch_size
-  size = config.train.batch_size = devices * (rows or -(-before // 8))
-  groups = config.model.bn_groups
-  if groups > 1:
-    most = max(1, groups * size // before)
-    config.model.bn_groups = next(n for n in range(most, 0, -1) if size % n == 0)
-  if "queue_size" in config.method:
-    config.method.queue_size = -(-config.method.queue_size // size) * size
-  if config.model.lowering == "auto":
-    config.model.lowering = "native"
-  return config
 
 
 def summary(program: str, devices: int) -> dict:
@@ -125,7 +98,7 @@ def collectives(program: str, devices: int) -> Iterator[Collective]:
     name, times = waiting.pop()
     for line in bodies[name]:
       waiting += [(inner, times * n) for inner, n in _called(line, bodies)]
-      match = re.search(rf" = (.*?) ({'|'.join(_KINDS)})(?:-start)?\(", line)
+      match = re.search(rf" = (.*?) ({'|'.join(_KINDS)})\(", line)
       if match and (group := _group_size(line, devices)) > 1:
         yield Collective(match[2], _stage(line), _size(match[1]), group, times)
 

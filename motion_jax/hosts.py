@@ -252,11 +252,24 @@ def _check_devices():
     )
 
 
+def _common(words: list[str]) -> list[str]:
+  """A command line without what may differ between hosts, such as where data lie."""
+  own = (
+    r"--?(process_index|config\.data\.(path|data_dir|\w+_list|threads|workers))(=|$)"
+  )
+  kept, skip = [], False
+  for word in words:
+    skip = skip and not word.startswith("-")  # the value of the flag before
+    match = re.match(own, word)
+    if not match and not skip:
+      kept.append(word)
+    skip = bool(match) and "=" not in word
+  return kept
+
+
 def _check_commands(words: list[str]) -> None:
   """Raises UserError, in every process, if some run another command."""
-  # Where data lie may differ from host to host; a value may be a word of its own.
-  text = re.sub(r"--?(process_index|config\.data\.\w+)[=\n].*", "", "\n".join(words))
-  digest = hashlib.sha256(text.encode()).digest()
+  digest = hashlib.sha256("\n".join(_common(words)).encode()).digest()
   found = np.asarray(multihost_utils.process_allgather(np.frombuffer(digest, np.uint8)))
   others = [int(index) for index in np.flatnonzero((found != found[0]).any(1))]
   if others:

@@ -13,12 +13,52 @@ from motion_jax.config import UserError
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.methods import make_method
+from motion_jax.models.common import parameter_count
 
 # For a program that is read, not run.
 _COMPILE_QUICKLY = {
   "xla_backend_optimization_level": 0,
   "xla_llvm_disable_expensive_passes": True,
 }
+
+
+def sized(config: ConfigDict, batch_size: int) -> dict[str, int]:
+  """Overrides that give a recipe another batch.
+
+  Args:
+    config: a whole config.
+    batch_size: 1 or more.
+
+  Returns:
+    {key: value}; several groups of BatchNorm keep their size, queues fit the batch.
+  """
+  found = {"train.batch_size": batch_size}
+  groups = config.model.bn_groups
+  if groups > 1:
+    most = max(1, groups * batch_size // config.train.batch_size)
+    fitting = (number for number in range(most, 0, -1) if batch_size % number == 0)
+    found["model.bn_groups"] = next(fitting)
+  for section in ("method", "modist"):
+    if "queue_size" in config.get(section, {}):
+      rows = config[section].queue_size
+      found[f"{section}.queue_size"] = -(-rows // batch_size) * batch_size
+  return found
+
+
+def scaled(config: ConfigDict, devices: int, rows: int = 0) -> ConfigDict:
+  """A copy of a recipe for a number of devices.
+
+  Args:
+    config: a whole config; it stays as it is.
+    devices: how many.
+    rows: of the batch, on each of them; 0: the recipe's, split over 8 devices.
+  """
+  config = config.copy_and_resolve_references()
+  rows = rows or -(-config.train.batch_size // 8)
+  config.update_from_flattened_dict(sized(config, devices * rows))
+  if config.model.lowering == "auto":
+    config.model.lowering = "native"
+  return config
 
 
 def measure(config: ConfigDict, steps: int, trace: str = "") -> dict:
@@ -112,14 +152,13 @@ def communicated(config: ConfigDict) -> dict:
   """
   step, current, batch = abstract_step(config)
   program = step.lower(current, batch).compile(compiler_options=_COMPILE_QUICKLY)
-  leaves = jax.tree.leaves(current.params)
   return {
     "config": config.name,
     "network": f"{config.model.name}, width {config.model.width}",
     "devices": jax.device_count(),
     "batch_size": config.train.batch_size,
     "bn_groups": config.model.bn_groups,
-    "parameter_megabytes": sum(x.size * x.dtype.itemsize for x in leaves) / 1e6,
+    "parameter_megabytes": 4 * parameter_count(current.params) / 1e6,
     **communication.summary(program.as_text(), jax.device_count()),
   }
 

@@ -14,6 +14,7 @@ from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sources, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
 from motion_jax.methods import make_method
+from motion_jax.models.common import parameter_count
 from motion_jax.plan import check_batch, make_plan
 from motion_jax.prepare_flow import ensure_flow
 from motion_jax.report import write_report
@@ -48,8 +49,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if stop.requested:
     logger.info("stopped by a signal; the same command goes on from here")
   elif jax.process_index() == 0:
-    run.save_results()
     write_report(workdir, run.sources.train, run.parameters)
+    run.save_results()
   return values
 
 
@@ -92,6 +93,8 @@ class Run:
     if resumed is not None:
       self.state = self.checkpoints.restore(resumed, self.state, self.batches)
     self.first_step = resumed or 0
+    if jax.process_index() == 0 and self.first_step < self.plan.total_steps:
+      (workdir / "summary.json").unlink(missing_ok=True)  # of a run that was shorter
     logs.write_json(workdir / "config.json", config.to_dict())
     self.logs = logs.Logs(workdir, step=self.first_step)
     self._announce()
@@ -109,9 +112,11 @@ class Run:
         break
       with progress.waiting():
         rows = self._next_rows()
-      if step == 1 and is_first:  # of its own rows: the others are busy
+      if step == 1:
         with progress.pause():
-          self.method.save_figures(self.workdir / "figures", rows, self.step_key)
+          if is_first:  # of its own rows
+            self.method.save_figures(self.workdir / "figures", rows, self.step_key)
+          hosts.meet("drawn")
       batch = sharding.join_rows(self.mesh, rows)
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
@@ -202,8 +207,7 @@ class Run:
     optimizer = optim.make_optimizer(config.optim, self.schedule)
     init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
     self.state = state.create(self.method, optimizer, init_key, self.mesh)
-    leaves = jax.tree.leaves(self.state.params)
-    self.parameters = sum(leaf.size for leaf in leaves)
+    self.parameters = parameter_count(self.state.params)
     self.train_step = state.make_train_step(
       self.method,
       optimizer,

@@ -15,6 +15,7 @@ import optax
 import small_modist
 import test_classify
 import test_detect
+import test_joint
 import test_mas
 import test_mosi
 import tiny
@@ -23,6 +24,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import hosts, sharding, state
 from motion_jax.methods import classify, make_method, mas, modist, mosi
+from motion_jax.methods.joint import Joint
 
 ROWS, STEPS = 8, 2
 # The flow takes most of the compilation.
@@ -42,6 +44,12 @@ def detect():
   return config, test_detect._batch(boxes, ROWS)
 
 
+def joint():
+  config = test_joint.smoke(mosi_every=1)
+  config.train.batch_size = config.eval.batch_size = ROWS
+  return config, small_modist.batch(config)
+
+
 TASKS = {
   "mosi": lambda: (test_mosi.smoke(), test_mosi.batch(ROWS)),
   "modist": lambda: (
@@ -49,6 +57,7 @@ TASKS = {
     small_modist.batch(small_modist.smoke()),
   ),
   "mas": lambda: (test_mas.smoke(**QUICK_FLOW), test_mas.batch(ROWS)),
+  "joint": joint,
   "classify": lambda: (test_classify.smoke(), test_classify.batch(ROWS)),
   "detect": detect,
 }
@@ -57,7 +66,8 @@ TASKS = {
 def numbers(name: str, mesh: Mesh) -> list[float]:
   """Losses of the steps, and the length of every array of the last state."""
   config, batch = TASKS[name]()
-  method = modist.Modist(config, mesh) if name == "modist" else make_method(config)
+  split = {"modist": modist.Modist, "joint": Joint}  # have queues on the devices
+  method = split[name](config, mesh) if name in split else make_method(config)
   # A step of plain descent is the gradient: no optimiser hides its scale.
   optimizer, key = optax.sgd(0.1), jax.random.key(0)
   current = state.create(method, optimizer, key, mesh)

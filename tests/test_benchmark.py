@@ -56,6 +56,7 @@ def test_scaling_gives_every_device_as_many_rows():
       "-m",
       "motion_jax.benchmark",
       f"--config={ROOT}/configs/mosi.py:smoke",
+      "--config.model.bn_groups=4",
       "--scaling",
       "--steps=1",
       "--input_seconds=0.1",

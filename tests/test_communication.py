@@ -11,6 +11,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import communication
 from motion_jax.communication import Collective
+from motion_jax.step_measures import scaled
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
 
@@ -64,15 +65,17 @@ def test_collectives_of_a_program_are_found_with_their_sizes():
 
 def test_a_scaled_recipe_keeps_its_rows_and_groups():
   config = load(CONFIGS / "mosi.py").get_config("kinetics400")
-  large = communication.scaled(config, 64)
+  large = scaled(config, 64)
   assert large.train.batch_size == 64 * 20
   assert large.model.bn_groups == 64 * 2  # of ten sources, as in the recipe
-  assert communication.scaled(config, 8, rows=3).model.bn_groups == 2
+  assert scaled(config, 8, rows=3).model.bn_groups == 2
   assert config.train.batch_size == 160
   small = load(CONFIGS / "mas.py").get_config("smoke")
-  assert communication.scaled(small, 64).model.bn_groups == 1  # of the whole batch
+  assert scaled(small, 64).model.bn_groups == 1  # of the whole batch
   queues = load(CONFIGS / "modist.py").get_config("kinetics400")
-  assert communication.scaled(queues, 64, rows=24).method.queue_size % (64 * 24) == 0
+  assert scaled(queues, 64, rows=24).method.queue_size % (64 * 24) == 0
+  joint = load(CONFIGS / "joint.py").get_config("ucf101")
+  assert scaled(joint, 64, rows=24).modist.queue_size % (64 * 24) == 0
 
 
 def communicated(config, *flags):

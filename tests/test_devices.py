@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 PROCESSES = 2
+METHODS = ("mosi", "modist", "mas", "joint", "classify", "detect")
 
 
 def environment(devices):
@@ -68,14 +69,15 @@ def assert_alike(numbers, expected):
 
 
 @pytest.mark.slow
-def test_a_classifier_trains_alike_on_one_and_eight_devices():
-  one, eight = on_devices("classify", (1, 8))
-  assert_alike(eight, one)
+@pytest.mark.parametrize("name", ["mosi", "modist"])
+def test_one_and_four_devices_train_alike(name):
+  one, four = on_devices(name, (1, 4))
+  assert_alike(four, one)
 
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["mosi", "modist", "mas", "classify", "detect"])
+@pytest.mark.parametrize("name", METHODS)
 def test_one_two_four_and_eight_devices_train_alike(name):
   one, *others = on_devices(name, (1, 2, 4, 8))
   for numbers in others:
@@ -84,7 +86,7 @@ def test_one_two_four_and_eight_devices_train_alike(name):
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["mosi", "modist", "mas", "classify", "detect"])
+@pytest.mark.parametrize("name", METHODS)
 def test_two_processes_train_like_one_device(name):
   [one] = on_devices(name, (1,))
   assert_alike(in_processes(name), one)

@@ -171,6 +171,15 @@ def test_processes_with_other_settings_are_no_run(pictures, tmp_path):
   assert all("another command" in text and "--processes=1" in text for text in texts)
 
 
+def test_hosts_may_have_their_data_in_other_places_and_nothing_else():
+  words = ["--config=c.py", "--config.seed=1", "--config.data.data_dir", "/a"]
+  assert hosts._common(words) == words[:2]
+  words = ["--process_index=1", "--config.data.path=/a", "--config.data.interval=2"]
+  assert hosts._common(words) == words[2:]
+  flag = ["--config.data.workers", "--config.seed=1"]
+  assert hosts._common(flag) == flag[1:]
+
+
 def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
   joined = []
   monkeypatch.setattr(hosts, "_connect", lambda **where: joined.append(where))

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,3 +127,17 @@ def test_a_finished_run_only_reports_again(straight, pictures):
   assert f"resumed at step {STEPS}" in result.stderr
   assert (straight / "metrics.jsonl").read_bytes() == before
   assert json.loads((straight / "summary.json").read_text()) == summary
+
+
+@pytest.mark.slow
+def test_a_run_that_is_made_longer_is_unfinished_until_its_new_end(
+  straight, pictures, tmp_path
+):
+  shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+  more = (f"--config.train.duration={STEPS + 6} steps", "--config.optim.warmup=1 steps")
+  broken = "--config.optim.learning_rate=3e38"
+  result = run(
+    pictures, tmp_path, *more, broken, "--config.train.allow_config_change=True"
+  )
+  assert result.returncode == 2, result.stderr
+  assert not (tmp_path / "summary.json").exists()

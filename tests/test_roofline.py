@@ -13,7 +13,12 @@ from motion_jax import roofline
     ("NVIDIA H100 PCIe", 756),
     ("NVIDIA A100-SXM4-80GB", 312),
     ("NVIDIA L40S", 362),
+    ("NVIDIA L40", 181),
     ("NVIDIA L4", 121),
+    ("NVIDIA GH200 480GB", 989),
+    ("NVIDIA H100 NVL", 835),
+    ("Tesla T4", 65),
+    ("Tesla V100-SXM2-16GB", 125),
     ("TPU v5 lite", 197),
     ("TPU v5p", 459),
     ("TPU v6 lite", 918),
@@ -21,6 +26,12 @@ from motion_jax import roofline
 )
 def test_devices_are_known_by_what_jax_calls_them(kind, teraflops):
   assert roofline.peak(kind).teraflops == teraflops
+
+
+def test_memory_tells_variants_apart():
+  kinds = ("NVIDIA A100-PCIE-40GB", "NVIDIA A100 80GB PCIe", "NVIDIA GH200 480GB")
+  found = [roofline.peak(kind).gigabytes for kind in kinds]
+  assert found == [1555, 2039, 4000]
 
 
 def test_a_cpu_has_no_known_peak():

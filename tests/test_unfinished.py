@@ -63,6 +63,21 @@ esac
 """
 
 
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_only_trainings_on_a_tpu_need_a_report(mode, tmp_path):
+  stand_in(tmp_path / "bin", "sleep", f"echo sleep >> {tmp_path}/log; exit 1")
+  (tmp_path / "log").write_text("run\n")  # an earlier one: this one is not preempted
+  script = GCLOUD.format(folder=tmp_path).replace("touch", "true")
+  path = stand_in(tmp_path / "bin", "gcloud", script)
+  run(
+    "bash", LAUNCH / "tpu_pod.sh", "configs/mosi.py", f"--config.mode={mode}",
+    PROJECT="p", ZONE="z", NFS="n", PATH=path,
+  )  # fmt: skip
+  steps = (tmp_path / "log").read_text().split()
+  last = "sleep" if mode == "train" else "delete"  # it would go on after that
+  assert steps == ["run", "create", "run", last]
+
+
 def test_a_preempted_tpu_is_asked_for_again_although_its_run_ended_with_0(tmp_path):
   stand_in(tmp_path / "bin", "sleep", "")
   path = stand_in(tmp_path / "bin", "gcloud", GCLOUD.format(folder=tmp_path))
@@ -123,10 +138,15 @@ def test_a_second_ctrl_c_kills_a_run(tmp_path):
     assert launcher.wait(timeout=30) == 75
 
 
-@pytest.mark.parametrize(("report", "expected"), [("summary.json", 0), ("figures", 75)])
-def test_a_run_without_its_report_is_not_finished(report, expected, tmp_path):
+@pytest.mark.parametrize(
+  ("report", "mode", "expected"),
+  [("summary.json", "train", 0), ("figures", "train", 75), ("figures", "evaluate", 0)],
+)
+def test_a_training_without_its_report_is_not_finished(
+  report, mode, expected, tmp_path
+):
   (tmp_path / report).touch()
   script = "import attended, sys; attended._SEEN_SECONDS = 0; sys.exit(attended.main())"
-  command = attended(tmp_path, "--quick")[2:]
+  command = attended(tmp_path, "--quick", f"--config.mode={mode}")[2:]
   code, _, errors = run(sys.executable, "-c", script, *command, PYTHONPATH=str(LAUNCH))
   assert code == expected, errors

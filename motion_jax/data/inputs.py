@@ -219,7 +219,12 @@ def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> Key
       )
     people = annotated_people(notes["boxes"][part], count)
   if part == "train" and config.data.detected_iou:
-    rows, least = notes["persons"][part], config.eval.person_score
+    rows, least = notes["persons"].get(part, []), config.eval.person_score
+    if not rows:
+      logger.warning(
+        "no ava_train_predicted_boxes.csv when AVA was prepared: trained on annotated "
+        "boxes alone (data.detected_iou=0 says so)"
+      )
     detected = detected_people(rows, count, least)
     people = with_detected(people, detected, config.data.detected_iou)
   most = config.data.max_people

@@ -94,12 +94,13 @@ def some(source: Source, limit: int, *, seed: int = 0) -> Source:
 
   Args:
     source: what is drawn from.
-    limit: how many; a class with a fraction of a record gets a whole one.
+    limit: how many; a class with a fraction of a record gets a whole one, unless there
+      are more classes than records are wanted.
     seed: another seed draws other records.
   """
   if not limit or limit >= len(source):
     return source
-  if has_labels(source):
+  if has_labels(source) and limit >= len(source.classes):
     return low_shot(source, fraction=limit / len(source), seed=seed)
   ranked = sorted(range(len(source)), key=lambda p: _rank(seed, source.id_of(p)))
   return Subset(source, sorted(ranked[:limit]))

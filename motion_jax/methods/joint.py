@@ -62,7 +62,7 @@ class Joint(Method):
     self._weights = {name: weight for name, weight in weights.items() if weight}
     self._canvas = tuple(config.data.canvas)
     if "mosi" in self._weights:
-      _check_sources(config)
+      _check_sources(config, mesh.size)
     make = {"mosi": Mosi, "modist": partial(Modist, mesh=mesh), "mas": Mas}
     self._parts = {name: _make(make[name], config, name) for name in self._weights}
     self.metrics = _metrics(self._parts, self._weights)
@@ -172,7 +172,7 @@ def _few(batch):
   return {name: jnp.asarray(array[:4]) for name, array in batch.items()}
 
 
-def _check_sources(config):
+def _check_sources(config, devices):
   """Raises UserError if rows cannot be MoSI's sources."""
   method, every = config.method, config.method.mosi_every
   if method.mosi_side <= method.size:
@@ -186,11 +186,15 @@ def _check_sources(config):
     (what, step, config.model.bn_groups),
     ("eval.batch_size", config.eval.batch_size, 1),
   ):
-    if every < 1 or size % (every * groups):
-      raise UserError(
-        f"{name}={size} must be a multiple of method.mosi_every={every}"
-        + (f" x model.bn_groups={groups}" if groups > 1 else "")
-      )
+    for why, parts in (
+      ("model.bn_groups", groups),
+      ("the number of devices", devices),
+    ):
+      if every < 1 or size % (every * parts):
+        raise UserError(
+          f"{name}={size} must be a multiple of method.mosi_every={every}"
+          + (f" x {parts}, {why}" if parts > 1 else "")
+        )
 
 
 def _make(method, config, name):

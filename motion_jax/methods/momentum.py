@@ -52,7 +52,8 @@ class MomentumPair:
     self._build, self._momentum = build, momentum
     network = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
     self._graphdef = nnx.graphdef(network)
-    network.set_attributes(interleaved=regroup)
+    # Some networks have no BatchNorm.
+    network.set_attributes(raise_if_not_found=False, interleaved=regroup)
     self._key_graphdef = nnx.graphdef(network)
 
   def init(self, key: jax.Array) -> tuple[nnx.State, dict]:

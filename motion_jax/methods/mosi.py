@@ -143,7 +143,8 @@ class Mosi(Method):
     """Writes the clips of the first held-out image, true and predicted motion."""
     from motion_jax.visualize import clips as clip_figures
 
-    one = {name: array[:1] for name, array in batch.items()}
+    first = int(np.argmax(batch["valid"]))  # the others cannot be decoded
+    one = {name: array[first : first + 1] for name, array in batch.items()}
     network = nnx.jit(lambda network, clips: [x.argmax(-1) for x in network(clips)])
     clips, labels = self._make_clips(jax.random.key(0), one, step=None, train=False)
     found = jnp.stack(network(self._network(params, aux), clips), axis=-1)
