@@ -46,6 +46,7 @@ def smoke(**method):
   config.mosi.update(axes="x", speeds=1)
   config.model.bn_groups = 1
   config.method.update({**WEIGHTS, **method})
+  config.train.batch_size = config.eval.batch_size = 8
   return config.copy_and_resolve_references()
 
 
@@ -123,6 +124,7 @@ def assert_close(found, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
   *_, loss, found = one_step()
   singles = separately()
@@ -133,6 +135,7 @@ def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
   (before, _), (after, _), *_ = one_step()
   step = jax.tree.map(np.subtract, before, after)  # SGD of rate 1: the gradient
@@ -171,6 +174,7 @@ def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_statistics_queues_and_the_momentum_copy_are_those_of_the_parts():
   (params, before), (moved, after), *_ = one_step()
   copy = before["modist"]["visual"]["key_params"]["encoder"]
@@ -186,6 +190,7 @@ def test_statistics_queues_and_the_momentum_copy_are_those_of_the_parts():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
   _, (params, aux), *_ = one_step()
   found = trainer()[0].encoder(params, aux).path
@@ -200,6 +205,7 @@ def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_steps_are_two_and_one_more_after_a_restart(tmp_path):
   create = trainer()[1]
   straight, losses = run(3, create(1))
@@ -281,7 +287,7 @@ def test_recipes_fit_together(word):
     ("method", dict(mas_weight=-1.0), "must not be negative"),
     ("method", dict(mosi_side=32), "no room to move"),
     ("method", dict(mosi_every=3), "must be a multiple of method.mosi_every=3"),
-    ("model", dict(bn_groups=8), "x model.bn_groups=8"),
+    ("model", dict(bn_groups=8), "x 8, model.bn_groups"),
     ("data", dict(sampler="clip"), "distill"),
     ("mosi", dict(axes="z"), "mosi .*'z'"),
   ],
@@ -293,6 +299,7 @@ def test_settings_that_cannot_work_are_refused(section, changes, message):
     make_method(config)
 
 
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_whole_run_leaves_an_encoder_figures_and_metrics(tmp_path):
   config = load(CONFIGS / "joint.py").get_config("smoke")

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method
+from motion_jax.methods import make_method, mas
 
 
 def smoke(**method):
@@ -188,10 +189,16 @@ def test_settings_that_cannot_work_are_refused(settings, message):
     make_method(smoke(**settings))
 
 
+@pytest.fixture
+def quick_method(monkeypatch):
+  """Of a small network and little flow: its functions compile sooner."""
+  monkeypatch.setattr(mas, "build_model", tiny.build_model)
+  return make_method(smoke(flow_warps=1, flow_iterations=2, flow_level=1))
+
+
 @pytest.mark.slow
-def test_figures_show_the_labels(tmp_path):
-  method = smoke_method()
-  method.save_figures(tmp_path / "figures", batch(2), jax.random.key(0))
+def test_figures_show_the_labels(quick_method, tmp_path):
+  quick_method.save_figures(tmp_path / "figures", batch(2), jax.random.key(0))
   picture = cv2.imread(str(tmp_path / "figures" / "pretext.png"))
   assert min(picture.shape[:2]) > 200
   assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
@@ -199,10 +206,11 @@ def test_figures_show_the_labels(tmp_path):
 
 
 @pytest.mark.slow
-def test_predictions_are_drawn_beside_the_labels(tmp_path):
-  smoke_method().save_results(tmp_path, *initial(), batch(4))
+def test_predictions_are_drawn_beside_the_labels(quick_method, tmp_path):
+  weights = jax.jit(quick_method.init)(jax.random.key(0))
+  quick_method.save_results(tmp_path, *weights, batch(4))
   picture = cv2.imread(str(tmp_path / "predictions.png"))
-  smoke_method().save_figures(tmp_path, batch(4), None)
+  quick_method.save_figures(tmp_path, batch(4), None)
   assert not np.array_equal(picture, cv2.imread(str(tmp_path / "pretext.png")))
 
 

@@ -1,10 +1,4 @@
-"""The MoSI method: batches, heads, curriculum, devices, learning."""
-
-import json
-import os
-import pathlib
-import subprocess
-import sys
+"""The MoSI method: batches, heads, curriculum, learning."""
 
 import cv2
 import jax
@@ -150,33 +144,6 @@ def test_eight_sources_are_overfitted():
   losses = steps(150, rows=8, settings=easy)
   assert losses[0] > 1.8
   assert min(losses[-10:]) < 0.5 * losses[0]
-
-
-SCRIPT = """
-import json, sys
-sys.path.insert(0, {tests!r})
-import test_mosi, tiny
-from motion_jax.methods import mosi
-mosi.build_model = tiny.build_model
-print(json.dumps(test_mosi.steps(2)))
-"""
-
-
-@pytest.mark.slow
-def test_one_and_four_devices_agree():
-  results = []
-  for devices in (1, 4):
-    environment = {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
-    script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
-    output = subprocess.run(
-      [sys.executable, "-c", script], env=environment, capture_output=True, check=True
-    ).stdout
-    results.append(json.loads(output))
-  np.testing.assert_allclose(results[1], results[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("labels", ["joint", "separate"])
