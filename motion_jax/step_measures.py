@@ -88,15 +88,7 @@ def measure(config: ConfigDict, steps: int, trace: str = "") -> dict:
   began = time.monotonic()
   compiled = step.lower(current, batch).compile()
   compile_seconds = time.monotonic() - began
-  current, loss = compiled(current, batch)
-  loss.block_until_ready()
-  times = []
-  with jax.profiler.trace(trace) if trace else contextlib.nullcontext():
-    for _ in range(steps):
-      began = time.monotonic()
-      current, loss = compiled(current, batch)
-      loss.block_until_ready()
-      times.append(time.monotonic() - began)
+  current, times = _timed(compiled, current, batch, steps, trace)
   seconds = statistics.median(times)
   pretext = jax.jit(method.pretext)
   pretext_seconds = _median_seconds(lambda: pretext(batch, key, current.step), steps)
@@ -210,6 +202,20 @@ def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   batch["label"][:] = 0
   batch["valid"][:] = True
   return batch
+
+
+def _timed(step, current, batch, count, trace):
+  """Runs a step once untimed, and then `count` times: (last state, seconds of each)."""
+  current, loss = step(current, batch)
+  loss.block_until_ready()
+  times = []
+  with jax.profiler.trace(trace) if trace else contextlib.nullcontext():
+    for _ in range(count):
+      began = time.monotonic()
+      current, loss = step(current, batch)
+      loss.block_until_ready()
+      times.append(time.monotonic() - began)
+  return current, times
 
 
 def _median_seconds(function, count):
