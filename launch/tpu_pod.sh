@@ -77,8 +77,12 @@ await() { # until it is there
   local now
   until $dry_run || { now=$(state) && [ "$now" = ACTIVE ]; }; do
     case $now in
-      SUSPEND* | FAILED)
-        echo "the request for $name: $now" >&2
+      SUSPEND*) # preempted before it was used
+        create
+        return
+        ;;
+      FAILED)
+        echo "the request for $name has failed" >&2
         return 1
         ;;
     esac

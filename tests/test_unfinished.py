@@ -90,6 +90,23 @@ def test_a_preempted_tpu_is_asked_for_again_although_its_run_ended_with_0(tmp_pa
   assert steps == ["create", "run", "delete", "create", "run", "delete"]
 
 
+def test_a_tpu_that_is_preempted_before_its_run_is_asked_for_again(tmp_path):
+  stand_in(tmp_path / "bin", "sleep", "")
+  (tmp_path / "log").write_text("run\n")  # an earlier one: the next is not preempted
+  state = (
+    f"$([ $(grep -c create {tmp_path}/log) = 1 ] && echo SUSPENDED || echo ACTIVE)"
+  )
+  script = GCLOUD.format(folder=tmp_path).replace("echo ACTIVE >", f"echo {state} >")
+  path = stand_in(tmp_path / "bin", "gcloud", script)
+  code, _, errors = run(
+    "bash", LAUNCH / "tpu_pod.sh", "configs/mosi.py",
+    PROJECT="p", ZONE="z", NFS="n", PATH=path,
+  )  # fmt: skip
+  assert code == 0, errors
+  steps = (tmp_path / "log").read_text().split()
+  assert steps == ["run", "create", "delete", "create", "run", "delete"]
+
+
 # A run that needs a moment to save what it has when it is asked to stop.
 RUN = """
 import pathlib, signal, sys, time
