@@ -76,15 +76,9 @@ def measure(config: ConfigDict, steps: int, trace: str = "") -> dict:
     `memory_gigabytes` (arguments and temporaries of one device), `clips_per_second`;
     of devices whose peak is known, also `roofline.shares`.
   """
-  mesh = sharding.make_mesh()
-  method = make_method(config)
-  key = jax.random.key(config.seed)
-  optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
-  current = state.create(method, optimizer, key, mesh)
-  batch = sharding.shard_batch(mesh, example_batch(config))
-  step = state.make_train_step(
-    method, optimizer, key, mesh, accumulate_steps=config.train.accumulate_steps
-  )
+  mesh, key = sharding.make_mesh(), jax.random.key(config.seed)
+  method, create, step = _built(config, mesh, key)
+  current, batch = create(), sharding.shard_batch(mesh, example_batch(config))
   began = time.monotonic()
   compiled = step.lower(current, batch).compile()
   compile_seconds = time.monotonic() - began
@@ -157,20 +151,13 @@ def communicated(config: ConfigDict) -> dict:
 
 def abstract_step(config: ConfigDict) -> tuple:
   """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
-  mesh = sharding.make_mesh()
-  method = make_method(config)
-  key = jax.random.key(config.seed)
-  optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
-  current = jax.eval_shape(lambda: state.create(method, optimizer, key, mesh))
+  _, create, step = _built(config, sharding.make_mesh(), jax.random.key(config.seed))
   row = pipeline.empty_row(training_sampler(config))
   batch = {
     name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
     for name, array in row.items()
   }
-  step = state.make_train_step(
-    method, optimizer, key, mesh, accumulate_steps=config.train.accumulate_steps
-  )
-  return step, current, batch
+  return step, jax.eval_shape(create), batch
 
 
 def input_rate(config: ConfigDict, seconds: float) -> dict:
@@ -202,6 +189,15 @@ def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   batch["label"][:] = 0
   batch["valid"][:] = True
   return batch
+
+
+def _built(config, mesh, key):
+  """A recipe's (method, creation of its first state, train step)."""
+  method = make_method(config)
+  optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
+  parts = config.train.accumulate_steps
+  step = state.make_train_step(method, optimizer, key, mesh, accumulate_steps=parts)
+  return method, lambda: state.create(method, optimizer, key, mesh), step
 
 
 def _timed(step, current, batch, count, trace):
