@@ -25,9 +25,10 @@ import sys
 import jax
 from absl import flags
 
-from motion_jax import command, communication, logs
+from motion_jax import command, logs
 from motion_jax.config import UserError
-from motion_jax.step_measures import (
+from motion_jax.costs import communication
+from motion_jax.costs.measures import (
   communicated,
   input_rate,
   measure,

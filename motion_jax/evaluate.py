@@ -22,10 +22,10 @@ from motion_jax.data.inputs import (
 )
 from motion_jax.data.labels import common_classes
 from motion_jax.data.sources import Source
-from motion_jax.detection import DetectionTest
+from motion_jax.downstream.detection import DetectionTest
+from motion_jax.downstream.probe import pretraining_probe
 from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
-from motion_jax.probe import pretraining_probe
 
 logger = logging.getLogger("motion_jax")
 

@@ -9,17 +9,9 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import (
-  ava_results,
-  command,
-  evaluate,
-  hosts,
-  logs,
-  pictures,
-  protocols,
-  train,
-)
+from motion_jax import command, evaluate, hosts, logs, pictures, train
 from motion_jax.config import UserError, choose
+from motion_jax.downstream import ava_results, protocols
 
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")

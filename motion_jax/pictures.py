@@ -9,17 +9,18 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, evaluate, explain, logs, sharding
+from motion_jax import checkpoint, evaluate, logs, sharding
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, choose
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.data.sources import Source
 from motion_jax.data.subsets import some
+from motion_jax.downstream import explain
+from motion_jax.downstream.feature_pictures import FeaturePictures, spread
+from motion_jax.downstream.features import FeatureExtractor, Features
 from motion_jax.evaluation import clusters, confusion, gradcam
 from motion_jax.evaluation.motion_share import MotionShares
-from motion_jax.feature_pictures import FeaturePictures, spread
-from motion_jax.features import FeatureExtractor, Features
 from motion_jax.methods import make_method
 from motion_jax.visualize import maps as map_pictures
 from motion_jax.visualize.confusion import save_confusion

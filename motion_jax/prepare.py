@@ -283,7 +283,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 if __name__ == "__main__":
   if sys.argv[1:2] == ["flow"]:
-    from motion_jax import prepare_flow  # loads JAX, which the others do not need
+    from motion_jax.flow_sets import (
+      prepare_flow,  # loads JAX, which the others do not need
+    )
 
     sys.exit(prepare_flow.main(sys.argv[2:]))
   app.run(main, flags_parser=parse_flags)

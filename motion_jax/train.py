@@ -13,10 +13,10 @@ from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sources, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
+from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
 from motion_jax.plan import check_batch, make_plan
-from motion_jax.prepare_flow import ensure_flow
 from motion_jax.report import write_report
 from motion_jax.watch import LossWatch, StopSignal
 

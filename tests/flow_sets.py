@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import media_files
 import numpy as np
 
-from motion_jax import flow_batches, prepare_flow
 from motion_jax.data import flow_files, open_source
 from motion_jax.data.flow_records import FlowRecords, open_flow
+from motion_jax.flow_sets import batches, prepare_flow
 
 KIND = {"method": "variational", "store": "edges", "interval": 5}
 COUNTS = {"a.mp4": 9, "b.mp4": 13, "large.mp4": 5, "take": 7}
@@ -23,13 +23,13 @@ def difference(first, second):
 
 
 def stand_in(weights):
-  """As the values of `flow_batches.FLOWS`."""
+  """As the values of `batches.FLOWS`."""
   return lambda parameters, first, second: difference(first, second), ()
 
 
 def write_videos(folder: pathlib.Path, monkeypatch) -> pathlib.Path:
   """A folder of videos of two sizes and a folder of frames; a stand-in for the flow."""
-  monkeypatch.setitem(flow_batches.FLOWS, "variational", stand_in)
+  monkeypatch.setitem(batches.FLOWS, "variational", stand_in)
   (folder / "take").mkdir(parents=True)
   for name, count in COUNTS.items():
     size = (96, 160) if name == "large.mp4" else (48, 90)

@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from test_config import CONFIGS, load
 
-from motion_jax import communication
-from motion_jax.communication import Collective
-from motion_jax.step_measures import scaled
+from motion_jax.costs import communication
+from motion_jax.costs.communication import Collective
+from motion_jax.costs.measures import scaled
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
 

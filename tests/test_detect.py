@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import detection, load_encoder, prepare, starting_point
+from motion_jax import load_encoder, prepare, starting_point
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import (
@@ -26,6 +26,7 @@ from motion_jax.data.key_frames import (
   with_detected,
 )
 from motion_jax.data.pipeline import evaluation_batches
+from motion_jax.downstream import detection
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
 from motion_jax.models import resnet3d

@@ -13,7 +13,6 @@ from motion_jax import (
   build_model,
   evaluate,
   extract,
-  features,
   load_encoder,
   sharding,
   starting_point,
@@ -21,6 +20,7 @@ from motion_jax import (
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import feature_views
+from motion_jax.downstream import features
 from motion_jax.models import convert
 from motion_jax.train import train
 

@@ -1,4 +1,4 @@
-"""Imports run one way: main, train | methods, data | models, ops | config."""
+"""Imports run one way: main, train | downstream, costs | methods, data | models, ops."""
 
 import ast
 import pathlib
@@ -15,6 +15,9 @@ ALLOWED = {
   "data": {"config"},
   "checkpoint": LOW | {"config", "methods"},  # load_encoder builds the method
   "logs": {"config"},
+  "downstream": LOW | MIDDLE | {"config"},
+  "costs": LOW | MIDDLE | {"config"},
+  "flow_sets": LOW | MIDDLE | {"config", "command"},
   "config": set(),
 }
 # Inside one layer: a lower file may be used by its neighbours.

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from motion_jax import flow_batches, prepare_flow
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
+from motion_jax.flow_sets import batches, prepare_flow
 from motion_jax.models.raft import Raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
@@ -30,7 +30,7 @@ def videos(tmp_path, monkeypatch):
 def test_scales_are_those_of_the_operations():
   limits = {"edges": flow_edges.LIMIT, "flow": motion_inputs.FLOW_LIMIT}
   assert limits == flow_files.LIMITS
-  assert {*flow_records.METHODS} == {*flow_batches.FLOWS}
+  assert {*flow_records.METHODS} == {*batches.FLOWS}
   stored = np.array([[[[1, 128]]], [[[255, 128]]]], np.uint8)
   box = jnp.array([[0, 0, 1, 1]])
   flow = motion_inputs.stored_motion(stored[None, :1], box, kind="flow", size=1)
@@ -82,7 +82,7 @@ def test_wrong_arguments_are_one_message(videos, options, message):
 
 
 def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
-  monkeypatch.setitem(flow_batches.FLOWS, "variational", flow_sets.stand_in)
+  monkeypatch.setitem(batches.FLOWS, "variational", flow_sets.stand_in)
   name, data_dir = "synthetic_actions:tiny", str(tmp_path / "data")
   config = _config(name, data_dir)
   with pytest.raises(UserError, match="there is no variational_edges_5 motion"):
@@ -105,7 +105,7 @@ def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
 
 def test_the_variational_flow_takes_no_weights():
   with pytest.raises(UserError, match="has no weights"):
-    flow_batches.FLOWS["variational"]("raft-things.pth")
+    batches.FLOWS["variational"]("raft-things.pth")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def _config(name, data_dir):
 def test_raft_weights_become_a_flow(tmp_path):
   path = tmp_path / "raft-small.pth"
   _write_raft(path)
-  flow, parameters = flow_batches.FLOWS["raft"](str(path))
+  flow, parameters = batches.FLOWS["raft"](str(path))
   assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 990_162
   frames = jax.ShapeDtypeStruct((1, 130, 200, 3), jnp.uint8)
   result = jax.eval_shape(flow, parameters, frames, frames)

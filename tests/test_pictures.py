@@ -15,10 +15,11 @@ import tiny
 from PIL import Image
 from test_config import CONFIGS, load
 
-from motion_jax import explain, feature_pictures, pictures, sharding, state
+from motion_jax import pictures, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
+from motion_jax.downstream import explain, feature_pictures
 from motion_jax.evaluation import clusters, confusion
 from motion_jax.methods import classify, make_method, mosi
 from motion_jax.ops import augment, crops

@@ -9,10 +9,10 @@ import media_files
 import numpy as np
 import pytest
 
-from motion_jax import flow_job
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, open_source
 from motion_jax.data.frame_streams import whole_video
+from motion_jax.flow_sets import job
 from motion_jax.ops import flow_edges
 
 
@@ -63,7 +63,7 @@ def test_every_frame_has_the_motion_to_five_frames_earlier(videos, store):
 
 
 def test_stopped_work_goes_on_where_it_was(videos, monkeypatch):
-  monkeypatch.setattr(flow_job, "_SHARD", 2)
+  monkeypatch.setattr(job, "_SHARD", 2)
   written, write = [], flow_files.write_shard
 
   def write_once(path, rows):
@@ -114,7 +114,7 @@ def test_a_failing_disk_leaves_no_set_behind(videos, monkeypatch):
 
 
 def test_hosts_share_the_work_and_make_the_same_set(videos, monkeypatch):
-  monkeypatch.setattr(flow_job, "_SHARD", 1)
+  monkeypatch.setattr(job, "_SHARD", 1)
   alone = flow_sets.prepare(videos)
   shared = {"data_dir": str(videos.parent / "shared"), "process_count": 2}
   path = flow_sets.prepare(videos, process_index=1, **shared)

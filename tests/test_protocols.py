@@ -17,11 +17,12 @@ from flax import nnx
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import main, prepare, protocols
+from motion_jax import main, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source, transcode
 from motion_jax.data.builders import aslan, yupenn
 from motion_jax.data.clips import Views
+from motion_jax.downstream import protocols
 
 PAIRS = 20  # of each of the ten folds
 

@@ -8,8 +8,8 @@ import pytest
 from commands import parsed
 from conftest import ROOT
 
-from motion_jax import prepare_flow
 from motion_jax.data import datasets
+from motion_jax.flow_sets import prepare_flow
 
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)

@@ -8,8 +8,9 @@ from absl import flags
 from commands import parsed
 from conftest import ROOT
 
-from motion_jax import main, prepare, prepare_flow
+from motion_jax import main, prepare
 from motion_jax.data import datasets
+from motion_jax.flow_sets import prepare_flow
 from motion_jax.plan import make_plan
 
 TEXT = (ROOT / "docs" / "reproduce.md").read_text()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motion_jax import roofline
+from motion_jax.costs import roofline
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pathlib
 import jax
 import numpy as np
 
-from motion_jax.ava_results import score
 from motion_jax.data.inputs import detection_sampler
+from motion_jax.downstream.ava_results import score
 from motion_jax.evaluation.detection import Boxes
 
 logger = logging.getLogger("motion_jax")

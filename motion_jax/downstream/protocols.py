@@ -18,8 +18,8 @@ from motion_jax import checkpoint, logs, sharding
 from motion_jax.config import UserError, choose
 from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
+from motion_jax.downstream.features import FeatureExtractor, Features
 from motion_jax.evaluation import pairs, scenes
-from motion_jax.features import FeatureExtractor, Features
 from motion_jax.methods import make_method
 
 PROTOCOLS = ("aslan", "yupenn")

@@ -7,9 +7,9 @@ import numpy as np
 
 from motion_jax.data.clips import Views
 from motion_jax.data.sources import Source
+from motion_jax.downstream.features import Features
 from motion_jax.evaluation import clusters
 from motion_jax.evaluation.retrieval import nearest
-from motion_jax.features import Features
 from motion_jax.visualize.canvas import BAD, GOOD
 from motion_jax.visualize.clips import save_gif
 from motion_jax.visualize.grids import save_picture_grid

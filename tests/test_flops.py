@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from motion_jax.stage_costs import stage_flops
+from motion_jax.costs.flops import stage_flops
 
 
 def product(a, b):

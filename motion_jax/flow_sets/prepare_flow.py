@@ -24,8 +24,8 @@ from motion_jax.config import UserError, choose
 from motion_jax.data import datasets, flow_files, flow_records
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
-from motion_jax.flow_batches import FLOWS
-from motion_jax.flow_job import FlowJob
+from motion_jax.flow_sets.batches import FLOWS
+from motion_jax.flow_sets.job import FlowJob
 
 logger = logging.getLogger("motion_jax")
 

@@ -17,8 +17,8 @@ from motion_jax.config import UserError
 from motion_jax.data.inputs import Sources, feature_views
 from motion_jax.data.labels import common_classes, has_labels
 from motion_jax.data.subsets import some
+from motion_jax.downstream.features import FeatureExtractor
 from motion_jax.evaluation import linear, retrieval
-from motion_jax.features import FeatureExtractor
 
 logger = logging.getLogger("motion_jax")
 

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from motion_jax import communication, optim, roofline, sharding, stage_costs, state
+from motion_jax import optim, sharding, state
 from motion_jax.config import UserError
+from motion_jax.costs import communication, roofline
+from motion_jax.costs.flops import stage_flops
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.methods import make_method
@@ -119,10 +121,10 @@ def stages(config: ConfigDict) -> dict:
   """Operations of a recipe's step by stage, for one pass over the global batch.
 
   Returns:
-    `teraflops_as_written`, and `stage_shares`: of these by stage, see `stage_costs`.
+    `teraflops_as_written`, and `stage_shares`: of these by stage, see `costs.flops`.
   """
   step, current, batch = abstract_step(config)
-  flops = stage_costs.stage_flops(step, current, batch)
+  flops = stage_flops(step, current, batch)
   total = sum(flops.values())
   return {
     "teraflops_as_written": total / 1e12,

@@ -1,0 +1,1 @@
+"""What a step costs: time, FLOPs, memory and communication."""

@@ -1,0 +1,1 @@
+"""Motion of a data set, computed once and stored beside it."""
