@@ -1,4 +1,4 @@
-"""Imports run one way: main, train | downstream, costs | methods, data | models, ops."""
+"""Imports run one way: main | downstream, costs | methods, data | models | config."""
 
 import ast
 import pathlib
