@@ -58,7 +58,7 @@ class HeldOut:
     self._bad_files = pipeline.BadFiles(
       source, bad_files, max_fraction=config.data.max_bad_fraction
     )
-    self._sampler = heldout_sampler(config)
+    self._sampler = heldout_sampler(config, source)
     self._metrics = method.metrics
     self._config = config
     self._mesh = mesh

@@ -169,7 +169,7 @@ class Run:
   def _start_data(self):
     data, train = self.config.data, self.config.train
     source = self.sources.train
-    sampler = training_sampler(self.config)
+    sampler = training_sampler(self.config, source)
     self.batches = iter(
       pipeline.make_pipeline(
         source,

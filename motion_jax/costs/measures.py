@@ -170,7 +170,7 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
     return {"sources_per_second": None, "input_note": " ".join(str(error).split())}
   rate = throughput.input_rate(
     source,
-    training_sampler(config),
+    training_sampler(config, source),
     batch_size=config.train.batch_size,
     seconds=seconds,
     threads=config.data.threads,

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -77,7 +78,7 @@ def configured_source(config: ConfigDict, split: str) -> Source:
   return source
 
 
-def training_sampler(config: ConfigDict) -> Sampler:
+def training_sampler(config: ConfigDict, source: Source | None = None) -> Sampler:
   """What training takes from a record, by `data.sampler` of a whole config.
 
   'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
@@ -86,51 +87,59 @@ def training_sampler(config: ConfigDict) -> Sampler:
   'distill' is two clips and two of motion, MoDist's; 'key_frames' is the clip around a
   key frame of AVA, with boxes of people.
 
+  Args:
+    config: a whole config.
+    source: its training records, if they are open already.
+
   Raises:
     UserError: if motion that is to be read is not prepared; the message says how.
   """
-  return _sampler(config, "train")
+  return _sampler(config, "train", source)
 
 
-def _sampler(config: ConfigDict, split: str) -> Sampler:
+def _sampler(config: ConfigDict, split: str, source: Source | None) -> Sampler:
   data = config.data
+
+  def records():
+    return configured_source(data, split) if source is None else source
+
   word = choose(
     "data.sampler", data.sampler, ("frame", "clip", "segments", "distill", "key_frames")
   )
   if word == "frame":
     return SourceFrame(data.short_side, canvas=tuple(data.canvas))
   if word == "distill":
-    return _distill(config, split)
+    return _distill(config, records)
   if word == "segments":
     return _segments(config, middle=split == "heldout", **_sizes(config))
   if word == "key_frames":
     part = {"train": "train", "heldout": "val"}[split]
-    return _key_frames(config, configured_source(data, split), "boxes", part)
+    return _key_frames(config, records(), "boxes", part)
   if data.get("flow"):
-    return _flow_clip(config, split)
+    return _flow_clip(config, records(), middle=split == "heldout")
   return Clip(**_clip_options(config))
 
 
-def _flow_clip(config: ConfigDict, split: str) -> FlowClip:
+def _flow_clip(config: ConfigDict, source: Source, *, middle: bool) -> FlowClip:
   """Clips of MAS with prepared flow."""
   data = config.data
   flow = open_flow(
-    configured_source(data, split),
+    source,
     method=data.flow,
     store="flow",
     interval=flow_clips.INTERVAL,
     data_dir=data.data_dir,
   )
-  return FlowClip(flow, middle=split == "heldout", **_clip_options(config))
+  return FlowClip(flow, middle=middle, **_clip_options(config))
 
 
-def _distill(config: ConfigDict, split: str) -> Distill:
+def _distill(config: ConfigDict, records: Callable[[], Source]) -> Distill:
   """Clips of MoDist; without motion if no loss needs it."""
   data, method = config.data, config.method
   flow, wanted = None, bool(method.loss_motion or method.loss_cross)
   if wanted and data.flow:
     flow = open_flow(
-      configured_source(data, split),
+      records(),
       method=data.flow,
       store=method.motion,
       interval=data.flow_interval,
@@ -148,11 +157,11 @@ def _distill(config: ConfigDict, split: str) -> Distill:
   )
 
 
-def heldout_sampler(config: ConfigDict) -> Sampler:
+def heldout_sampler(config: ConfigDict, source: Source | None = None) -> Sampler:
   """As `training_sampler`; of clips, the one in the middle of the video."""
   if config.data.sampler == "clip" and not config.data.get("flow"):
     return Views(1, **_clip_options(config))
-  return _sampler(config, "heldout")
+  return _sampler(config, "heldout", source)
 
 
 def test_views(config: ConfigDict) -> Sampler:

@@ -32,30 +32,6 @@ class JitterFactors(NamedTuple):
   grayscale: jax.Array
 
 
-def adjust_brightness(video: jax.Array, factor: jax.Array) -> jax.Array:
-  """Scales all values: clip(factor * video)."""
-  return jnp.clip(_per_frame(factor)[..., None] * video, 0, 1)
-
-
-def adjust_contrast(video: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends each frame with the mean of its luma: clip(f * video + (1 - f) * mean)."""
-  mean = _luma(_split(video)).mean((-1, -2), keepdims=True)[..., None]
-  factor = _per_frame(factor)[..., None]
-  return jnp.clip(factor * video + (1 - factor) * mean, 0, 1)
-
-
-def adjust_saturation(video: jax.Array, factor: jax.Array) -> jax.Array:
-  """Blends each pixel with its luma: clip(f * video + (1 - f) * luma)."""
-  factor = _per_frame(factor)[..., None]
-  luma = _luma(_split(video))[..., None]
-  return jnp.clip(factor * video + (1 - factor) * luma, 0, 1)
-
-
-def adjust_hue(video: jax.Array, shift: jax.Array) -> jax.Array:
-  """Turns the hue of HSV by `shift` (in turns, [-0.5, 0.5])."""
-  return jnp.stack(_turn_hue(_split(video), _per_frame(shift)), axis=-1)
-
-
 def to_grayscale(video: jax.Array, chosen: jax.Array | None = None) -> jax.Array:
   """Replaces all channels by the luma 0.299 R + 0.587 G + 0.114 B.
 
@@ -70,11 +46,6 @@ def to_grayscale(video: jax.Array, chosen: jax.Array | None = None) -> jax.Array
   if chosen is not None:
     luma = jnp.where(_per_clip(chosen), luma, video)
   return jnp.broadcast_to(luma, video.shape)
-
-
-def flip(video: jax.Array, chosen: jax.Array) -> jax.Array:
-  """Mirrors left and right of the clips where `chosen`, bool [...], is True."""
-  return jnp.where(_per_clip(chosen), video[..., ::-1, :], video)
 
 
 def draw_jitter(
@@ -234,10 +205,6 @@ def normalize(video: jax.Array, mean, std) -> jax.Array:
   """Returns (video - mean) / std; `mean` and `std` are scalars or one per channel."""
   mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
   return (video - mean) / std
-
-
-def _per_frame(factor: jax.Array) -> jax.Array:
-  return jnp.asarray(factor)[..., None, None]
 
 
 def _per_clip(chosen: jax.Array) -> jax.Array:

@@ -51,11 +51,6 @@ def encode_edges(edges: jax.Array, *, limit: float = LIMIT) -> jax.Array:
   return scaled.astype(jnp.uint8)
 
 
-def decode_edges(encoded: jax.Array, *, limit: float = LIMIT) -> jax.Array:
-  """float32 edges in [0, limit] from the uint8 of `encode_edges`."""
-  return encoded.astype(jnp.float32) * (limit / 255)
-
-
 def edge_strength(edges: jax.Array) -> jax.Array:
   """Mean edge of every frame, [..., H, W] to [...], for MoDist's motion threshold."""
   return edges.astype(jnp.float32).mean((-1, -2))
