@@ -7,11 +7,13 @@ Every row pretrains on the training videos without their labels, measures the en
 by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
 the same network at random initialisation. Small networks, minutes per run on two CPU
 cores; the budgets are those of the config files. Runs that are finished are not run
-again, and others resume, so the command may be interrupted and repeated.
+again, and others resume, so the command may be interrupted and repeated; after a change
+of a recipe give another --root.
 """
 
 import hashlib
 import json
+import os
 import pathlib
 import shlex
 import statistics
@@ -52,7 +54,7 @@ ROWS = {
 SCORES = {
   "pretext_accuracy": "pretext accuracy",
   "retrieval_r1": "retrieval R@1",
-  "linear_top1": "linear probe",
+  "linear_top1": "linear on features",
   "top1": "fine-tuned",
 }
 
@@ -97,14 +99,15 @@ def commands(root, name, pretraining, seed):
 def write_table(root, rows):
   """Writes table.md and scores.json: mean and standard deviation over the seeds."""
   scores = {name: _scores(root / name.replace(" ", "-")) for name in rows}
-  for found in list(scores.values()):  # random initialisation, beside every pretraining
-    for key, values in found.pop("random", {}).items():
-      scores.setdefault("scratch", {}).setdefault(key, {}).update(values)
+  for found in list(scores.values()):  # random initialisation, of the first row with it
+    for key, values in found.pop("random").items():
+      known = scores.setdefault("scratch", {}).setdefault(key, {})
+      known |= {seed: value for seed, value in values.items() if seed not in known}
   lines = ["| pretraining | " + " | ".join(SCORES.values()) + " | seeds |"]
   lines.append("|---" * (len(SCORES) + 2) + "|")
   for name, found in scores.items():
-    cells = [_cell(list(found.get(key, {}).values())) for key in SCORES]
     seeds = max((len(values) for values in found.values()), default=0)
+    cells = [_cell(list(found.get(key, {}).values()), seeds) for key in SCORES]
     lines.append("| " + " | ".join([name, *cells, str(seeds)]) + " |")
   root.mkdir(parents=True, exist_ok=True)
   (root / "table.md").write_text("\n".join(lines) + "\n")
@@ -124,7 +127,8 @@ def _data_name():
 def _command(config, workdir, seed, more=""):
   word = ("folder" if _PATH.value else "synthetic_actions") + more
   command = [sys.executable, "-m", "motion_jax.main", f"--workdir={workdir}"]
-  command += [f"--config=configs/{config}.py:{word}", f"--config.seed={seed}"]
+  file = pathlib.Path(__file__).parents[1] / "configs" / f"{config}.py"
+  command += [f"--config={os.path.relpath(file)}:{word}", f"--config.seed={seed}"]
   if _PATH.value:
     command += [
       f"--config.data.path={_PATH.value}",
@@ -146,8 +150,11 @@ def _scores(folder):
   """{score: {seed: value}} of the finished runs of a row."""
   found = {key: {} for key in SCORES}
   found["random"] = {"retrieval_r1": {}, "linear_top1": {}}
+  runs = [f"seed{seed}" for seed in range(_SEEDS.value)]
   for path in sorted(folder.glob("seed*/summary.json")):
     summary, seed = json.loads(path.read_text()), path.parent.name.partition("-")[0]
+    if seed not in runs:
+      continue
     for key in SCORES:
       for name in (f"eval/{key}", f"eval/mosi_{key}"):  # 'joint' has it of its MoSI
         if name in summary:
@@ -163,11 +170,14 @@ def _left(seconds, done, remaining):
   return f", {seconds / done * remaining / 60:.0f} min left" if done else ""
 
 
-def _cell(values):
+def _cell(values, seeds):
+  """Mean and standard deviation; how many values, if fewer than the row has seeds."""
   if not values:
     return "-"
-  mean = f"{100 * statistics.mean(values):.1f}"
-  return mean + (f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else "")
+  text = f"{100 * statistics.mean(values):.1f}"
+  if len(values) > 1:
+    text += f" ± {100 * statistics.stdev(values):.1f}"
+  return text + (f" ({len(values)})" if len(values) < seeds else "")
 
 
 if __name__ == "__main__":

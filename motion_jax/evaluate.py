@@ -171,7 +171,7 @@ def final_test(held_out: HeldOut, sources: Sources, method, config, mesh, workdi
 
 
 def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
-  """A copy of a config with `method.classes`, if it has that, set from its data set.
+  """A copy of a config with the classes of its data set, if its method has some.
 
   Raises:
     UserError: if labels are missing or do not fit; see `data.labels.common_classes`.
@@ -185,6 +185,8 @@ def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
         f"{len(names)}; leave it at 0"
       )
     config.method.classes = len(names)
+    with config.unlocked():
+      config.method.class_names = names
   return config
 
 
@@ -240,7 +242,7 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   else:
     values = _task(method, sources, stored, mesh, workdir, weights)
   if is_other or stored.method.name == "classify":
-    probe = pretraining_probe(method, sources, stored, mesh)
+    probe = pretraining_probe(method, sources, stored, mesh, required=is_other)
     values |= probe(*weights) if probe else {}
   if not values:
     raise UserError("nothing to evaluate: the data have no labels")

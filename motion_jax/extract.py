@@ -83,7 +83,9 @@ def extract(
   encoder = hashlib.sha256()
   for array in jax.tree.leaves(jax.device_get(nnx.split(module)[1])):
     encoder.update(array.tobytes())
-  settings = {**vars(views), "batch_size": batch_size}
+  method, ratio = config.method, config.eval.crop_ratio
+  pixels = dict(size=method.size, mean=method.mean, std=method.std, crop_ratio=ratio)
+  settings = {**vars(views), **pixels, "batch_size": batch_size}
   _claim(parts, source, {"encoder": encoder.hexdigest(), **settings})
   with logs.progress_bar(len(source), "features") as show:
     for start in range(0, len(source), _PART):
@@ -91,7 +93,13 @@ def extract(
       if not path.exists():
         positions = range(start, min(start + _PART, len(source)))
         subset = Subset(source, positions)
-        (found,) = extractor([module], subset, views, threads=config.data.threads)
+        (found,) = extractor(
+          [module],
+          subset,
+          views,
+          threads=config.data.threads,
+          on_batch=lambda batch, start=start: show(start + int(batch["index"].max())),
+        )
         _save(path, features=found.features, positions=found.positions + start)
       show(min(start + _PART, len(source)))
   loaded = [dict(np.load(path)) for path in sorted(parts.glob("*.npz"))]
@@ -115,7 +123,8 @@ def _claim(parts: pathlib.Path, source: Source, settings: dict) -> None:
   """Lets parts be used only by the job that made them."""
   names = "\n".join(map(source.id_of, range(len(source))))
   digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-  text = json.dumps({**settings, "videos": digest}, indent=2, default=str) + "\n"
+  about = {**settings, "source": source.name, "videos": digest}
+  text = json.dumps(about, indent=2, default=str) + "\n"
   parts.mkdir(parents=True, exist_ok=True)
   note = parts / "settings.json"
   if note.exists() and note.read_text() != text:

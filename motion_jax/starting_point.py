@@ -1,6 +1,7 @@
 """Encoders to start from: a run, one of its checkpoints, or a PyTorch file."""
 
 import logging
+import os
 import pathlib
 
 import jax
@@ -47,7 +48,7 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   """Reads the encoder that `config.init_from` names; its structure is `target`'s."""
   path = pathlib.Path(config.init_from).expanduser()
   if path.is_file():
-    return _from_torch(path, target)
+    return load_torch_encoder(path, target)
   trained = load_encoder(path)
   stored, wanted = trained.config.model, config.model
   if (stored.name, stored.width) != (wanted.name, wanted.width):
@@ -68,16 +69,24 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   return trained.module
 
 
-def _from_torch(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
+def load_torch_encoder(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
+  """Reads a PyTorch file into a copy of `target`, in the layout that fits best.
+
+  Raises:
+    UserError: if it cannot be read, or is not of this network; the message says why.
+  """
   try:
     state = convert.load_torch(path)
   except (OSError, ValueError) as error:
-    raise UserError(f"--config.init_from: {error}") from error
-  best, report = None, None
+    raise UserError(f"cannot read PyTorch weights: {error}") from error
+  best, report, reasons = None, None, []
   for layout in convert.LAYOUTS:
     try:
       module, found = convert.import_weights(target, state, layout)
-    except ValueError:
+    except convert.OtherLayout:
+      continue
+    except ValueError as error:
+      reasons.append(f"as {layout!r}: {error}")
       continue
     if report is None or len(found.loaded) > len(report.loaded):
       best, report = module, found
@@ -85,10 +94,17 @@ def _from_torch(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
     raise UserError(
       f"{path}: its arrays ({', '.join([*state][:3])}, ...) fit the network in none of "
       f"the layouts {', '.join(convert.LAYOUTS)}; is model.name the right network, "
-      "model.width 64?"
+      "model.width 64?" + "".join(f"\n  {reason}" for reason in reasons)
     )
-  if report.missing:
+  statistics = [name for name in report.missing if "running_" in name]
+  if len(statistics) < len(report.missing):
     raise UserError(f"{path}: incomplete for this network; {report}")
+  if statistics:  # DPC keeps none
+    logger.warning(
+      "%s has no running statistics of its batch norms: fine-tune all of the network; "
+      "as it is, or with frozen stages, its features mean nothing",
+      path,
+    )
   logger.info("encoder: from %s; %s", path, report)
   return best
 
@@ -104,10 +120,15 @@ def _check_shapes(path, source, target):
 def _warn_of_seen_videos(config, before):
   """Tells when videos that will be tested on may have been pretrained on."""
   data, old = config.data, before.data
-  same = (data.name, data.path) == (old.name, old.path)
-  keys = ("heldout_fraction", "train_list", "heldout_list")
-  if same and any(data[key] != old.get(key) for key in keys):
+  keys = ("name", "heldout_fraction", "train_list", "heldout_list")
+  if _videos(data) == _videos(old) and any(data[key] != old.get(key) for key in keys):
     logger.warning(
       "the pretraining split the same data in another way: it may have seen videos "
       "that are tested on now"
     )
+
+
+def _videos(data):
+  """The data set without its split ('ucf101:split2'), or the folder."""
+  path = os.path.realpath(os.path.expanduser(data.path)) if data.path else ""
+  return data.name.partition(":")[0], path

@@ -77,7 +77,7 @@ def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
   assert {"eval/retrieval_r1", "eval/random_init/knn_top1"} <= values.keys()
   assert not {"eval/pretext_accuracy", "eval/linear_top1"} & values.keys()
   config.data.path = str(tmp_path)
-  with pytest.raises(UserError, match="no labels"):
+  with pytest.raises(UserError, match="not every record has a label"):
     evaluate.evaluate_run(config, tmp_path)
 
 

@@ -22,12 +22,17 @@ def test_the_classes_of_both_parts_are_returned():
   assert common_classes(_Part("train", ABC, [0, 1, 2]), _Part("test", ABC, [2])) == ABC
 
 
+def test_a_held_out_list_may_lack_a_class():
+  test = _Part("heldout", ("a", "1", "c"), [0, 2])  # named by what the list has
+  assert common_classes(_Part("train", ABC, [0, 1, 2]), test) == ABC
+
+
 @pytest.mark.parametrize(
   ("train", "test", "message"),
   [
     ((None, [-1]), (ABC, [0]), "sub-folder of its own"),
     ((ABC, [0, 1, 2]), (ABC, [0, -1]), "not every record has a label"),
-    ((ABC, [0, 1, 2]), (("a", "c", "b"), [0]), "number them alike"),
+    ((ABC, [0, 1, 2]), (("a", "c", "b"), [0, 1]), "number them alike"),
     ((ABC, [0, 1]), (ABC, [2]), "no training record of c"),
     ((ABC[:2], [0, 1]), (ABC, [0, 2]), "no training record of c"),
   ],

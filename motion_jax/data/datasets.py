@@ -208,5 +208,6 @@ def _parts(
     parts = heldout if split == "heldout" else [split] if split in available else []
     known = [*available, *(["heldout"] if heldout else []), "all"]
   if not parts:
-    raise UserError(f"{name} has no split {split!r}; it has {', '.join(known)}")
+    fix = "; prepare it with a test part" if split == "heldout" else ""
+    raise UserError(f"{name} has no split {split!r}; it has {', '.join(known)}{fix}")
   return parts

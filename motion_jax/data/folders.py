@@ -92,7 +92,9 @@ def open_folder(
   if not chosen:
     raise UserError(
       f"the {split!r} split of {root} is empty: it has {len(found)} file(s) and "
-      f"heldout_fraction is {heldout_fraction}; add files or use split all"
+      f"heldout_fraction is {heldout_fraction}; add files, raise "
+      "--config.data.heldout_fraction, or list both parts by --config.data.train_list "
+      "and --config.data.heldout_list"
     )
   source = FolderSource(
     root,

@@ -36,7 +36,8 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
         "and data.heldout_list with lines `path label`"
       )
   names, other = train.classes, test.classes
-  if any(a != b for a, b in zip(names, other, strict=False)):
+  in_both = {*np.asarray(train.labels).tolist()} & {*np.asarray(test.labels).tolist()}
+  if any(names[label] != other[label] for label in in_both):
     raise UserError(
       f"{train.name}: the training part's classes {_few(names)} are not those of the "
       f"held-out part, {_few(other)}; number them alike in both lists"

@@ -83,7 +83,7 @@ def low_shot(
     )
   chosen = []
   for positions in by_class.values():
-    count = math.ceil(fraction * len(positions))
+    count = math.ceil(round(fraction * len(positions), 6))  # 0.07 * 100 is above 7
     positions = sorted(positions, key=lambda p: _rank(seed, source.id_of(p)))
     chosen += positions[: min(count, per_class or count)]
   return Subset(source, sorted(chosen))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ class FeatureExtractor:
 
   def __call__(
     self,
-    modules: Iterable[nnx.Module],
+    modules: Sequence[nnx.Module],
     source: Source,
     views: Sampler,
     *,

@@ -112,16 +112,25 @@ class PretrainingProbe:
     return values | self._random_values
 
 
-def pretraining_probe(method, sources: Sources, config: ConfigDict, mesh: Mesh):
-  """A `PretrainingProbe`, or None where `eval.probe` is off or labels are missing."""
+def pretraining_probe(
+  method, sources: Sources, config: ConfigDict, mesh: Mesh, *, required: bool = False
+):
+  """A `PretrainingProbe`, or None where `eval.probe` is off or labels are missing.
+
+  Raises:
+    UserError: if the probe is `required` and the labels do not serve; it says why.
+  """
   if not config.eval.probe:
     return None
-  if not (has_labels(sources.train) and has_labels(sources.heldout)):
+  labelled = has_labels(sources.train) and has_labels(sources.heldout)
+  if not labelled and not required:
     logger.info("no labels, so no retrieval: the pretext task is what is measured")
     return None
   try:
     return PretrainingProbe(method, sources, config, mesh)
   except UserError as error:
+    if required:
+      raise
     logger.info("no retrieval: %s", error)
     return None
 

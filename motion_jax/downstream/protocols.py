@@ -61,7 +61,7 @@ def evaluate_protocol(config: ConfigDict, workdir: pathlib.Path) -> dict[str, fl
 
 
 def random_encoder(config: ConfigDict) -> nnx.Module:
-  """The encoder that a run with this config started from, without `init_from`."""
+  """The network of a run with this config at random initialisation."""
   method = make_method(config)
   return method.encoder(*jax.jit(method.init)(jax.random.key(config.seed)))
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from motion_jax.evaluation.scores import top_accuracy
+
 
 class VideoScores:
   """Collects the class probabilities of the views of videos, in any order.
@@ -43,9 +45,13 @@ class VideoScores:
       k: number of guesses; with equal scores the lower class comes first.
 
     Returns:
-      In [0, 1]; NaN when no video was seen.
+      In [0, 1].
+
+    Raises:
+      ValueError: if no video was seen.
     """
     seen = self.seen()
-    order = np.argsort(-self.probabilities()[seen], axis=1, kind="stable")[:, :k]
-    hits = (order == np.asarray(labels)[seen][:, None]).any(1)
-    return float(hits.mean()) if hits.size else float("nan")
+    if not seen.any():
+      raise ValueError("no view of any video could be decoded: there is no accuracy")
+    scores = self.probabilities()[seen]
+    return top_accuracy(scores, np.asarray(labels)[seen], ks=(k,))[f"top{k}"]

@@ -20,8 +20,8 @@ from flax import nnx
 from motion_jax.models import common, heads, resnet3d
 from motion_jax.models.torch_file import load_torch, save_torch
 
-__all__ = ["LAYOUTS", "Report", "export_weights", "import_weights", "load_torch"]
-__all__ += ["save_torch"]
+__all__ = ["LAYOUTS", "OtherLayout", "Report", "export_weights", "import_weights"]
+__all__ += ["load_torch", "save_torch"]
 
 LAYOUTS = ("tada", "tada_finetuned", "torchvision", "dpc", "slowfast")
 
@@ -31,6 +31,10 @@ _TO_TORCH = {5: (4, 3, 0, 1, 2), 2: (1, 0), 1: (0,)}
 _FROM_TORCH = {5: (2, 3, 4, 1, 0), 2: (1, 0), 1: (0,)}
 
 Split = tuple[nnx.GraphDef, nnx.State, nnx.State]
+
+
+class OtherLayout(ValueError):
+  """No name of a checkpoint is one of the layout."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,8 @@ def import_weights(
     (a copy of target with the weights, report).
 
   Raises:
-    ValueError: if the layout is unknown, a shape differs, or no name fits.
+    OtherLayout: if no name fits.
+    ValueError: if the layout is unknown, or a shape differs.
   """
   is_module = isinstance(target, nnx.Module)
   module = nnx.merge(*(common.split(target) if is_module else target))
@@ -93,7 +98,7 @@ def import_weights(
     variable.set_value(jnp.asarray(value.transpose(_FROM_TORCH[variable.ndim])))
     loaded.append(name)
   if not loaded:
-    raise ValueError(
+    raise OtherLayout(
       f"no array fits layout {layout!r}: found {', '.join(list(state)[:3])}, ...;"
       f" expected {', '.join(missing[:3])}, ...; layouts: {', '.join(LAYOUTS)}"
     )
