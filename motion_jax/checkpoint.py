@@ -70,6 +70,18 @@ class Checkpoints:
       )
     )
 
+  def save_weights(self, params, aux, config: Mapping) -> None:
+    """Writes weights that no training has made, as step 0; complete on return."""
+    trees = {"params": params, "aux": aux}
+    items = {
+      name: ocp.args.StandardSave(tree)
+      for name, tree in trees.items()
+      if jax.tree.leaves(tree)
+    }
+    items["config"] = ocp.args.JsonSave(dict(config))
+    self._write(lambda: self._manager.save(0, args=ocp.args.Composite(**items)))
+    self.wait()
+
   def wait(self) -> None:
     """Returns when everything is on the disk; raises as `save` does."""
     self._write(self._manager.wait_until_finished)
@@ -136,7 +148,7 @@ class Checkpoints:
       if any(sign in str(error) for sign in _OTHER_TREE):
         reason, fix = "holds another network", "use the config it was written with"
       elif "data/metadata" in str(error):
-        reason = "was written by an earlier version of motion_jax"
+        reason = "holds weights alone, or is of an earlier version of motion_jax"
         fix = (
           "train in another --workdir; its weights can still be loaded, also by "
           f"--config.init_from={self._directory / str(step)}"

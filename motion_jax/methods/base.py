@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from motion_jax import sharding
+from motion_jax.config import UserError
 
 Tree = Any  # nested containers of arrays
 Batch = dict[str, jax.Array]
@@ -56,6 +57,12 @@ class Method:
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
     """Returns the network that is evaluated, saved and visualised."""
     raise NotImplementedError
+
+  def with_encoder(
+    self, params: Tree, aux: Tree, encoder: nnx.Module
+  ) -> tuple[Tree, Tree]:
+    """Returns (params, aux) with the arrays of another encoder of the same shape."""
+    raise UserError(f"{type(self).__name__} cannot start from the weights of another")
 
   def classifiers(self, params: Tree, aux: Tree) -> list[nnx.Module]:
     """Returns what turns the encoder's features into classes, for Grad-CAM."""

@@ -164,8 +164,7 @@ class Classify(Method):
   def classifiers(self, params, aux):
     return [self._in_evaluation(params, aux).head]
 
-  def with_encoder(self, params, aux, encoder: nnx.Module):
-    """Returns (params, aux) with the arrays of another encoder of the same shape."""
+  def with_encoder(self, params, aux, encoder):
     network = self._merge(params, aux)
     nnx.update(network.encoder, nnx.state(encoder))
     return _split(network)[1:]

@@ -128,8 +128,7 @@ class Detect(Method):
     network.eval()
     return network.encoder
 
-  def with_encoder(self, params, aux, encoder: nnx.Module):
-    """Returns (params, aux) with the arrays of another encoder of the same shape."""
+  def with_encoder(self, params, aux, encoder):
     network = self._merge(params, aux)
     nnx.update(network.encoder, nnx.state(encoder))
     _, params, stats = _split(network)

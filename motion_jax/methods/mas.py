@@ -131,9 +131,13 @@ class Mas(Method):
     return self._make_clips(batch, key)[:2]
 
   def encoder(self, params, aux):
-    network = nnx.merge(self._graphdef, params, aux["stats"])
-    network.eval()
-    return network.encoder
+    return self._network(params, aux).encoder
+
+  def with_encoder(self, params, aux, encoder):
+    network = self._network(params, aux)
+    nnx.update(network.encoder, nnx.state(encoder))
+    _, params, stats = split(network)
+    return params, {**aux, "stats": stats}
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the statistics of the first clips, and the clips with their flow."""
@@ -170,6 +174,11 @@ class Mas(Method):
       guesses=guesses,
     )
     return video, flow
+
+  def _network(self, params, aux):
+    network = nnx.merge(self._graphdef, params, aux["stats"])
+    network.eval()
+    return network
 
   def _check(self, canvas):
     """Lets the operations refuse settings now instead of in the first step."""

@@ -125,6 +125,10 @@ class Modist(Method):
   def encoder(self, params, aux):
     return self._pairs["visual"].network(params["visual"], aux["visual"]).encoder
 
+  def with_encoder(self, params, aux, encoder):
+    own = self._pairs["visual"].with_encoder(params["visual"], aux["visual"], encoder)
+    return {**params, "visual": own[0]}, {**aux, "visual": own[1]}
+
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes query and key, RGB and motion, of the first videos: a PNG and a GIF."""
     from motion_jax.visualize import modist as figures

@@ -58,9 +58,7 @@ class MomentumPair:
 
   def init(self, key: jax.Array) -> tuple[nnx.State, dict]:
     """Returns (params, aux); the copy starts equal to the network."""
-    _, params, stats = split(self._build(nnx.Rngs(key)))
-    copies = jax.tree.map(jnp.copy, (params, stats))
-    return params, {"stats": stats, "key_params": copies[0], "key_stats": copies[1]}
+    return _with_copy(self._build(nnx.Rngs(key)))
 
   def embed_queries(self, params, aux, clip, *, train: bool) -> tuple[jax.Array, dict]:
     """Embeds clips with the network; returns ([B, dim], aux)."""
@@ -78,8 +76,21 @@ class MomentumPair:
     moved = optax.incremental_update(params, aux["key_params"], 1 - self._momentum)
     return {**aux, "key_params": moved}
 
+  def with_encoder(self, params, aux, encoder) -> tuple[nnx.State, dict]:
+    """(params, aux) with the arrays of another encoder, also in the copy."""
+    network = self.network(params, aux)
+    nnx.update(network.encoder, nnx.state(encoder))
+    return _with_copy(network)
+
   def network(self, params, aux) -> Embedder:
     """The network that learns, in evaluation mode."""
     network = nnx.merge(self._graphdef, params, aux["stats"])
     network.eval()
     return network
+
+
+def _with_copy(network):
+  """(params, aux) of a network whose copy is equal to it."""
+  _, params, stats = split(network)
+  copies = jax.tree.map(jnp.copy, (params, stats))
+  return params, {"stats": stats, "key_params": copies[0], "key_stats": copies[1]}

@@ -112,6 +112,11 @@ class Mosi(Method):
   def encoder(self, params, aux):
     return self._network(params, aux).encoder
 
+  def with_encoder(self, params, aux, encoder):
+    network = self._network(params, aux)
+    nnx.update(network.encoder, nnx.state(encoder))
+    return split(network)[1:]
+
   def classifiers(self, params, aux):
     return list(self._network(params, aux).heads)
 

@@ -1,0 +1,66 @@
+"""PyTorch weights into a run that every other command takes.
+
+  python -m motion_jax.convert --weights=FILE.pth --config=configs/mosi.py:hmdb51 \
+    --workdir=runs/official
+
+The config says which network they are of and which clips it expects. Known are the
+checkpoints of MoSI, DPC, SlowFast and torchvision; see `models.convert`. Heads are left
+out. The other way is `motion_jax.export`.
+"""
+
+import pathlib
+import sys
+
+import jax
+from absl import flags
+
+from motion_jax import command, logs, sharding, starting_point, state
+from motion_jax.checkpoint import Checkpoints, load_encoder
+from motion_jax.config import UserError
+from motion_jax.methods import make_method
+
+_CONFIG = command.define_config_flag()
+_WEIGHTS = flags.DEFINE_string("weights", "", "PyTorch file (.pth, .pt, .pyth, .tar).")
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run to be made.")
+
+
+def main() -> None:
+  """Converts as the flags say."""
+  logs.to_console()
+  if not _WEIGHTS.value or not _WORKDIR.value:
+    raise UserError("give --weights=FILE.pth, --config=... and --workdir=DIR")
+  weights = pathlib.Path(_WEIGHTS.value).expanduser()
+  if not weights.is_file():
+    raise UserError(f"--weights={weights}: there is no such file")
+  convert(weights, _CONFIG.value, pathlib.Path(_WORKDIR.value).expanduser())
+
+
+def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
+  """Writes an encoder as the checkpoint of step 0 of a run.
+
+  Args:
+    weights: PyTorch file.
+    config: a whole config of a pretraining.
+    workdir: folder of the run; must hold no checkpoint.
+
+  Raises:
+    UserError: if the weights are of another network, or there is a run already.
+  """
+  config = config.copy_and_resolve_references()
+  if "classes" in config.method:
+    raise UserError("give the config of a pretraining, e.g. configs/mosi.py:hmdb51")
+  checkpoints = Checkpoints(workdir)
+  if checkpoints.steps():
+    raise UserError(f"{workdir} holds a run already; choose another --workdir")
+  method = make_method(config)
+  key = jax.random.key(config.seed)
+  params, aux = state.initial_weights(method, key, sharding.make_mesh())
+  encoder = starting_point.load_torch_encoder(weights, method.encoder(params, aux))
+  params, aux = method.with_encoder(params, aux, encoder)
+  checkpoints.save_weights(params, aux, config.to_dict())
+  checkpoints.close()
+  logs.logger.info("%s: %s", workdir, load_encoder(workdir))
+
+
+if __name__ == "__main__":
+  sys.exit(command.run(main, sys.argv))

@@ -1,0 +1,69 @@
+"""PyTorch files become runs that other commands take."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from test_config import CONFIGS, load
+
+from motion_jax import build_model, load_encoder
+from motion_jax.config import UserError
+from motion_jax.convert import convert as convert_file
+from motion_jax.models import convert
+
+VIDEO = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """Writes a network under the names of a layout; (the network, its file)."""
+
+  def save(name, layout, without=()):
+    module = build_model(name, rngs=nnx.Rngs(5), width=8)
+    module.eval()
+    arrays = convert.export_weights(module, layout)
+    arrays = {k: v for k, v in arrays.items() if not k.endswith(without)}
+    convert.save_torch(tmp_path / "weights.pth", arrays)
+    return module, tmp_path / "weights.pth"
+
+  return save
+
+
+def smoke(name, network="r2d3d_18"):
+  config = load(CONFIGS / f"{name}.py").get_config("smoke")
+  config.model.name, config.model.width = network, 8
+  return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["mosi", "modist", "mas"])
+def test_an_official_file_becomes_a_run(method, saved, tmp_path):
+  module, path = saved("r2d3d_18", "tada")
+  convert_file(path, smoke(method), tmp_path / "run")
+  found = load_encoder(tmp_path / "run")
+  normalised = (VIDEO / 255 - np.array(found.config.method.mean)) / np.array(
+    found.config.method.std
+  )
+  expected = jax.jit(lambda video: module(video))(normalised.astype(np.float32))
+  np.testing.assert_allclose(found(VIDEO), expected, atol=1e-5)
+  with pytest.raises(UserError, match="holds a run already"):
+    convert_file(path, smoke(method), tmp_path / "run")
+
+
+def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
+  without = ("running_mean", "running_var")
+  _, path = saved("r2d3d_18", "dpc", without)
+  convert_file(path, smoke("mosi"), tmp_path / "run")
+  assert "no running statistics" in caplog.text
+  stats = nnx.state(load_encoder(tmp_path / "run").module, nnx.BatchStat)
+  assert {float(array.mean()) for array in jax.tree.leaves(stats)} == {0.0, 1.0}
+
+
+def test_the_message_tells_which_array_does_not_fit(saved, tmp_path):
+  _, path = saved("r2d3d_18", "tada")
+  config = smoke("mosi")
+  config.model.width = 16
+  with pytest.raises(UserError, match=r"has shape .* the network needs"):
+    convert_file(path, config, tmp_path / "run")
+  with pytest.raises(UserError, match="config of a pretraining"):
+    convert_file(path, smoke("finetune"), tmp_path / "run")
