@@ -71,7 +71,8 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {"init_from": str(config.init_from), "step": step, **values}
   logs.write_json(folder / "motion_share.json", values)
   _draw_features(folder, viewers[TRAINED].encoder, videos, stored, mesh, config)
-  if stored.method.name == "classify" and not is_other:
+  latest = checkpoint.locate(run)[1]  # the step of predictions.tsv
+  if stored.method.name == "classify" and not is_other and step == latest:
     _draw_confusion(folder, run / "predictions.tsv")
   logger.info("pictures in %s", folder)
   return values

@@ -42,11 +42,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     try:
       values = run.loop(stop)
       run.checkpoints.wait()
+      complete = run.is_complete()
     except BaseException as error:
       run.close(finish=not hosts.is_lost_contact(error))
       raise
     run.close()
-  if stop.requested:
+  if stop.requested and not complete:
     logger.info("stopped by a signal; the same command goes on from here")
   elif jax.process_index() == 0:
     write_report(workdir, run.sources.train, run.parameters)
@@ -134,6 +135,10 @@ class Run:
       if stopping:
         break
     return values
+
+  def is_complete(self) -> bool:
+    """Whether the checkpoint of the last step is written."""
+    return self.checkpoints.latest_step() == self.plan.total_steps
 
   def save_results(self) -> None:
     """Draws what the networks make of held-out examples; process 0 alone."""

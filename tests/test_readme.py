@@ -20,7 +20,7 @@ COMMANDS = [
   for line in LINES
   if "python" in line and "<name>" not in line
 ]
-MODULES = ("extract", "benchmark", "prepare")  # their flags are absl's
+MODULES = ("extract", "benchmark", "convert", "prepare")  # their flags are absl's
 
 
 def starting_with(*words):
@@ -52,6 +52,13 @@ def test_every_other_command_has_known_flags(name):
     assert {word for word in given if not word.startswith("config")} <= known | {"help"}
     if name == "prepare" and words[0] != "--help":
       assert words[0] in datasets.PREPARE
+
+
+def test_exports_have_known_flags():
+  text = (ROOT / "motion_jax" / "export.py").read_text()
+  commands = starting_with("-m", "motion_jax.export")
+  given = {word.partition("=")[0] for words in commands for word in words}
+  assert given and given <= {*re.findall(r'add_argument\("(--\w+)"', text)}
 
 
 def test_flow_is_prepared_by_options_that_there_are():

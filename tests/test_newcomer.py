@@ -1,0 +1,60 @@
+"""The README from top to bottom: train, evaluate, fine-tune, look, extract, export.
+
+The commands are the README's own, with the smallest recipes and a folder of three short
+videos in place of `~/videos`.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import media_files
+import pytest
+from conftest import ROOT
+from test_readme import COMMANDS, TEXT
+
+RUN = "runs/mosi-synthetic_actions"
+
+
+def commands(home):
+  """The README's commands that need no data but one's own, made small, in its order."""
+  for line in COMMANDS:
+    words = shlex.split(line.replace("~/videos", str(home / "videos")))
+    if words[:2] not in (
+      ["-m", f"motion_jax.{n}"] for n in ("main", "extract", "export")
+    ):
+      continue
+    if words[2:] == ["--config=configs/mosi.py"]:
+      yield [*words[:2], "--config=configs/mosi.py:smoke", f"--workdir={RUN}"]
+    elif any(RUN in word for word in words):
+      small = r"^(--config=configs/\w+\.py)(:synthetic_actions)?"
+      words = [re.sub(small, r"\1:smoke", word) for word in words]
+      if "--config=configs/visualize.py:smoke" in words:
+        words.append(f"--config.data.path={home / 'videos'}")
+      yield words
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
+  for number in range(3):
+    media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12)
+  (tmp_path / "configs").symlink_to(ROOT / "configs")
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+  options = dict(cwd=tmp_path, env=environment, capture_output=True, text=True)
+  done = []
+  for words in commands(tmp_path):
+    found = subprocess.run([sys.executable, *words], **options)
+    assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
+    done.append(words[1].partition(".")[2] + " " + words[2])
+  assert len(done) >= 8, done
+  (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+  code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
+  found = subprocess.run([sys.executable, "-c", code], **options)
+  assert found.returncode == 0, found.stderr
+  for name in ("evaluate/evaluation.json", "visualize/pictures/gradcam.png"):
+    assert (tmp_path / "runs" / name).exists()
+  for name in ("videos.npz", "encoder.pth", "encoder.stablehlo"):
+    assert (tmp_path / name).exists()
