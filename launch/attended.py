@@ -8,6 +8,7 @@ again until it succeeds.
 """
 
 import contextlib
+import itertools
 import pathlib
 import signal
 import subprocess
@@ -20,15 +21,14 @@ _SEEN_SECONDS = 30  # network file systems may show process 0's summary late
 
 def main() -> int:
   command = sys.argv[1:]
-  flag = "--workdir="
-  folders = [word.removeprefix(flag) for word in command if word.startswith(flag)]
-  if not folders:
-    sys.exit("usage: python launch/attended.py COMMAND... --workdir=DIR, with the =")
+  workdir = _last(command, "workdir")
+  if not workdir:
+    print("usage: python launch/attended.py COMMAND... --workdir=DIR", file=sys.stderr)
+    return 2
   code = run(command)
-  modes = [word for word in command if word.startswith("--config.mode=")]
-  if modes and modes[-1] != "--config.mode=train":
+  if _last(command, "config.mode") not in ("", "train"):
     return code
-  return code or (0 if _seen_finished(pathlib.Path(folders[-1])) else UNFINISHED)
+  return code or (0 if _seen_finished(pathlib.Path(workdir)) else UNFINISHED)
 
 
 def finished(workdir: pathlib.Path) -> bool:
@@ -70,6 +70,16 @@ def run(command: list[str], **options) -> int:
   if asked:
     raise KeyboardInterrupt
   return code
+
+
+def _last(command, flag):
+  """What a flag is in the end, '' without it; written in any way that absl takes."""
+  value = ""
+  for word, following in itertools.pairwise([*command, ""]):
+    name, equals, rest = word.partition("=")
+    if name in (f"-{flag}", f"--{flag}"):
+      value = rest if equals else following
+  return value
 
 
 @contextlib.contextmanager

@@ -6,16 +6,22 @@
 #     launch/tpu_pod.sh configs/mosi.py:kinetics400 [--config.KEY=VALUE ...]
 #   launch/tpu_pod.sh --dry_run configs/mosi.py:kinetics400      prints the commands
 #
-# Environment: NFS, a share (e.g. Filestore) that the hosts mount as /mnt/shared; runs go
-# to /mnt/shared/runs, prepared data belong below /mnt/shared
-# (--config.data.data_dir=/mnt/shared/...). TYPE (default v6e-16) and RUNTIME say which
-# TPU; SPOT=false asks for one that is not preempted; NAME names it.
-# The same command on all hosts is enough: JAX finds them by itself. Start it where it
-# may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for.
-# A training is finished when its summary.json exists: one that a signal has stopped,
-# which ends with 0 as well, goes on.
+# Environment: NFS, a share (e.g. Filestore) that the hosts mount as /mnt/shared; prepared
+# data belong below it (--config.data.data_dir=/mnt/shared/...), and so does WORKDIR
+# (default /mnt/shared/runs/<config name>). TYPE (default v6e-16) and RUNTIME say which
+# TPU; SPOT=false asks for one that is not preempted; NAME (default: WORKDIR's last part)
+# names it, one for each run.
 #
-# Not run on Google Cloud: the commands it prints are tested as text.
+# The same command on all hosts is enough: JAX finds them by itself. Start it where it
+# may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for,
+# and a run that is under way there saves and stops first. A training is finished when
+# its summary.json exists: one that a signal has stopped, which ends with 0 as well, goes
+# on. What fails on a TPU that is not preempted is tried three times, wrong input (exit
+# code 2) once. When gcloud cannot tell or change the TPU's state, even at the third
+# attempt, this ends with 75, and says how to delete what may still be billed.
+#
+# Not run on Google Cloud: the commands it prints are tested as text, and what it does
+# about each state with a stand-in for gcloud.
 set -euo pipefail
 
 dry_run=false
@@ -26,23 +32,52 @@ fi
 config=${1:?usage: launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]}
 shift
 
-run_name=$(basename "${config/.py/}" | tr ':,=' '---')
-name=${NAME:-$(echo "$run_name" | tr 'A-Z_.' 'a-z--')}
-if $dry_run; then
-  : "${PROJECT:=PROJECT}" "${ZONE:=ZONE}" "${NFS:=NFS}"
-fi
-: "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
-where=("--zone=$ZONE" "--project=$PROJECT")
-workdir=/mnt/shared/runs/$run_name
+refuse() {
+  echo "error: $1" >&2
+  exit 2
+}
+
 training=true
 for word in "$@"; do
   case $word in
     --config.mode=train) training=true ;;
     --config.mode=*) training=false ;;
+    --config.*=*) ;;
+    --workdir* | -workdir*) refuse "set WORKDIR=... instead of --workdir" ;;
+    *) refuse "$word is not of the form --config.KEY=VALUE" ;;
   esac
 done
-command="cd motion_jax && .venv/bin/python -m motion_jax.main"
+
+workdir=${WORKDIR:-/mnt/shared/runs/$(basename "${config/.py/}" | tr ':,=' '---')}
+case $workdir in
+  /mnt/shared/?*) ;;
+  *) refuse "WORKDIR=$workdir is not below /mnt/shared, which the hosts share" ;;
+esac
+case $config in
+  configs/*) [ -f "${config%%:*}" ] || refuse "${config%%:*} does not exist here" ;;
+  *) refuse "$config is not in configs/, which the hosts get a copy of" ;;
+esac
+if $dry_run; then
+  : "${PROJECT:=PROJECT}" "${ZONE:=ZONE}" "${NFS:=NFS}"
+fi
+: "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
+
+name=${NAME:-$(basename "$workdir" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' -)}
+where=("--zone=$ZONE" "--project=$PROJECT")
+request=(gcloud compute tpus queued-resources create "$name" "${where[@]}"
+  "--node-id=$name" "--accelerator-type=${TYPE:-v6e-16}"
+  "--runtime-version=${RUNTIME:-v2-alpha-tpuv6e}")
+if [ "${SPOT:-true}" = true ]; then request+=(--spot); fi
+delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet)
+
+# gcloud starts a command again when its connection is lost, and so may a user. The run
+# that was under way hears of neither and holds the TPU: it is told to save and stop.
+stop='{ p=$(cat run.pid 2>/dev/null) && kill "$p" 2>/dev/null && { timeout 180 tail --pid="$p" -f /dev/null || kill -9 "$p"; }; true; }'
+command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python -m motion_jax.main'
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" "$@")
+
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
 
 run() {
   printf '%q ' "$@"
@@ -54,66 +89,112 @@ on_hosts() { # WHICH COMMAND
   run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" "--worker=$1" "--command=$2"
 }
 
-state() {
-  gcloud compute tpus queued-resources describe "$name" "${where[@]}" \
-    "--format=value(state.state)" 2>/dev/null || true
+give_up() { # WHY
+  {
+    echo "error: $1; $name may still be there, and billed."
+    echo "The same command goes on with it; this deletes it:"
+    printf '%q ' "${delete[@]}"
+    echo
+  } >&2
+  exit 75
 }
 
-create() {
-  local spot=(--spot)
-  if [ "${SPOT:-true}" != true ]; then spot=(); fi
-  if ! $dry_run; then
-    case $(state) in SUSPEND* | FAILED) delete ;; esac # a preemption leaves it so
-  fi
-  if $dry_run || [ -z "$(state)" ]; then # else an earlier call has made it
-    run gcloud compute tpus queued-resources create "$name" "${where[@]}" \
-      "--node-id=$name" "--accelerator-type=${TYPE:-v6e-16}" \
-      "--runtime-version=${RUNTIME:-v2-alpha-tpuv6e}" "${spot[@]}"
-  fi
-  await
+look() { # sets $now to the state of the request, '' if there is none
+  local attempt
+  for attempt in 1 2 3; do
+    if [ "$attempt" != 1 ]; then sleep 30; fi
+    if now=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" \
+      "--format=value(state.state)" 2>"$errors"); then
+      now=${now:-UNKNOWN}
+      return
+    elif grep -q NOT_FOUND "$errors"; then
+      now=
+      return
+    fi
+    cat "$errors" >&2
+  done
+  give_up "gcloud cannot tell the state of $name"
 }
 
-await() { # until it is there
-  local now
-  until $dry_run || { now=$(state) && [ "$now" = ACTIVE ]; }; do
+remove() {
+  local attempt
+  for attempt in 1 2 3; do
+    if run "${delete[@]}"; then return; fi
+    sleep 30
+    look
+    if [ -z "$now" ]; then return; fi
+  done
+  give_up "gcloud cannot delete $name"
+}
+
+obtain() { # waits until there is a TPU
+  local asked=false # else an earlier call has
+  if $dry_run; then
+    run "${request[@]}"
+    return
+  fi
+  while true; do
+    look
     case $now in
-      SUSPEND*) # preempted before it was used
-        create
-        return
+      ACTIVE) return ;;
+      SUSPENDED) # a preemption, even before it was used, leaves it so
+        remove
+        asked=false
         ;;
       FAILED)
-        echo "the request for $name has failed" >&2
-        return 1
+        if $asked; then
+          echo "error: the request for $name has failed" >&2
+          exit 1
+        fi
+        remove
         ;;
+      "")
+        if $asked; then
+          echo "error: somebody has deleted the request for $name" >&2
+          exit 1
+        fi
+        run "${request[@]}" || give_up "gcloud cannot request $name"
+        asked=true
+        ;;
+      *) sleep 30 ;; # it waits, or is being made, suspended or deleted
     esac
-    sleep 30
   done
 }
 
 install() {
-  on_hosts all "mkdir -p motion_jax && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $NFS /mnt/shared)" &&
+  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared)" &&
     run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
       motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all &&
     # uv brings its own Python: the hosts' may be older than 3.11.
-    on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -e '.[tpu]'"
+    on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -c constraints.txt -e '.[tpu]'"
 }
 
 finished() { # other modes are, when they end
-  ! $training || on_hosts 0 "test -e $workdir/summary.json || test ! -d $workdir/checkpoints"
+  local folder
+  folder=$(printf %q "$workdir")
+  ! $training || on_hosts 0 "test -e $folder/summary.json || test ! -d $folder/checkpoints"
 }
 
-delete() {
-  run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
-}
-
+failures=0
 while true; do
-  create
-  code=0
-  { install && on_hosts all "$command"; } || code=$?
+  obtain
+  code=1
+  if install; then
+    code=0
+    on_hosts all "$command" || code=$?
+  fi
   if [ "$code" = 0 ] && finished || $dry_run; then break; fi
+  if [ "$code" = 2 ]; then break; fi # wrong input
   sleep 120 # until a preemption shows
-  if [ "$code" != 0 ] && [ "$(state)" = ACTIVE ]; then break; fi # the run's own error
-  echo "stopped by a signal or preempted; going on"
+  look
+  if [ "$code" = 0 ] || [ "$now" != ACTIVE ]; then
+    failures=0
+    echo "stopped by a signal or preempted; going on"
+  else
+    failures=$((failures + 1))
+    if [ "$failures" = 3 ]; then break; fi
+    echo "ended with $code; trying again" >&2
+  fi
 done
-delete
+remove
 exit "$code"

@@ -10,7 +10,7 @@ Runs on this machine, one after the other, without Docker. Finished runs are not
 again and others resume, so the command may be interrupted (the run under way saves a
 checkpoint; a second Ctrl-C kills it) and repeated. The folder of a run is named after
 its settings, and after a digest of the overrides if there are any. XManager has no
-executor for current TPU pods: there, use tpu_pod.sh or gke_jobset.yaml.
+executor for current TPU pods: there, use tpu_pod.sh or gke.sh.
 """
 
 import argparse
@@ -47,17 +47,14 @@ def main() -> int:
     return 0
   waiting = [run for run in runs if not run.finished]
   print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", flush=True)
-  if options.xmanager:
-    try:
-      asyncio.run(_with_xmanager(options.config, waiting))
-    except RuntimeError as error:  # of XManager at its end, for a run that has failed
-      print(error, file=sys.stderr)
-  else:
-    try:
+  try:
+    if options.xmanager:
+      _as_experiment(options.config, waiting)
+    else:
       _one_by_one(waiting)
-    except KeyboardInterrupt:
-      print("stopped; the same command goes on from here", file=sys.stderr)
-      return 130
+  except KeyboardInterrupt:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+    return 130
   failed = [str(run.workdir) for run in runs if not run.finished]
   if failed:
     print(f"not finished: {', '.join(failed)}", file=sys.stderr)
@@ -100,6 +97,13 @@ def _one_by_one(runs):
       print(f"ended with {code}; see {log}", file=sys.stderr, flush=True)
     elif not run.finished:  # a signal has stopped it; it would stop the rest, too
       return
+
+
+def _as_experiment(config, runs):
+  try:
+    asyncio.run(_with_xmanager(config, runs))
+  except RuntimeError as error:  # of XManager at its end, for a run that has failed
+    print(error, file=sys.stderr)
 
 
 async def _with_xmanager(config, runs):
@@ -163,8 +167,10 @@ def _parse(arguments):
   add("--xmanager", action="store_true", help="as an XManager experiment")
   options, overrides = parser.parse_known_args(arguments)
   for word in overrides:
-    if not word.startswith("--config."):
-      parser.error(f"unknown argument {word}")
+    if not re.match(r"--config\..+=", word):
+      parser.error(f"{word} is not of the form --config.KEY=VALUE")
+    if word.startswith("--config.mode=") and word != "--config.mode=train":
+      parser.error(f"{word}: a sweep trains; evaluate its runs one by one")
   return options, overrides
 
 

@@ -5,18 +5,22 @@ import os
 import pathlib
 import shlex
 import signal
-import string
 import subprocess
 import sys
 import time
 
 import children
 import pytest
-import yaml
 from conftest import ROOT
 from test_config import load
 
 LAUNCH = ROOT / "launch"
+SHELL = ("slurm.sbatch", "tpu_pod.sh", "gke.sh")
+SWEPT = sorted(
+  path.stem
+  for path in (ROOT / "configs").glob("*.py")
+  if "\ndef sweep(" in path.read_text()
+)
 
 
 def run(*command, **environment):
@@ -62,7 +66,7 @@ def test_a_launcher_without_a_config_says_so():
   assert "--config is missing" in text
 
 
-@pytest.mark.parametrize("name", ["mosi", "modist", "mas", "finetune"])
+@pytest.mark.parametrize("name", SWEPT)
 def test_a_sweep_prints_a_command_for_each_setting(name):
   path = ROOT / "configs" / f"{name}.py"
   code, text, _ = python("xm_launch.py", f"--config={path}", "--dry_run")
@@ -114,76 +118,42 @@ def test_slurm_starts_a_process_per_gpu_and_queues_again():
   assert options["signal"].startswith("TERM@")
 
 
-def test_a_tpu_pod_is_made_used_and_deleted():
-  code, text, _ = run(
-    "bash", LAUNCH / "tpu_pod.sh", "--dry_run", "configs/mosi.py:kinetics400",
-    "--config.data.data_dir=/mnt/shared/my data",
-    PROJECT="p", ZONE="z", NFS="10.0.0.2:/vol", TYPE="v6e-64",
-  )  # fmt: skip
-  assert code == 0
-  create, mount, copy, install, train, check, delete = commands(text)
-  queued = ["gcloud", "compute", "tpus", "queued-resources"]
-  assert create[:6] == [*queued, "create", "mosi-kinetics400"]
-  assert {"--zone=z", "--project=p", "--accelerator-type=v6e-64", "--spot"} < {*create}
-  assert "10.0.0.2:/vol /mnt/shared" in mount[-1]
-  assert copy[4] == "scp"
-  for path in copy[
-    copy.index("--recurse") + 1 : copy.index("mosi-kinetics400:motion_jax/")
-  ]:
-    assert (ROOT / path).exists()
-  assert "-e '.[tpu]'" in install[-1]
-  for command in (mount, install, train):
-    assert command[:6] == [*queued[:3], "tpu-vm", "ssh", "mosi-kinetics400"]
-    assert "--worker=all" in command
-  inner = shlex.split(train[-1].removeprefix("--command="))
-  assert inner[-3:] == [
-    "--config=configs/mosi.py:kinetics400",
-    "--workdir=/mnt/shared/runs/mosi-kinetics400",
-    "--config.data.data_dir=/mnt/shared/my data",
-  ]
-  assert "--worker=0" in check
-  assert "/mnt/shared/runs/mosi-kinetics400/summary.json" in check[-1]
-  assert delete[:6] == [*queued, "delete", "mosi-kinetics400"]
-
-
-@pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh"])
+@pytest.mark.parametrize("script", SHELL)
 def test_shell_launchers_ask_for_a_config(script):
   code, _, text = run("bash", LAUNCH / script, "--dry_run")
   assert code != 0
   assert "configs/FILE.py" in text
 
 
-def test_a_job_set_starts_a_pod_per_host():
-  text = (LAUNCH / "gke_jobset.yaml").read_text()
-  names = dict(
-    NAME="mosi", CONFIG="configs/mosi.py:kinetics400", IMAGE="r/motion_jax:1",
-    TPU="tpu-v6e-slice", TOPOLOGY="4x4", HOSTS="4", CHIPS="4", CLAIM="shared",
-  )  # fmt: skip
-  found = yaml.safe_load(string.Template(text).substitute(names))
-  assert found["kind"] == "JobSet"
-  job = found["spec"]["replicatedJobs"][0]["template"]["spec"]
-  assert job["parallelism"] == job["completions"] == 4
-  assert job["completionMode"] == "Indexed"
-  pod = job["template"]["spec"]
-  [container] = pod["containers"]
-  assert container["command"][:-2] == [
-    "python", "launch/attended.py", "python", "-m", "motion_jax.main",
-    "--config=configs/mosi.py:kinetics400",
-  ]  # fmt: skip
-  assert container["resources"]["limits"] == {"google.com/tpu": 4}
-  assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
-  [volume], [mount] = pod["volumes"], container["volumeMounts"]
-  assert volume["name"] == mount["name"]
-  assert container["command"][-2].startswith(f"--workdir={mount['mountPath']}/")
-  # Wrong input, exit code 2, is not tried a hundred times.
-  [rule] = job["podFailurePolicy"]["rules"]
-  assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
-  [rule] = found["spec"]["failurePolicy"]["rules"]
-  assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
+@pytest.mark.parametrize("script", SHELL)
+@pytest.mark.parametrize(
+  ("words", "told"),
+  [
+    (("--workdir=/mnt/shared/a",), "WORKDIR=... instead of --workdir"),
+    (("--config.seed=1", "--workdir", "/mnt/shared/a"), "WORKDIR=... instead"),
+    (("-workdir=/mnt/shared/a",), "WORKDIR=... instead"),
+    (("--config.mode", "evaluate"), "--config.mode is not of the form"),
+    (("--config=configs/mas.py",), "--config=configs/mas.py is not of the form"),
+    (("--dry_run",), "--dry_run is not of the form"),
+  ],
+)
+def test_shell_launchers_refuse_what_would_mislead_them(script, words, told):
+  command = ("bash", LAUNCH / script, "--dry_run", "configs/mosi.py", *words)
+  code, printed, text = run(*command)
+  assert (code, printed) == (2, "")
+  assert told in text
+
+
+@pytest.mark.parametrize("word", ["--workdir=a", "--config.mode=evaluate", "--x"])
+def test_a_sweep_names_its_folders_and_trains(word):
+  path = ROOT / "configs" / "mosi.py"
+  code, printed, text = python("xm_launch.py", f"--config={path}", "--dry_run", word)
+  assert (code, printed) == (2, "")
+  assert word in text
 
 
 def test_launchers_that_could_not_be_tried_say_so():
-  for name in ("slurm.sbatch", "tpu_pod.sh", "gke_jobset.yaml"):
+  for name in (*SHELL, "gke_jobset.yaml"):
     assert "# Not run on " in (LAUNCH / name).read_text()
 
 
@@ -200,6 +170,27 @@ def test_other_overrides_are_other_runs():
   assert len(plain | first | second) == 3 * len(plain)
   seeds = ("--config.seed=1", one)
   assert folders(*seeds) == folders(*seeds[::-1])
+
+
+@pytest.mark.parametrize(
+  ("flags", "code"),
+  [
+    (("--workdir={folder}",), 75),
+    (("--workdir={folder}", "--workdir", "{folder}/new"), 0),  # the last one counts
+    (("--workdir", "{folder}/new", "-workdir={folder}"), 75),
+    (("--workdir={folder}", "--config.mode", "evaluate"), 0),
+    (("--workdir={folder}", "--config.mode=evaluate", "-config.mode", "train"), 75),
+    (("--config.mode=train",), 2),  # which a job set does not try again
+  ],
+)
+def test_attended_reads_flags_as_the_program_does(flags, code, tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  script = "import attended, sys; attended._SEEN_SECONDS = 0; sys.exit(attended.main())"
+  words = [word.format(folder=tmp_path) for word in flags]
+  found, _, errors = run(
+    sys.executable, "-c", script, "true", *words, PYTHONPATH=str(LAUNCH)
+  )
+  assert found == code, errors
 
 
 SMALL = """

@@ -84,7 +84,7 @@ def test_every_extra_that_is_named_is_declared():
   assert named and all(f'"{name}": [' in text for name in named)
 
 
-@pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh"])
+@pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh", "gke.sh"])
 def test_shell_scripts_print_what_they_would_run(script):
   command = ["bash", f"launch/{script}", "--dry_run", "configs/mosi.py:kinetics400"]
   found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

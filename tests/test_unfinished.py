@@ -48,7 +48,7 @@ def test_slurm_queues_unfinished_trainings_again_and_nothing_else(
 GCLOUD = r"""
 log() {{ echo "$1" >> {folder}/log; }}
 case "$*" in
-  *describe*) cat {folder}/state 2>/dev/null || exit 1 ;;
+  *describe*) cat {folder}/state 2>/dev/null || {{ echo NOT_FOUND >&2; exit 1; }} ;;
   *queued-resources\ create*) log create; echo ACTIVE > {folder}/state ;;
   *queued-resources\ delete*) log delete; rm {folder}/state ;;
   *summary.json*) [ -e {folder}/summary ] ;;

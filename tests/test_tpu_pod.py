@@ -1,0 +1,217 @@
+"""The launcher of TPU pods: what it runs, and what it does about a TPU's states."""
+
+import shlex
+import subprocess
+import time
+
+import children
+import pytest
+from conftest import ROOT
+from test_launch import LAUNCH, commands, run
+from test_unfinished import stand_in
+
+QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
+CONFIG = "configs/mosi.py:kinetics400"
+CLOUD = dict(PROJECT="p", ZONE="z", NFS="10.0.0.2:/vol")
+
+
+def tpu_commands(*words, **environment):
+  command = ("bash", LAUNCH / "tpu_pod.sh", "--dry_run", CONFIG, *words)
+  code, text, errors = run(*command, **CLOUD, **environment)
+  assert code == 0, errors
+  return commands(text)
+
+
+def test_a_tpu_pod_is_made_used_and_deleted():
+  create, mount, copy, install, train, check, delete = tpu_commands(
+    "--config.data.data_dir=/mnt/shared/my data", TYPE="v6e-64"
+  )
+  assert create[:6] == [*QUEUED, "create", "mosi-kinetics400"]
+  assert {"--zone=z", "--project=p", "--accelerator-type=v6e-64", "--spot"} < {*create}
+  assert "10.0.0.2:/vol /mnt/shared" in mount[-1]
+  assert copy[4] == "scp"
+  copied = copy[
+    copy.index("--recurse") + 1 : copy.index("mosi-kinetics400:motion_jax/")
+  ]
+  for path in copied:
+    assert (ROOT / path).exists()
+  assert "-c constraints.txt -e '.[tpu]'" in install[-1] and "constraints.txt" in copied
+  for command in (mount, install, train):
+    assert command[:6] == [*QUEUED[:3], "tpu-vm", "ssh", "mosi-kinetics400"]
+    assert "--worker=all" in command
+  inner = shlex.split(train[-1].removeprefix("--command="))
+  assert inner[-5:] == [
+    "-m", "motion_jax.main", f"--config={CONFIG}",
+    "--workdir=/mnt/shared/runs/mosi-kinetics400",
+    "--config.data.data_dir=/mnt/shared/my data",
+  ]  # fmt: skip
+  assert "--worker=0" in check
+  assert "/mnt/shared/runs/mosi-kinetics400/summary.json" in check[-1]
+  assert delete[:6] == [*QUEUED, "delete", "mosi-kinetics400"]
+
+
+def test_a_working_directory_names_its_tpu_and_is_looked_at_for_the_end():
+  create, *_, train, check, _ = tpu_commands(
+    WORKDIR="/mnt/shared/a b/Seed_1", SPOT="no"
+  )
+  assert create[5] == "seed-1" and "--spot" not in create
+  inner = shlex.split(train[-1].removeprefix("--command="))
+  assert inner[-1] == "--workdir=/mnt/shared/a b/Seed_1"
+  words = shlex.split(check[-1].removeprefix("--command="))
+  assert "/mnt/shared/a b/Seed_1/summary.json" in words
+
+
+@pytest.mark.parametrize(
+  ("config", "workdir", "told"),
+  [
+    (CONFIG, "runs/a", "WORKDIR=runs/a is not below /mnt/shared"),
+    ("/configs/a.py", "", "is not in configs/"),
+    ("configs/mossi.py:ucf101", "", "configs/mossi.py does not exist"),
+  ],
+)
+def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
+  command = ("bash", LAUNCH / "tpu_pod.sh", "--dry_run", config)
+  code, text, errors = run(*command, WORKDIR=workdir)
+  assert (code, text) == (2, "")
+  assert told in errors
+
+
+# Of Google Cloud: `answers` has what the next descriptions say (the last one again and
+# again), `deletions` and `ends` the exit codes of deleting the TPU and of runs.
+GCLOUD = r"""
+cd {folder}
+next() {{ # of a file of words
+  read -r first rest < "$1" || true
+  if [ -n "$rest" ]; then echo "$rest" > "$1"; fi
+  echo "$first"
+}}
+case "$*" in
+  *describe*)
+    now=$(next answers)
+    case $now in
+      none) echo "ERROR: (describe) NOT_FOUND: Resource was not found." >&2; exit 1 ;;
+      broken) echo "ERROR: credentials have expired" >&2; exit 1 ;;
+      *) echo "Your active configuration is: [x]" >&2; echo "$now" ;;
+    esac ;;
+  *queued-resources\ create*) echo create >> log ;;
+  *queued-resources\ delete*) echo delete >> log; exit "$(next deletions)" ;;
+  *motion_jax.main*) echo run >> log; exit "$(next ends)" ;;
+esac
+"""
+
+
+def on_cloud(folder, answers, *, deletions="0", ends="0"):
+  """Launches a run; returns its exit code, what it did to the TPU, and stderr."""
+  stand_in(folder / "bin", "sleep", "")
+  path = stand_in(folder / "bin", "gcloud", GCLOUD.format(folder=folder))
+  for name, words in dict(answers=answers, deletions=deletions, ends=ends).items():
+    (folder / name).write_text(words + "\n")
+  (folder / "log").touch()
+  command = ("bash", LAUNCH / "tpu_pod.sh", CONFIG)
+  code, _, errors = run(*command, PATH=path, **CLOUD)
+  return code, (folder / "log").read_text().split(), errors
+
+
+@pytest.mark.parametrize(
+  ("answers", "steps"),
+  [
+    ("none ACTIVE", ["create", "run", "delete"]),
+    ("ACTIVE", ["run", "delete"]),
+    ("broken broken none CREATING broken ACTIVE", ["create", "run", "delete"]),
+    ("SUSPENDING SUSPENDED none ACTIVE", ["delete", "create", "run", "delete"]),
+    ("DELETING none ACTIVE", ["create", "run", "delete"]),
+    ("FAILED none PROVISIONING ACTIVE", ["delete", "create", "run", "delete"]),
+    ("none SUSPENDED DELETING none ACTIVE",
+     ["create", "delete", "create", "run", "delete"]),
+  ],
+)  # fmt: skip
+def test_whatever_state_a_tpu_is_in_the_run_gets_one(answers, steps, tmp_path):
+  code, found, errors = on_cloud(tmp_path, answers)
+  assert (code, found) == (0, steps), errors
+
+
+@pytest.mark.parametrize(
+  ("answers", "steps", "told"),
+  [
+    ("none FAILED", ["create"], "the request for mosi-kinetics400 has failed"),
+    ("none PROVISIONING none", ["create"], "somebody has deleted the request"),
+  ],
+)
+def test_a_request_that_comes_to_nothing_ends_the_waiting(
+  answers, steps, told, tmp_path
+):
+  code, found, errors = on_cloud(tmp_path, answers)
+  assert (code, found) == (1, steps)
+  assert told in errors
+
+
+DELETE = "delete mosi-kinetics400 --zone=z --project=p --force --quiet"
+
+
+@pytest.mark.parametrize(
+  ("answers", "deletions", "steps"),
+  [
+    ("broken", "0", []),
+    ("none PROVISIONING broken", "0", ["create"]),
+    ("ACTIVE", "1", ["run", "delete", "delete", "delete"]),
+  ],
+)
+def test_a_tpu_that_may_still_be_billed_is_told(answers, deletions, steps, tmp_path):
+  code, found, errors = on_cloud(tmp_path, answers, deletions=deletions)
+  assert (code, found) == (75, steps)
+  assert "mosi-kinetics400 may still be there, and billed" in errors
+  assert DELETE in errors
+  assert ("credentials have expired" in errors) == ("broken" in answers)
+
+
+@pytest.mark.parametrize(
+  ("answers", "deletions"), [("ACTIVE", "1 1 0"), ("ACTIVE none", "1")]
+)
+def test_a_deletion_that_fails_is_tried_again(answers, deletions, tmp_path):
+  code, found, errors = on_cloud(tmp_path, answers, deletions=deletions)
+  assert code == 0, errors
+  assert found == ["run"] + ["delete"] * len(deletions.split())
+
+
+@pytest.mark.parametrize(
+  ("ends", "code", "runs"),
+  [("1", 1, 3), ("255 0", 0, 2), ("2", 2, 1), ("255 0 1", 0, 2)],
+)
+def test_what_fails_is_tried_three_times_and_wrong_input_once(
+  ends, code, runs, tmp_path
+):
+  found = on_cloud(tmp_path, "ACTIVE", ends=ends)
+  assert found[:2] == (code, ["run"] * runs + ["delete"]), found[2]
+
+
+# In the place of Python: the first one runs until it is told to stop, and then saves.
+PYTHON = """
+trap 'echo saved >> log; exit' TERM
+echo started >> log
+if [ $(grep -c started log) = 1 ]; then while true; do sleep 0.1; done; fi
+echo "$@" >> log
+"""
+
+
+def test_a_run_under_way_saves_and_stops_before_the_next(tmp_path):
+  *_, train, _, _ = tpu_commands("--config.name=a 'b'")
+  command = ("bash", "-c", train[-1].removeprefix("--command="))
+  folder = tmp_path / "motion_jax"
+  (folder / ".venv").mkdir(parents=True)
+  stand_in(folder / ".venv" / "bin", "python", PYTHON)
+  (folder / "run.pid").write_text("99999999")  # of one that has ended
+  log = folder / "log"
+  pipes = dict(cwd=tmp_path, stderr=subprocess.PIPE)
+  with children.started(command, **pipes) as [first]:
+    while not log.exists():
+      assert first.poll() is None
+      time.sleep(0.05)
+    with children.started(command, **pipes) as [second]:
+      assert first.wait(timeout=60) == 0
+      errors = second.communicate(timeout=60)[1]
+  assert second.returncode == 0, errors
+  *stages, words = log.read_text().splitlines()
+  assert stages == ["started", "saved", "started"]
+  assert words.endswith(
+    "--workdir=/mnt/shared/runs/mosi-kinetics400 --config.name=a 'b'"
+  )
