@@ -117,10 +117,10 @@ class Run:
           if is_first:  # of its own rows
             self.method.save_figures(self.workdir / "figures", rows, self.step_key)
           hosts.meet("drawn")
-      batch = sharding.join_rows(self.mesh, rows)
-      with jax.transfer_guard("disallow"):
+      with jax.transfer_guard("disallow"):  # but for what is asked for
+        batch = sharding.join_rows(self.mesh, rows)
         self.state, loss = self.train_step(self.state, batch)
-      losses.add(step, loss)
+        losses.add(step, loss)
       if self.plan.is_last(step) or step % self.config.train.log_every == 0:
         losses.check()
         self._log(step, *progress.measure(step))
