@@ -117,8 +117,8 @@ class Run:
           if is_first:  # of its own rows
             self.method.save_figures(self.workdir / "figures", rows, self.step_key)
           hosts.meet("drawn")
-      with jax.transfer_guard("disallow"):  # but for what is asked for
-        batch = sharding.join_rows(self.mesh, rows)
+      batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
+      with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
         losses.add(step, loss)
       if self.plan.is_last(step) or step % self.config.train.log_every == 0:

@@ -4,14 +4,13 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import ROOT
 from test_config import CONFIGS, load
 from tiny_benchmark import Colours
 
-from motion_jax import logs, methods, sharding, train
+from motion_jax import logs, methods, train
 
 
 @pytest.fixture
@@ -42,13 +41,6 @@ def leaking_step(monkeypatch):
   monkeypatch.setattr(train.Run, "_compile", compile_it)
 
 
-def leaking_batch(monkeypatch):
-  def join_rows(mesh, rows):
-    return {name: jnp.multiply(array, 1) for name, array in rows.items()}
-
-  monkeypatch.setattr(sharding, "join_rows", join_rows)
-
-
 def leaking_bookkeeping(monkeypatch):
   monkeypatch.setattr(
     train.LossWatch, "add", lambda self, step, loss: loss + np.float32(1)
@@ -56,7 +48,7 @@ def leaking_bookkeeping(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("leak", [leaking_step, leaking_batch, leaking_bookkeeping])
+@pytest.mark.parametrize("leak", [leaking_step, leaking_bookkeeping])
 def test_a_transfer_that_nobody_asked_for_stops_the_run(
   monkeypatch, config, tmp_path, leak
 ):
