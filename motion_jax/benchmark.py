@@ -1,11 +1,14 @@
 """Speed of a recipe: `python -m motion_jax.benchmark --config=configs/mosi.py:hmdb51`.
 
-Times the whole training step on generated pictures, the making of its pretext inputs
-alone, and, where the recipe's data is at hand, the input pipeline; counts the
-operations of the step's stages; on known GPUs and TPUs it is compared with the device's
-peak and roofline. One JSON object per measurement goes to stdout, a table to stderr.
+Times the whole training step on generated pictures, its stages, and, where the recipe's
+data is at hand, the input pipeline; counts the operations of the stages, and tells the
+share of the device's peak. One JSON object per measurement goes to stdout, a table to
+stderr.
 
   --compare=native,folded   measures both lowerings of the convolutions
+  --roofline                operations per byte of the compiled step, and the rate that
+                            the device can reach with them
+  --peak=TFLOPS,GB/s        of one device, where it is unknown or another is meant
   --scaling                 on 1, 2, 4 ... of this machine's CPU devices or GPUs, each
                             with as many rows of the batch as on all of them
   --trace=DIR               leaves a profile of the timed steps for TensorBoard or XProf
@@ -18,6 +21,7 @@ they send each other. Sizes are of float32, the convolutions those of accelerato
 """
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,23 +30,28 @@ import jax
 from absl import flags
 
 from motion_jax import command, logs
-from motion_jax.config import UserError
-from motion_jax.costs import communication
-from motion_jax.costs.measures import (
-  communicated,
-  input_rate,
-  measure,
-  scaled,
-  sized,
-  stages,
-)
+from motion_jax.config import UserError, choose
+from motion_jax.costs import communication, roofline
+from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages
+from motion_jax.costs.timing import measure
+from motion_jax.models.conv import LOWERINGS
+
+logger = logging.getLogger("motion_jax")
 
 _CONFIG = command.define_config_flag()
-_STEPS = flags.DEFINE_integer("steps", 10, "Timed steps; medians are reported.")
+_STEPS = flags.DEFINE_integer(
+  "steps", 10, "Timed steps; medians are reported.", lower_bound=1
+)
 _COMPARE = flags.DEFINE_list(
   "compare",
   [],
   "Convolution lowerings to compare: native, folded; the recipe's if ''.",
+)
+_ROOFLINE = flags.DEFINE_bool(
+  "roofline", False, "Tell operations per byte and what the device can make of them."
+)
+_PEAK = flags.DEFINE_list(
+  "peak", [], "TFLOP/s and GB/s of one device; those of known ones if ''."
 )
 _SCALING = flags.DEFINE_bool("scaling", False, "Measure on 1, 2, 4 ... devices.")
 _TRACE = flags.DEFINE_string("trace", "", "Folder for a profile of the timed steps.")
@@ -63,6 +72,7 @@ _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input ra
 
 def main() -> None:
   config = _CONFIG.value
+  limits = _checked(config)
   if _COMMUNICATION.value:
     _communicate(config, _COMMUNICATION.value)
     return
@@ -73,19 +83,23 @@ def main() -> None:
   command.use_compilation_cache()
   command.keep_freed_memory()
   if _COUNT_ONLY.value:
-    result = {"config": config.name, **stages(config)}
-    print(json.dumps(result), flush=True)
-    print(table(result), file=sys.stderr, flush=True)
+    _show({"config": config.name, **stages(config)})
     return
+  kind = jax.devices()[0].device_kind
+  limits = limits or roofline.peak(kind)
+  if limits is None:
+    logger.info("peak of %s unknown; give --peak=TFLOPS,GB/s", kind)
   rate = input_rate(config, _INPUT_SECONDS.value)
   for lowering in _COMPARE.value or [config.model.lowering]:
     config.model.lowering = lowering
-    result = measure(config, _STEPS.value, _TRACE.value) | stages(config) | rate
+    result = measure(config, _STEPS.value, limits=limits, trace=_TRACE.value) | rate
     if rate["sources_per_second"]:
-      need = config.train.batch_size / result["step_seconds"]
-      result["input_rate_to_need"] = rate["sources_per_second"] / need
-    print(json.dumps(result), flush=True)
-    print(table(result), file=sys.stderr, flush=True)
+      seconds = config.train.batch_size / rate["sources_per_second"]
+      result["stage_seconds"]["input"] = seconds
+      result["input_rate_to_need"] = result["step_seconds"] / seconds
+    if _ROOFLINE.value:
+      result |= _roofline(limits, result)
+    _show(result)
 
 
 def table(result: dict) -> str:
@@ -93,11 +107,53 @@ def table(result: dict) -> str:
   lines = []
   for name, value in result.items():
     if isinstance(value, dict):
-      lines += [f"  {name}", *(f"    {k:22s}{100 * v:.2f} %" for k, v in value.items())]
-      continue
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    lines.append(f"  {name:24s}{text}")
+      is_share = name.endswith("_shares")
+      texts = {
+        k: f"{100 * v:.2f} %" if is_share else _text(v) for k, v in value.items()
+      }
+      lines += [f"  {name}", *(f"    {k:22s}{text}" for k, text in texts.items())]
+    else:
+      lines.append(f"  {name:24s}{_text(value)}")
   return "\n".join(lines)
+
+
+def _text(value):
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _show(result):
+  print(json.dumps(result), flush=True)
+  print(table(result), file=sys.stderr, flush=True)
+
+
+def _checked(config):
+  """Raises UserError for wrong flags before anything takes time; limits of --peak."""
+  for section in ("method", "model", "optim", "train"):
+    if section not in config:
+      raise UserError(
+        f"{config.name!r} has no section {section!r}: it trains nothing whose steps "
+        "could be measured; give a config that does, such as configs/mosi.py"
+      )
+  for lowering in _COMPARE.value:
+    choose("--compare lowering", lowering, LOWERINGS)
+  return roofline.given(_PEAK.value) if _PEAK.value else None
+
+
+def _roofline(limits, result):
+  counted = result["teraflops_compiled"] / result["teraflops_per_step"]
+  if counted < 0.5:
+    logger.warning(
+      "the compiler counts %.0f %% of the operations: the body of a loop once, calls "
+      "of libraries not at all; operations_per_byte is that of what it counts",
+      100 * counted,
+    )
+  if min(result["teraflops_compiled"], result["gigabytes_compiled"]) <= 0:
+    return {"operations_per_byte": None}
+  return roofline.compared(
+    limits,
+    intensity=1e3 * result["teraflops_compiled"] / result["gigabytes_compiled"],
+    teraflops_per_second=result["teraflops_per_second"],
+  )
 
 
 def _communicate(config, counts):

@@ -118,10 +118,10 @@ class Run:
           if is_first:  # of its own rows
             self.method.save_figures(self.workdir / "figures", rows, self.step_key)
           hosts.meet("drawn")
-      batch = sharding.join_rows(self.mesh, rows)
+      batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
-      losses.add(step, loss)
+        losses.add(step, loss)
       if self.plan.is_last(step) or step % self.config.train.log_every == 0:
         losses.check()
         self._log(step, *progress.measure(step))

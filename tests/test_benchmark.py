@@ -5,8 +5,102 @@ import os
 import subprocess
 import sys
 
+import children
 import pytest
 from conftest import ROOT
+
+SMOKE = f"--config={ROOT}/configs/mosi.py:smoke"
+
+
+def benchmark(*words):
+  """Runs the command with a method that compiles in a second."""
+  command = [sys.executable, ROOT / "tests" / "tiny_benchmark.py", *words]
+  return children.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.slow
+def test_with_a_peak_the_roofline_of_any_device_is_told(pictures):
+  result = benchmark(
+    SMOKE,
+    "--config.data.name=folder",
+    f"--config.data.path={pictures}",
+    "--roofline",
+    "--peak=2,100",
+    "--steps=2",
+    "--input_seconds=0.2",
+  )
+  assert result.returncode == 0, result.stderr
+  [found] = map(json.loads, result.stdout.splitlines())
+  intensity = 1e3 * found["teraflops_compiled"] / found["gigabytes_compiled"]
+  assert found["operations_per_byte"] == pytest.approx(intensity)
+  most = found["roofline_teraflops_per_second"]
+  assert most == pytest.approx(min(2, intensity * 100 / 1e3))
+  share = found["teraflops_per_second"] / most
+  assert found["share_of_roofline"] == pytest.approx(share)
+  assert found["share_of_peak"] == pytest.approx(found["teraflops_per_second"] / 2)
+  assert found["bound_by"] in result.stderr
+  assert found["stage_seconds"]["input"] == pytest.approx(
+    8 / found["sources_per_second"]
+  )
+
+
+@pytest.mark.slow
+def test_without_a_known_peak_the_way_to_give_it_is_told(tmp_path):
+  result = benchmark(
+    SMOKE,
+    "--config.data.name=folder",
+    f"--config.data.path={tmp_path}/none",
+    "--roofline",
+    "--steps=1",
+  )
+  assert result.returncode == 0, result.stderr
+  assert "peak of cpu unknown; give --peak" in result.stderr
+  [found] = map(json.loads, result.stdout.splitlines())
+  assert found["operations_per_byte"] > 0
+  assert not {"share_of_peak", "share_of_roofline"} & set(found)
+  assert found["sources_per_second"] is None and "none" in found["input_note"]
+
+
+@pytest.mark.slow
+def test_operations_are_counted_without_a_step():
+  result = benchmark(SMOKE, "--count_only")
+  assert result.returncode == 0, result.stderr
+  [found] = map(json.loads, result.stdout.splitlines())
+  assert set(found) == {"config", "teraflops_as_written", "stage_shares"}
+  values = 8 * 96 * 96 * 3  # divided by 255; all else is small
+  assert found["teraflops_as_written"] * 1e12 == pytest.approx(values, rel=0.1)
+  assert sum(found["stage_shares"].values()) == pytest.approx(1)
+  assert f"colours               {100 * found['stage_shares']['colours']:.2f} %" in (
+    result.stderr
+  )
+
+
+MISTAKES = {
+  f"--config={ROOT}/configs/visualize.py --count_only": "such as configs/mosi.py",
+  f"--config={ROOT}/configs/evaluate.py --scaling": "such as configs/mosi.py",
+  f"{SMOKE} --steps=0": "0 is not a positive integer",
+  f"{SMOKE} --compare=native,foo": "'foo'; known: auto, native, folded",
+  f"{SMOKE} --peak=312": "--peak=312,2039",
+}
+SCRIPT = """
+import sys
+from absl import flags
+from motion_jax import benchmark, command
+for words in sys.argv[1:]:
+  flags.FLAGS.unparse_flags()
+  print(command.run(benchmark.main, ["benchmark", *words.split()]), file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_mistakes_are_told_before_anything_runs():
+  command = [sys.executable, "-c", SCRIPT, *MISTAKES]
+  result = children.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+  assert result.returncode == 0 and not result.stdout, result.stderr
+  answers = result.stderr.split("\n2\n")
+  assert len(answers) == len(MISTAKES) + 1
+  for answer, message in zip(answers, MISTAKES.values(), strict=False):
+    assert answer.startswith("error: ") and message in answer
 
 
 @pytest.mark.slow
@@ -35,6 +129,8 @@ def test_each_lowering_gives_one_json_object(pictures, tmp_path):
     assert row["clips_per_step"] == 72
     assert row["clips_per_second"] == pytest.approx(72 / row["step_seconds"])
     assert 0 < row["pretext_share"] < 1
+    assert row["stage_seconds"]["loss"] < row["step_seconds"]
+    assert row["compile_seconds"] > 1
     assert row["teraflops_per_step"] > 0
     assert row["sources_per_second"] > 0
     need = 8 / row["step_seconds"]
@@ -43,7 +139,8 @@ def test_each_lowering_gives_one_json_object(pictures, tmp_path):
     assert sum(row["stage_shares"].values()) == pytest.approx(1)
     assert row["stage_shares"]["network"] > 0.5
   # The lowerings do the same work: their FLOPs agree within a factor.
-  assert 0.5 < rows[0]["teraflops_per_step"] / rows[1]["teraflops_per_step"] < 2
+  for name in ("teraflops_per_step", "teraflops_compiled"):
+    assert 0.5 < rows[0][name] / rows[1][name] < 2
   assert [*tmp_path.rglob("*.xplane.pb")]
 
 

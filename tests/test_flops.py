@@ -40,6 +40,21 @@ def test_a_strided_convolution_counts_its_outputs():
   assert found == {"outer": 2 * (2 * 4 * 4 * 4 * 5) * (27 * 3)}
 
 
+def test_holes_between_the_inputs_of_a_gradient_cost_nothing():
+  def convolve(video, kernel):
+    steps, edges = (1, 2, 2), [(1, 1)] * 3
+    names = ("NDHWC", "DHWIO", "NDHWC")
+    out = lax.conv_general_dilated(video, kernel, steps, edges, dimension_numbers=names)
+    with jax.named_scope("sum"):
+      return out.sum()
+
+  video, kernel = jnp.ones((2, 4, 8, 8, 3)), jnp.ones((3, 3, 3, 3, 5))
+  forward = 2 * (2 * 4 * 4 * 4 * 5) * (27 * 3)
+  found = stage_flops(jax.grad(convolve, argnums=(0, 1)), video, kernel)
+  # The convolution, and one as dear for each of its two gradients.
+  assert found[""] == pytest.approx(3 * forward, rel=0.01)
+
+
 def test_loops_count_as_often_as_they_run_and_jitted_parts_in_their_scope():
   def repeated(x):
     with jax.named_scope("loop"):

@@ -74,7 +74,9 @@ def _cost(equation):
   if name == "conv_general_dilated":
     kernel = equation.invars[1].aval.shape
     out_channels = equation.params["dimension_numbers"].rhs_spec[0]
-    return 2 * size * math.prod(kernel) / kernel[out_channels]
+    # Holes between the inputs, in gradients of strided convolutions, cost nothing.
+    holes = math.prod(equation.params["lhs_dilation"])
+    return 2 * size * math.prod(kernel) / kernel[out_channels] / holes
   if name == "dot_general":
     (contracted, _), _ = equation.params["dimension_numbers"]
     shape = equation.invars[0].aval.shape

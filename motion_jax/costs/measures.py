@@ -1,20 +1,23 @@
-"""What a recipe's training step takes: time, operations, memory, communication."""
+"""What a recipe's training step takes: operations, communication, input."""
 
-import contextlib
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
+import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax import optim, sharding, state
 from motion_jax.config import UserError
-from motion_jax.costs import communication, roofline
+from motion_jax.costs import communication
 from motion_jax.costs.flops import stage_flops
 from motion_jax.data import pipeline, throughput
 from motion_jax.data.inputs import configured_source, training_sampler
 from motion_jax.methods import make_method
+from motion_jax.methods.base import Method
 from motion_jax.models.common import parameter_count
 
 # For a program that is read, not run.
@@ -63,67 +66,21 @@ def scaled(config: ConfigDict, devices: int, rows: int = 0) -> ConfigDict:
   return config
 
 
-def measure(config: ConfigDict, steps: int, trace: str = "") -> dict:
-  """Times a recipe's training step.
+def stages(config: ConfigDict) -> dict:
+  """What `counted` tells of a recipe; nothing is compiled or run."""
+  return counted(*abstract_step(config))
+
+
+def counted(step, current, batch) -> dict:
+  """Operations of a train step by stage, for one pass over the global batch.
 
   Args:
-    config: a whole config.
-    steps: timed repetitions, after one that is not.
-    trace: folder for a profile of them; '': none.
-
-  Returns:
-    What was run, and in `step_seconds` (median), `pretext_share` (of the step),
-    `compile_seconds`, `teraflops_per_step` and `gigabytes_accessed` (both as the
-    compiler counts them, for one device), `teraflops_per_second` (one device),
-    `memory_gigabytes` (arguments and temporaries of one device), `clips_per_second`;
-    of devices whose peak is known, also `roofline.shares`.
-  """
-  mesh, key = sharding.make_mesh(), jax.random.key(config.seed)
-  method, create, step = _built(config, mesh, key)
-  current, batch = create(), sharding.shard_batch(mesh, example_batch(config))
-  began = time.monotonic()
-  compiled = step.lower(current, batch).compile()
-  compile_seconds = time.monotonic() - began
-  current, times = _timed(compiled, current, batch, steps, trace)
-  seconds = statistics.median(times)
-  pretext = jax.jit(method.pretext)
-  pretext_seconds = _median_seconds(lambda: pretext(batch, key, current.step), steps)
-  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
-  clips = config.train.batch_size * method.clips_per_example
-  work = {
-    "teraflops": cost.get("flops", 0.0) / 1e12,
-    "gigabytes": cost.get("bytes accessed", 0.0) / 1e9,
-  }
-  limits = roofline.peak(jax.devices()[0].device_kind)
-  return {
-    "config": config.name,
-    "network": config.model.name,
-    "lowering": config.model.lowering,
-    "dtype": config.model.dtype,
-    "jax": jax.__version__,
-    "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
-    "clips_per_step": clips,
-    "step_seconds": seconds,
-    "step_seconds_min_max": [min(times), max(times)],
-    "clips_per_second": clips / seconds,
-    "pretext_share": pretext_seconds / seconds,
-    "compile_seconds": compile_seconds,
-    "teraflops_per_step": work["teraflops"],
-    "teraflops_per_second": work["teraflops"] / seconds,
-    "gigabytes_accessed": work["gigabytes"],
-    "memory_gigabytes": (memory.argument_size_in_bytes + memory.temp_size_in_bytes)
-    / 1e9,
-    **(roofline.shares(limits, **work, seconds=seconds) if limits else {}),
-  }
-
-
-def stages(config: ConfigDict) -> dict:
-  """Operations of a recipe's step by stage, for one pass over the global batch.
+    step: from `built`.
+    current, batch: its arguments, or their shapes.
 
   Returns:
     `teraflops_as_written`, and `stage_shares`: of these by stage, see `costs.flops`.
   """
-  step, current, batch = abstract_step(config)
   flops = stage_flops(step, current, batch)
   total = sum(flops.values())
   return {
@@ -153,13 +110,13 @@ def communicated(config: ConfigDict) -> dict:
 
 def abstract_step(config: ConfigDict) -> tuple:
   """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
-  _, create, step = _built(config, sharding.make_mesh(), jax.random.key(config.seed))
+  parts = built(config, sharding.make_mesh(), jax.random.key(config.seed))
   row = pipeline.empty_row(training_sampler(config))
   batch = {
     name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
     for name, array in row.items()
   }
-  return step, jax.eval_shape(create), batch
+  return parts.step, jax.eval_shape(parts.create), batch
 
 
 def input_rate(config: ConfigDict, seconds: float) -> dict:
@@ -193,33 +150,20 @@ def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   return batch
 
 
-def _built(config, mesh, key):
-  """A recipe's (method, creation of its first state, train step)."""
+class Built(NamedTuple):
+  """What a recipe's training is made of; `create` makes its first state."""
+
+  method: Method
+  optimizer: optax.GradientTransformation
+  create: Callable[[], state.TrainState]
+  step: Callable
+
+
+def built(config: ConfigDict, mesh: Mesh, key: jax.Array) -> Built:
+  """Builds the training of a recipe, without data; nothing runs yet."""
   method = make_method(config)
   optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
   parts = config.train.accumulate_steps
   step = state.make_train_step(method, optimizer, key, mesh, accumulate_steps=parts)
-  return method, lambda: state.create(method, optimizer, key, mesh), step
-
-
-def _timed(step, current, batch, count, trace):
-  """Runs a step once untimed, and then `count` times: (last state, seconds of each)."""
-  current, loss = step(current, batch)
-  loss.block_until_ready()
-  times = []
-  with jax.profiler.trace(trace) if trace else contextlib.nullcontext():
-    for _ in range(count):
-      began = time.monotonic()
-      current, loss = step(current, batch)
-      loss.block_until_ready()
-      times.append(time.monotonic() - began)
-  return current, times
-
-
-def _median_seconds(function, count):
-  times = []
-  for _ in range(count + 1):
-    began = time.monotonic()
-    jax.block_until_ready(function())
-    times.append(time.monotonic() - began)
-  return statistics.median(times[1:])
+  create = partial(state.create, method, optimizer, key, mesh)
+  return Built(method, optimizer, create, step)

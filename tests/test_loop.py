@@ -1,0 +1,104 @@
+"""The training loop disturbs no device: no transfers, no compilation, no waiting."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_config import CONFIGS, load
+from tiny_benchmark import Colours
+
+from motion_jax import logs, methods, train
+
+
+@pytest.fixture
+def config(monkeypatch, pictures):
+  """Six steps of a method that compiles in a second."""
+  monkeypatch.setitem(methods.METHODS, "mosi", Colours)
+  config = load(CONFIGS / "mosi.py").get_config("smoke")
+  config.data.name, config.data.path = "folder", str(pictures)
+  config.train.duration = config.train.checkpoint_every = config.eval.every = "6 steps"
+  config.train.best = ""
+  config.eval.probe = config.eval.linear = False
+  return config
+
+
+def leaking_step(monkeypatch):
+  original = train.Run._compile
+
+  def compile_it(self):
+    original(self)
+    compiled = self.train_step
+
+    def step(state, batch):
+      state, loss = compiled(state, batch)
+      return state, loss * np.float32(2)
+
+    self.train_step = step
+
+  monkeypatch.setattr(train.Run, "_compile", compile_it)
+
+
+def leaking_bookkeeping(monkeypatch):
+  monkeypatch.setattr(
+    train.LossWatch, "add", lambda self, step, loss: loss + np.float32(1)
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("leak", [leaking_step, leaking_bookkeeping])
+def test_a_transfer_that_nobody_asked_for_stops_the_run(
+  monkeypatch, config, tmp_path, leak
+):
+  leak(monkeypatch)
+  with pytest.raises(Exception, match=r"Disallowed host-to-device transfer"):
+    train.train(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_nothing_is_traced_or_compiled_after_the_first_step(
+  monkeypatch, config, tmp_path
+):
+  events = []
+
+  def listen(name, *_, **__):
+    if name.startswith("/jax/core/compile"):
+      events.append(name)
+
+  def noted(text, function):
+    def run(*args):
+      events.append(text)
+      return function(*args)
+
+    return run
+
+  monkeypatch.setattr(train.Run, "_next_rows", noted("step", train.Run._next_rows))
+  monkeypatch.setattr(train.Run, "_evaluate", noted("end", train.Run._evaluate))
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    train.train(config, tmp_path)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  second = events.index("step", events.index("step") + 1)
+  assert any(text.startswith("/jax") for text in events[:second])
+  assert events[second : events.index("end")] == ["step"] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_small_run_hardly_waits_for_its_data(tmp_path):
+  command = [sys.executable, "-m", "motion_jax.main", f"--config={CONFIGS}/mosi.py"]
+  command += [
+    f"--workdir={tmp_path}",
+    "--config.train.duration=24 steps",
+    "--config.train.log_every=8",
+    "--config.eval.probe=False",
+    "--config.eval.linear=False",
+  ]
+  subprocess.run(command, cwd=ROOT, check=True)
+  rows = logs.read_rows(tmp_path / "perf.jsonl")
+  assert [row["step"] for row in rows] == [8, 16, 24]
+  # Before the first step there is nothing to do but to wait.
+  assert all(row["perf/data_wait"] < 0.05 for row in rows[1:])
