@@ -27,7 +27,9 @@ def write_report(workdir: pathlib.Path, source: Source, parameters: int) -> None
   summary["parameters"] = parameters
   summary["bad_files"] = len(pipeline.BadFiles(source, bad_files, max_fraction=1.0))
   logs.write_json(workdir / "summary.json", summary)
-  save_curves(workdir / "figures" / "curves.png", rows)
+  figures = workdir / "figures"
+  figures.mkdir(exist_ok=True)  # a method need not draw any
+  save_curves(figures / "curves.png", rows)
   logger.info(
     "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
     "  curves: tensorboard --logdir %s",
