@@ -39,6 +39,7 @@ def commands(home):
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
+  (tmp_path / "videos").mkdir()
   for number in range(3):
     media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12)
   (tmp_path / "configs").symlink_to(ROOT / "configs")
