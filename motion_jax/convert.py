@@ -19,20 +19,17 @@ from motion_jax.checkpoint import Checkpoints, load_encoder
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
 
-_CONFIG = command.define_config_flag()
-_WEIGHTS = flags.DEFINE_string("weights", "", "PyTorch file (.pth, .pt, .pyth, .tar).")
-_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run to be made.")
-
 
 def main() -> None:
   """Converts as the flags say."""
   logs.to_console()
-  if not _WEIGHTS.value or not _WORKDIR.value:
+  given = flags.FLAGS
+  if not given.weights or not given.workdir or given.config is None:
     raise UserError("give --weights=FILE.pth, --config=... and --workdir=DIR")
-  weights = pathlib.Path(_WEIGHTS.value).expanduser()
+  weights = pathlib.Path(given.weights).expanduser()
   if not weights.is_file():
     raise UserError(f"--weights={weights}: there is no such file")
-  convert(weights, _CONFIG.value, pathlib.Path(_WORKDIR.value).expanduser())
+  convert(weights, given.config, pathlib.Path(given.workdir).expanduser())
 
 
 def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
@@ -62,5 +59,8 @@ def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
   logs.logger.info("%s: %s", workdir, load_encoder(workdir))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # flags only here: those of motion_jax.main have these names
+  command.define_config_flag()
+  flags.DEFINE_string("weights", "", "PyTorch file (.pth, .pt, .pyth, .tar).")
+  flags.DEFINE_string("workdir", "", "Folder of the run to be made.")
   sys.exit(command.run(main, sys.argv))
