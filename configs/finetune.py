@@ -78,7 +78,7 @@ def method():
     dict(
       name="classify",
       classes=0,  # 0: as many as the data set has
-      class_names=(),  # (): those of the data set
+      class_names=(),  # filled in from the data set
       frozen_stages=0,  # first stages that stay as they are; 5: linear probe
       frames=16,  # section 4.1
       size=112,  # section 4.1

@@ -72,12 +72,8 @@ class Checkpoints:
 
   def save_weights(self, params, aux, config: Mapping) -> None:
     """Writes weights that no training has made, as step 0; complete on return."""
-    trees = {"params": params, "aux": aux}
-    items = {
-      name: ocp.args.StandardSave(tree)
-      for name, tree in trees.items()
-      if jax.tree.leaves(tree)
-    }
+    trees = _with_arrays({"params": params, "aux": aux})
+    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
     items["config"] = ocp.args.JsonSave(dict(config))
     self._write(lambda: self._manager.save(0, args=ocp.args.Composite(**items)))
     self.wait()
@@ -134,8 +130,7 @@ class Checkpoints:
 
   def restore_weights(self, step: int, params, aux):
     """Restores (params, aux) alone, into the shapes and shardings given."""
-    trees = {"params": params, "aux": aux}
-    trees = {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+    trees = _with_arrays({"params": params, "aux": aux})
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
     items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
     restored = self._read(step, ocp.args.Composite(**items))
@@ -285,6 +280,10 @@ def _items(state: TrainState) -> dict[str, Any]:
     "optimizer": state.opt_state,
     "loop": loop,
   }
-  # Orbax refuses trees without arrays: the aux of networks without batch norm, the
-  # state of plain SGD.
-  return {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
+  return _with_arrays(items)
+
+
+def _with_arrays(trees: dict[str, Any]) -> dict[str, Any]:
+  """Those that hold arrays; Orbax refuses others: the aux of networks without batch
+  norm, the state of plain SGD."""
+  return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
