@@ -25,7 +25,10 @@ def test_chance_is_that_of_the_paper():
 def test_a_regression_is_scored_by_squared_errors_and_rounded_values():
   scores = make_method(smoke(motion_weight=2.0, appearance_weight=0.5))._scores
   labels = jnp.ones((2, 27), jnp.int32)
-  outputs = [jnp.full((2, 14), 1.4), jnp.full((2, 13), 3.0)]
+  outputs = []
+  for branch, value in (("motion", 1.4), ("appearance", 3.0)):  # from the middle on
+    classes = [label.classes for label in scores.labels if label.branch == branch]
+    outputs.append(jnp.tile(value - (1 + jnp.array(classes)) / 2, (2, 1)))
   found = scores(outputs, labels)
   np.testing.assert_allclose(found["motion_loss"], 0.16, rtol=1e-5)
   np.testing.assert_allclose(found["appearance_loss"], 4.0)
@@ -33,6 +36,16 @@ def test_a_regression_is_scored_by_squared_errors_and_rounded_values():
   assert (found["orientation_accuracy"] == 1).all()
   assert (found["colour_accuracy"] == 0).all()
   assert (found["location_accuracy"] == 0.5).all()
+
+
+def test_a_network_that_says_nothing_is_at_chance():
+  scores = make_method(smoke(appearance=False))._scores
+  # 240 is a multiple of all numbers of values, so that each is as frequent.
+  labels = [jnp.arange(240) % label.classes + 1 for label in scores.labels]
+  found = scores([jnp.zeros((240, 14))], jnp.stack(labels, -1))
+  np.testing.assert_allclose(
+    found["motion_loss"].mean(), found["motion_chance"][0], rtol=1e-5
+  )
 
 
 def test_the_same_labels_can_be_classified():

@@ -143,8 +143,14 @@ class FeaturePictures:
 
 
 def spread(count: int, wanted: int) -> np.ndarray:
-  """At most `wanted` evenly spaced places of `count`: of sorted videos all classes."""
-  return np.unique(((np.arange(wanted) + 0.5) * count / wanted).astype(int))
+  """At most `wanted` places of `count`: one in each of as many equal parts.
+
+  Its place in the part differs from part to part, so that several classes are seen
+  both where videos are sorted by class and where classes alternate.
+  """
+  part = np.arange(wanted)
+  inside = (part + 1) * (5**0.5 - 1) / 2 % 1  # the golden ratio: never periodic
+  return np.unique(((part + inside) * count / wanted).astype(int))
 
 
 def _stem(source, found, row) -> str:
