@@ -79,7 +79,7 @@ def pictures():
       stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
       smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
       examples=4,  # clips in gradcam.png
-      moving=0.2,  # share of the pixels that count as moving: the fastest
+      moving=0.2,  # share of a frame's pixels that count as moving: the fastest
       clusters=5,  # MoSI, figure 5
       cluster_examples=6,
       queries=6,  # rows of retrieval.png

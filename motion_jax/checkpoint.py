@@ -19,6 +19,9 @@ from motion_jax.state import TrainState
 # What Orbax says when shapes or names differ from the stored ones.
 _OTHER_TREE = ("not compatible with the stored shape", "tree structures do not match")
 
+# Key of a stored config: the weights are an encoder's, those of heads are random.
+ENCODER_ONLY = "encoder_only"
+
 
 class Checkpoints:
   """The checkpoints of one working directory (Orbax, written in the background).
@@ -259,6 +262,11 @@ def locate(
   path = pathlib.Path(path).expanduser()
   if path.parent.name == "checkpoints" and path.name.isdecimal():
     path, step = path.parents[1], int(path.name)
+  if path.is_file():
+    raise UserError(
+      f"{path} is no run; of PyTorch weights this makes one: python -m "
+      f"motion_jax.convert --weights={path} --config=... --workdir=..."
+    )
   if not (path / "checkpoints").is_dir():
     raise UserError(f"no checkpoint in {path}; train first, or give another folder")
   checkpoints = Checkpoints(path)

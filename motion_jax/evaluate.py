@@ -202,6 +202,11 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   sources = configured_sources(config.data)
   config = resolved(config, sources)
   stored = Checkpoints(run).config(step)
+  if stored.get(checkpoint.ENCODER_ONLY):
+    raise UserError(
+      f"{workdir} holds an encoder without its pretext head; what the encoder is worth "
+      f"is told by --config=configs/evaluate.py --config.init_from={workdir}"
+    )
   for section in ("method", "model"):
     rows = difference(stored[section], config[section].to_dict(), f"{section}.")
     if rows:
@@ -236,13 +241,18 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   weights = restored(method, stored, mesh, run, step)
   stored, is_other = overlaid(stored, config)
   sources = configured_sources(stored.data)
+  encoder_only = stored.get(checkpoint.ENCODER_ONLY, False)
   if is_other:
     logger.info("other data than the run's: only its encoder is evaluated")
     values = {}
+  elif encoder_only:
+    logger.info("the run holds an encoder without its pretext head")
+    values = {}
   else:
     values = _task(method, sources, stored, mesh, workdir, weights)
-  if is_other or stored.method.name == "classify":
-    probe = pretraining_probe(method, sources, stored, mesh, required=is_other)
+  if is_other or encoder_only or stored.method.name == "classify":
+    required = is_other or encoder_only
+    probe = pretraining_probe(method, sources, stored, mesh, required=required)
     values |= probe(*weights) if probe else {}
   if not values:
     raise UserError("nothing to evaluate: the data have no labels")

@@ -14,6 +14,7 @@ clips, on CPU, GPU and TPU. JAX alone runs it:
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -118,13 +119,17 @@ def save_state_dict(
     UserError: if the network has no counterpart there.
   """
   choose("layout", layout, convert.LAYOUTS)
-  try:
-    arrays = convert.export_weights(trained.module, layout)
-  except (ValueError, AttributeError) as error:
+  fitting = {}
+  for name in convert.LAYOUTS:
+    with contextlib.suppress(ValueError):
+      fitting[name] = convert.export_weights(trained.module, name)
+  if layout not in fitting:
+    known = ", ".join(fitting)
     raise UserError(
-      f"{trained.config.model.name} cannot be written with the names of {layout!r}: "
-      f"{error}; other layouts are {', '.join(convert.LAYOUTS)}"
-    ) from error
+      f"{trained.config.model.name} cannot be written with the names of {layout!r}; "
+      + (f"of {known} it can" if known else "--out=NAME.stablehlo writes any network")
+    )
+  arrays = fitting[layout]
   convert.save_torch(path, arrays)
 
 

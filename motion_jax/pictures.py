@@ -60,8 +60,10 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     TRAINED: evaluate.restored(method, stored, mesh, run, step),
     RANDOM: jax.jit(method.init)(jax.random.key(stored.seed)),
   }
+  heads = not stored.get(checkpoint.ENCODER_ONLY, False)
   viewers = {
-    name: explain.make_viewer(method, *arrays) for name, arrays in weights.items()
+    name: explain.make_viewer(method, *arrays, heads=heads)
+    for name, arrays in weights.items()
   }
   stored, is_other = evaluate.overlaid(stored, config)
   videos = _videos(stored, is_other, options.max_videos, config.seed)
@@ -136,8 +138,8 @@ def save_maps(
 def share_text(values: dict[str, float], kind: str, moving: float) -> str:
   """The shares of `MotionShares.result` as lines for the console."""
   lines = [
-    f"{kind} mass in the {moving:.0%} of each clip's pixels that move fastest, mean of "
-    f"{values['clips']} clips ({values['still_clips']} still clips and "
+    f"{kind} mass in the {moving:.0%} of each frame's pixels that move fastest, mean "
+    f"of {values['clips']} clips ({values['still_clips']} still clips and "
     f"{values['empty_maps']} with an empty map do not count)"
   ]
   for name, text in ((TRAINED, "trained"), (RANDOM, "random initialisation")):

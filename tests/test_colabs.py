@@ -9,6 +9,7 @@ import ast
 import base64
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import json
 import os
@@ -73,6 +74,34 @@ def test_a_notebook_runs_from_top_to_bottom(tmp_path, name):
   stored = [pictures(cell) for cell in code_cells(name)]
   assert json.loads(found.stdout.splitlines()[-1]) == stored
   assert not list(folder.iterdir())  # runs lie in the folder runs of the repository
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_outside_a_clone_a_notebook_fetches_and_installs_it(
+  tmp_path, monkeypatch, name
+):
+  commands = []
+
+  def run(command, check):
+    commands.append([str(word) for word in command])
+    if command[0] == "git":
+      (command[-1] / "colabs").mkdir(parents=True)
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  monkeypatch.setattr(subprocess, "run", run)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  source = "".join(cells(name)[1]["source"])
+  exec(source.replace('REPOSITORY = ""', 'REPOSITORY = "https://x/y"'), {})
+  root = str(tmp_path / "motion_jax_repository")
+  clone, install = commands
+  assert clone == ["git", "clone", "-q", "https://x/y", root]
+  assert install[-3].startswith(f"{root}[visualize")
+  assert install[-2:] == ["-c", f"{root}/constraints.txt"]
+  assert sys.path[0] == root and os.getcwd() == f"{root}/colabs"
+  with pytest.raises(SystemExit, match="set REPOSITORY"):
+    monkeypatch.chdir("/")
+    exec(source, {})
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

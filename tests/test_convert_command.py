@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import build_model, load_encoder
+from motion_jax import build_model, evaluate, load_encoder
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.models import convert
@@ -48,6 +48,10 @@ def test_an_official_file_becomes_a_run(method, saved, tmp_path):
   np.testing.assert_allclose(found(VIDEO), expected, atol=1e-5)
   with pytest.raises(UserError, match="holds a run already"):
     convert_file(path, smoke(method), tmp_path / "run")
+  with pytest.raises(UserError, match=r"without its pretext head.*evaluate\.py"):
+    evaluate.evaluate(smoke(method), tmp_path / "run")
+  with pytest.raises(UserError, match=r"no run; .* motion_jax\.convert --weights="):
+    load_encoder(path)
 
 
 def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
@@ -67,3 +71,6 @@ def test_the_message_tells_which_array_does_not_fit(saved, tmp_path):
     convert_file(path, config, tmp_path / "run")
   with pytest.raises(UserError, match="config of a pretraining"):
     convert_file(path, smoke("finetune"), tmp_path / "run")
+  _, deeper = saved("r2d3d_34", "dpc")
+  with pytest.raises(UserError, match=r"no place for layer1\.2\.conv1.*a deeper"):
+    convert_file(deeper, smoke("mosi"), tmp_path / "run")

@@ -31,7 +31,8 @@ def commands(home):
     elif any(RUN in word for word in words):
       small = r"^(--config=configs/\w+\.py)(:synthetic_actions)?"
       words = [re.sub(small, r"\1:smoke", word) for word in words]
-      if "--config=configs/visualize.py:smoke" in words:
+      own = any(word.startswith("--config.data.path=") for word in words)
+      if "--config=configs/visualize.py:smoke" in words and not own:
         words.append(f"--config.data.path={home / 'videos'}")
       yield words
 

@@ -16,7 +16,7 @@ from PIL import Image
 from test_config import CONFIGS, load
 
 from motion_jax import pictures, sharding, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.downstream import explain, feature_pictures
@@ -222,8 +222,11 @@ def videos(tmp_path_factory):
   return folder
 
 
-def make_run(workdir, name, path, **method):
-  """A checkpoint of an untrained method, as a training would have left it."""
+def make_run(workdir, name, path, stored=(), **method):
+  """A checkpoint of an untrained method, as a training would have left it.
+
+  `stored` goes into the config that is kept with it.
+  """
   config = load(CONFIGS / f"{name}.py").get_config("smoke")
   config.data.name, config.data.path = "folder", str(path)
   config.data.heldout_fraction = 0.4
@@ -233,7 +236,7 @@ def make_run(workdir, name, path, **method):
   fresh = state.create(task, optax.sgd(0.1), jax.random.key(5), mesh)
   checkpoints = Checkpoints(workdir)
   batches = iter(grain.MapDataset.range(9).to_iter_dataset())
-  checkpoints.save(fresh, batches, config.to_dict(), {})
+  checkpoints.save(fresh, batches, {**config.to_dict(), **dict(stored)}, {})
   checkpoints.wait()
   checkpoints.close()
   return task, config, (fresh.params, fresh.aux)
@@ -266,6 +269,16 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
 
 
 @pytest.mark.slow
+def test_of_an_encoder_without_its_head_the_attention_is_drawn(
+  small, videos, tmp_path, caplog
+):
+  make_run(tmp_path / "run", "mosi", videos, stored={ENCODER_ONLY: True})
+  with caplog.at_level("INFO", "motion_jax"):
+    draw(tmp_path / "run", tmp_path, videos)
+  assert "attention mass in the 20%" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_classifier_on_its_own_data_gets_its_confusion_matrix(
   small, videos, tmp_path, caplog
 ):
@@ -289,7 +302,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
     def classifiers(self, params, aux):
       return []
 
-  viewer = explain.make_viewer(Method(), {}, {})
+  viewer = explain.make_viewer(Method(), {}, {}, heads=True)
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   look = nnx.jit(explain.Viewer.__call__, static_argnames="stage")
   found, labels = look(viewer, video, stage="conv5")
@@ -304,7 +317,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
 @pytest.mark.long
 def test_the_classifier_that_is_explained_is_the_runs(small, videos, tmp_path):
   task, config, weights = make_run(tmp_path / "run", "finetune", videos, classes=3)
-  viewer = explain.make_viewer(task, *weights)
+  viewer = explain.make_viewer(task, *weights, heads=True)
   video = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3), np.uint8)
   extent = jnp.full((2, 2), 48)
   batch = dict(video=video, extent=extent, label=jnp.zeros(2, int), valid=extent[:, 0])

@@ -37,6 +37,12 @@ def test_the_grid_shows_first_to_last_frame_of_every_clip_pixel_for_pixel(tmp_pa
       np.testing.assert_array_equal(cell, expected)
 
 
+def test_any_file_name_may_be_a_title(tmp_path):
+  titles = ["caf\udce9.mp4", "a$b_{$.mp4", "two\nlines"]
+  save_clip_grid(tmp_path / "grid.png", _clips(), titles=titles)
+  assert (_picture(tmp_path / "grid.png")[:, :60] < 128).any()
+
+
 def test_normalised_and_unit_floats_give_the_picture_of_their_bytes(tmp_path):
   clips = _clips()
   unit = clips.astype(np.float32) / 255

@@ -36,9 +36,10 @@ class Viewer(nnx.Module):
     return gradcam.upsample(maps, video.shape[1:4]), labels
 
 
-def make_viewer(method, params, aux) -> Viewer:
-  """Takes encoder and classifiers out of a method's arrays."""
-  return Viewer(method.encoder(params, aux), method.classifiers(params, aux))
+def make_viewer(method, params, aux, *, heads: bool) -> Viewer:
+  """Takes the encoder and, if asked for, the classifiers out of a method's arrays."""
+  classifiers = method.classifiers(params, aux) if heads else []
+  return Viewer(method.encoder(params, aux), classifiers)
 
 
 @dataclasses.dataclass(frozen=True)

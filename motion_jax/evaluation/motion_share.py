@@ -12,11 +12,14 @@ import numpy as np
 def moving_pixels(
   speed: np.ndarray, *, share: float = 0.2, least: float = 0.1
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The fastest pixels of every clip.
+  """The fastest pixels of every frame.
+
+  Of every frame as many: the time between the frames of a clip varies where its rate
+  does not divide the video's, and with it their speed.
 
   Args:
     speed: [B, T, H, W], length of the optical flow in pixels per frame.
-    share: of the pixels of a clip that are chosen, in (0, 1); a map that is the same
+    share: of the pixels of a frame that are chosen, in (0, 1); a map that is the same
       everywhere has just this share of its mass in them.
     least: mean speed of the chosen pixels below which a clip counts as still.
 
@@ -29,12 +32,12 @@ def moving_pixels(
   """
   if not 0 < share < 1:
     raise ValueError(f"share is {share}; expected a part of the pixels, in (0, 1)")
-  rows = np.asarray(speed, np.float32).reshape(len(speed), -1)
-  count = max(1, round(share * rows.shape[1]))
-  fastest = np.argpartition(rows, -count, axis=1)[:, -count:]
+  rows = np.asarray(speed, np.float32).reshape(*speed.shape[:2], -1)
+  count = max(1, round(share * rows.shape[2]))
+  fastest = np.argpartition(rows, -count, axis=2)[..., -count:]
   chosen = np.zeros(rows.shape, bool)
-  np.put_along_axis(chosen, fastest, True, axis=1)
-  moves = np.take_along_axis(rows, fastest, axis=1).mean(1) >= least
+  np.put_along_axis(chosen, fastest, True, axis=2)
+  moves = np.take_along_axis(rows, fastest, axis=2).mean((1, 2)) >= least
   return chosen.reshape(speed.shape), moves
 
 

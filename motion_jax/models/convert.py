@@ -11,6 +11,7 @@ Layouts are the names that published checkpoints use:
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 import jax.numpy as jnp
@@ -77,7 +78,8 @@ def import_weights(
 
   Raises:
     OtherLayout: if no name fits.
-    ValueError: if the layout is unknown, or a shape differs.
+    ValueError: if the layout is unknown, a shape differs, or the checkpoint is of a
+      deeper network.
   """
   is_module = isinstance(target, nnx.Module)
   module = nnx.merge(*(common.split(target) if is_module else target))
@@ -106,6 +108,7 @@ def import_weights(
   report = Report(
     tuple(loaded), tuple(missing), tuple(n for n in state if n not in ignored)
   )
+  _check_depth(module, report.unexpected, layout)
   return (module if is_module else common.split(module)), report
 
 
@@ -120,7 +123,7 @@ def export_weights(target: nnx.Module | Split, layout: str) -> dict[str, np.ndar
     float32 arrays by name; `save_torch` writes them to a file.
 
   Raises:
-    ValueError: if the layout is unknown or does not fit the network.
+    ValueError: if the layout is unknown or has no names for the network.
   """
   module = target if isinstance(target, nnx.Module) else nnx.merge(*target)
   return {
@@ -153,10 +156,29 @@ def _named_variables(module, layout) -> Iterator[tuple[str, nnx.Variable]]:
       yield f"{name}.running_var", norm.var
 
 
+def _check_depth(module, unexpected, layout):
+  """Refuses a checkpoint that has residual blocks which an encoder lacks."""
+  if isinstance(module, resnet3d.Encoder):
+    name = _style(layout).block.replace(".", r"\.")
+    block = re.compile(re.sub(r"{\w+}", lambda _: r"\d+", name))
+    more = [name for name in unexpected if block.match(name)]
+    if more:
+      raise ValueError(
+        f"the network has no place for {', '.join(more[:3])}, ...: the checkpoint is "
+        "of a deeper or another one"
+      )
+
+
+def _style(layout):
+  styles = {"torchvision": _Torchvision, "dpc": _Dpc, "slowfast": _SlowFast}
+  return styles.get(layout, _Tada)
+
+
 def _named_paths(encoder: resnet3d.Encoder, layout):
   """Every `ConvPath` with the (convolution, norm) names of its steps."""
-  styles = {"torchvision": _Torchvision, "dpc": _Dpc, "slowfast": _SlowFast}
-  style = styles.get(layout, _Tada)
+  if not isinstance(encoder, resnet3d.Encoder):
+    raise ValueError(f"layout {layout!r} has no names for networks but 3D ResNets")
+  style = _style(layout)
   yield encoder.stem.path, style.stem(len(encoder.stem.path.convs))
   for stage, blocks in enumerate(encoder.stages):
     for index, block in enumerate(blocks):

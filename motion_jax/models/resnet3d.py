@@ -77,9 +77,11 @@ VARIANTS = {
   # As in torchvision.
   "r3d_18": Variant(blocks=(2, 2, 2, 2)),
   "r2plus1d_18": Variant(blocks=(2, 2, 2, 2), factorised="block", stem_middle=45),
-  # MoDist's: SlowFast's slow pathway with five frames in the first kernel, and a 2D
-  # network of an eighth of its width for motion (Xiao et al., 2021, Table 1).
+  # MoDist's (Xiao et al., 2021, Table 1): SlowFast's slow pathway with five frames in
+  # the first kernel, and a 2D network of an eighth of its width for motion.
   "r3d_50": Variant(stem=(5, 7, 7), times=(1, 1, 3, 3), **_R50),
+  # The slow pathway as SlowFast has it.
+  "slow_r50": Variant(stem=(1, 7, 7), times=(1, 1, 3, 3), **_R50),
   "motion_r50": Variant(stem=(1, 7, 7), times=(1, 1, 1, 1), width=8, **_R50),
 }
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 INK, GREY = "#222222", "#777777"
 GOOD, BAD = "#2a9d4b", "#d1495b"
@@ -39,7 +39,11 @@ class Canvas:
       edge = Rectangle(
         (left - 1, top - 1), width + 2, height + 2, fill=False, edgecolor=color, lw=2.6
       )
-      self._axes.add_patch(edge)
+      self.draw(edge)
+
+  def draw(self, patch: Patch) -> None:
+    """Draws a shape."""
+    self._axes.add_patch(patch)
 
   def text(self, x, y, text: str, *, size=9, color=INK, align="center", width=None):
     """Writes a line around (x, y), shortened to about `width` pixels if given."""

@@ -9,16 +9,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrow, Rectangle
 from PIL import Image
 
+from motion_jax.visualize.canvas import GREY, Canvas, scale_of
+
 ACCENT = "#d1495b"
-INK = "#222222"
-DOTS_PER_INCH = 100
-# Smallest side of a frame in the picture, in pixels.
-SMALLEST_CELL = 112
 GAP = 6
 HEADER = 22
 
@@ -52,28 +48,28 @@ def save_clip_grid(
   clips = _to_uint8(clips, mean, std)
   count, length, height, width, _ = clips.shape
   shown = np.unique(np.linspace(0, length - 1, min(frames, length)).round().astype(int))
-  scale = -(-SMALLEST_CELL // min(height, width))
+  scale = scale_of(clips)
   pitch = np.array([width, height]) * scale + GAP
   label_width = _label_width(titles, arrows)
   first = np.array([label_width + GAP, HEADER])
-  axes = _pixel_axes(*(first + pitch * (len(shown), count)))
+  canvas = Canvas(*(first + pitch * (len(shown), count)))
   for column, frame in enumerate(shown):
     left, middle = first[0] + column * pitch[0], HEADER / 2
     text = f"frame {frame}" if column == 0 else f"{frame}"
-    axes.text(left + (pitch[0] - GAP) / 2, middle, text, **_text(8, color="#777777"))
+    canvas.text(left + (pitch[0] - GAP) / 2, middle, text, size=8, color=GREY)
     for row in range(count):
       top = first[1] + row * pitch[1]
-      _draw_frame(axes, clips[row, frame], left, top, scale)
+      canvas.frame(clips[row, frame], left, top, scale=scale)
       if boxes is not None:
         x, y, side = np.asarray(boxes[row]) * scale
-        _draw_box(axes, left + x, top + y, side)
+        _draw_box(canvas, left + x, top + y, side)
   for row in range(count):
     middle = first[1] + row * pitch[1] + (pitch[1] - GAP) / 2
     if titles is not None:
-      axes.text(label_width / 2, middle - 30, titles[row], **_text(9, color=INK))
+      canvas.text(label_width / 2, middle - 30, titles[row])
     if arrows is not None:
-      _draw_arrow(axes, label_width / 2, middle + 16, arrows[row])
-  axes.figure.savefig(path, format="png")
+      _draw_arrow(canvas, label_width / 2, middle + 16, arrows[row])
+  canvas.save(path)
 
 
 def save_gif(
@@ -98,7 +94,7 @@ def save_gif(
     ValueError: if `clips` has another shape.
   """
   clips = _to_uint8(clips, mean, std)
-  scale = -(-SMALLEST_CELL // min(clips.shape[2:4]))
+  scale = scale_of(clips)
   clips = clips.repeat(scale, axis=2).repeat(scale, axis=3)
   if arrows is not None:
     strips = np.stack([_arrow_strip(arrow, clips.shape[3]) for arrow in arrows])
@@ -144,27 +140,6 @@ def _tile(clips):
   )
 
 
-def _text(size, *, color):
-  return dict(size=size, color=color, ha="center", va="center", family="DejaVu Sans")
-
-
-def _pixel_axes(width, height):
-  """Returns axes whose unit is a pixel of the picture, y downwards: sharp frames."""
-  size = (width / DOTS_PER_INCH, height / DOTS_PER_INCH)
-  figure = Figure(figsize=size, dpi=DOTS_PER_INCH, facecolor="white")
-  FigureCanvasAgg(figure)
-  axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-  axes.axis("off")
-  axes.set_autoscale_on(False)
-  return axes
-
-
-def _draw_frame(axes, frame, left, top, scale):
-  height, width = (side * scale for side in frame.shape[:2])
-  extent = (left, left + width, top + height, top)
-  axes.imshow(frame, extent=extent, interpolation="nearest", aspect="auto")
-
-
 def _label_width(titles, arrows):
   """Pixels left of the frames: the longest line of text, at least an arrow."""
   widths = [
@@ -173,22 +148,22 @@ def _label_width(titles, arrows):
   return round(max([*widths, 0 if arrows is None else 80]))
 
 
-def _draw_box(axes, left, top, side):
+def _draw_box(canvas, left, top, side):
   # Light under dark: visible on any picture.
   for color, width in (("white", 3), (ACCENT, 1.4)):
     corner = (left, top)
-    axes.add_patch(
+    canvas.draw(
       Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=width)
     )
 
 
-def _draw_arrow(axes, x, y, arrow, reach=48):
+def _draw_arrow(canvas, x, y, arrow, reach=48):
   """Draws an arrow of `reach` pixels per unit around (x, y), a dot if it is zero."""
   across, down = (float(value) * reach for value in arrow)
   if not across and not down:
-    axes.add_patch(Circle((x, y), 4, color=ACCENT))
+    canvas.draw(Circle((x, y), 4, color=ACCENT))
     return
-  axes.add_patch(
+  canvas.draw(
     FancyArrow(
       x - across / 2,
       y - down / 2,

@@ -33,8 +33,8 @@ def overlay(clips: np.ndarray, maps: np.ndarray, *, alpha: float = 0.5) -> np.nd
 
 
 def speed_pictures(speed: np.ndarray) -> np.ndarray:
-  """The length of the flow [N, T, H, W] as [N, T, H, W, 3] uint8, by clip."""
-  white = np.quantile(speed, _VISIBLE, axis=(1, 2, 3), keepdims=True)
+  """The length of the flow [N, T, H, W] as [N, T, H, W, 3] uint8, by frame."""
+  white = np.quantile(speed, _VISIBLE, axis=(2, 3), keepdims=True)
   return _bytes(_coloured(np.clip(speed / np.maximum(white, 1e-6), 0, 1), "magma"))
 
 
