@@ -1,4 +1,4 @@
-"""PyTorch weights into a run that every other command takes.
+"""PyTorch weights into a run, for whatever takes `init_from`.
 
   python -m motion_jax.convert --weights=FILE.pth --config=configs/mosi.py:hmdb51 \
     --workdir=runs/official

@@ -119,17 +119,19 @@ def save_state_dict(
     UserError: if the network has no counterpart there.
   """
   choose("layout", layout, convert.LAYOUTS)
-  fitting = {}
-  for name in convert.LAYOUTS:
-    with contextlib.suppress(ValueError):
-      fitting[name] = convert.export_weights(trained.module, name)
-  if layout not in fitting:
-    known = ", ".join(fitting)
+  try:
+    arrays = convert.export_weights(trained.module, layout)
+  except ValueError as error:
+    fitting = []
+    for name in convert.LAYOUTS:
+      with contextlib.suppress(ValueError):
+        convert.export_weights(trained.module, name)
+        fitting.append(name)
     raise UserError(
-      f"{trained.config.model.name} cannot be written with the names of {layout!r}; "
-      + (f"of {known} it can" if known else "--out=NAME.stablehlo writes any network")
-    )
-  arrays = fitting[layout]
+      f"{trained.config.model.name} cannot be written with the names of {layout!r}: "
+      f"{error}; names that fit: {', '.join(fitting) or 'none'}; --out=NAME.stablehlo "
+      "writes any network"
+    ) from error
   convert.save_torch(path, arrays)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax.checkpoint import load_encoder
+from motion_jax.checkpoint import ENCODER_ONLY, load_encoder
 from motion_jax.config import UserError
 from motion_jax.models import convert
 
@@ -59,13 +59,10 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
     )
   _check_shapes(path, trained.module, target)
   _warn_of_seen_videos(config, trained.config)
-  logger.info(
-    "encoder: from %s, step %d, trained by %s; its pretext head is left out, the "
-    "classifier is new",
-    path,
-    trained.step,
-    trained.config.method.name,
-  )
+  origin = f"step {trained.step}, trained by {trained.config.method.name}"
+  if trained.config.get(ENCODER_ONLY):
+    origin = "converted from PyTorch weights"
+  logger.info("encoder: from %s, %s; the head is new", path, origin)
   return trained.module
 
 

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from motion_jax import hosts, logs, optim, sharding, starting_point, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sources, training_sampler
@@ -158,6 +158,11 @@ class Run:
 
   def _check_same_config(self, step):
     stored = self.checkpoints.config(step)
+    if stored.get(ENCODER_ONLY):
+      raise UserError(
+        f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
+        f"--workdir (configs/finetune.py starts from it by --config.init_from)"
+      )
     rows = [
       row
       for row in difference(stored, self.config.to_dict())

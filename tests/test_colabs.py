@@ -96,9 +96,14 @@ def test_outside_a_clone_a_notebook_fetches_and_installs_it(
   root = str(tmp_path / "motion_jax_repository")
   clone, install = commands
   assert clone == ["git", "clone", "-q", "https://x/y", root]
-  assert install[-3].startswith(f"{root}[visualize")
-  assert install[-2:] == ["-c", f"{root}/constraints.txt"]
+  assert install[-1].startswith(f"{root}[visualize")
+  assert install[-3:-1] == ["-c", f"{root}/constraints.txt"]
   assert sys.path[0] == root and os.getcwd() == f"{root}/colabs"
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: name != "sklearn" or None
+  )
+  exec(source, {})
+  assert commands[-1][-1] == "scikit-learn"
   with pytest.raises(SystemExit, match="set REPOSITORY"):
     monkeypatch.chdir("/")
     exec(source, {})

@@ -18,6 +18,7 @@ from motion_jax import (
   starting_point,
 )
 from motion_jax.config import UserError
+from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.downstream import features
@@ -59,6 +60,21 @@ def test_any_run_is_evaluated_by_the_config_stored_with_it(run, tmp_path):
     assert values[f"eval/{name}"] == pytest.approx(summary[f"eval/{name}"])
   stored = json.loads((tmp_path / "evaluation.json").read_text())
   assert stored["step"] == 3 and stored["init_from"] == str(run)
+
+
+def test_a_converted_file_is_evaluated_without_its_pretext(tmp_path):
+  encoder = build_model("r2d3d_18", rngs=nnx.Rngs(5), width=8)
+  path, run = tmp_path / "weights.pth", tmp_path / "run"
+  convert.save_torch(path, convert.export_weights(encoder, "tada"))
+  pretraining = load(CONFIGS / "mosi.py").get_config("smoke")
+  convert_file(path, pretraining, run)
+  config = load(CONFIGS / "evaluate.py").get_config("smoke")
+  config.init_from = str(run)
+  values = evaluate.evaluate_run(config, tmp_path)
+  assert {"eval/retrieval_r5", "eval/random_init/retrieval_r5"} <= values.keys()
+  assert "eval/pretext_accuracy" not in values
+  with pytest.raises(UserError, match=r"encoder alone.*another --workdir"):
+    train(pretraining, run)
 
 
 def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):

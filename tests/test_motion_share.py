@@ -9,25 +9,26 @@ from motion_jax.evaluation import motion_share
 def test_the_fastest_fifth_of_every_frame_moves():
   speed = np.random.default_rng(0).random((3, 4, 10, 5))
   speed[1, 2] /= 2  # a frame that follows twice as soon
+  speed[1, 1] = 0  # one that is repeated
   speed[2] *= 0.01
   chosen, moves = motion_share.moving_pixels(speed, share=0.2)
-  assert (chosen.sum((2, 3)) == 10).all()
-  assert moves.tolist() == [True, True, False]
+  assert moves.tolist() == [[True] * 4, [True, False, True, True], [False] * 4]
+  assert (chosen.sum((2, 3)) == 10 * moves).all()
   for frame, mask in zip(speed.reshape(12, -1), chosen.reshape(12, -1), strict=True):
-    assert frame[mask].min() >= frame[~mask].max()
+    assert not mask.any() or frame[mask].min() >= frame[~mask].max()
   with pytest.raises(ValueError, match="share is 1"):
     motion_share.moving_pixels(speed, share=1.0)
 
 
 def test_the_mass_of_a_flat_map_in_moving_pixels_is_their_share():
-  chosen, _ = motion_share.moving_pixels(
-    np.random.default_rng(0).random((4, 2, 10, 10))
-  )
+  speed = np.random.default_rng(0).random((4, 2, 10, 10))
+  speed[0, 1] = 0
+  chosen, moves = motion_share.moving_pixels(speed)
   maps = np.ones((4, 2, 10, 10))
   maps[1] = chosen[1]
   maps[2] = ~chosen[2]
   maps[3] = 0
-  found = motion_share.mass_inside(maps, chosen)
+  found = motion_share.mass_inside(maps, chosen, moves)
   np.testing.assert_allclose(found[:3], [0.2, 1, 0])
   assert np.isnan(found[3])
 

@@ -150,10 +150,11 @@ def test_maps_are_laid_over_clips_in_their_colours():
   np.testing.assert_allclose(shown[0, 0, 0, 0], [176, 166, 68], atol=1)
   np.testing.assert_allclose(shown[0, 1, 3, 3], [84, 50, 92], atol=1)
   speed = np.zeros((2, 2, 4, 4))
-  speed[0, :, :2], speed[1, 0] = 0.01, 7
+  speed[0, :, :2], speed[1, 0], speed[1, 1] = 0.3, 7, 0.01
   bright = maps.speed_pictures(speed).astype(int).sum(-1)
   assert (bright[0, :, :2] == bright.max()).all() and bright[0, :, 2:].max() < 30
   assert (bright[1, 0] == bright.max()).all()
+  assert bright[1, 1].max() < bright.max() / 4  # a still frame
   assert np.isfinite(maps.speed_pictures(0 * speed)).all()
 
 

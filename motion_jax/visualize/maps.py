@@ -16,6 +16,7 @@ from motion_jax.visualize.clips import save_gif
 GAP, BLOCK_GAP = 4, 30
 HEADER, LABELS = 26, 104
 _VISIBLE = 0.995  # share of the speeds that are darker than white
+_STILL = 0.1  # pixels per frame: slower frames stay dark
 
 
 def overlay(clips: np.ndarray, maps: np.ndarray, *, alpha: float = 0.5) -> np.ndarray:
@@ -35,7 +36,7 @@ def overlay(clips: np.ndarray, maps: np.ndarray, *, alpha: float = 0.5) -> np.nd
 def speed_pictures(speed: np.ndarray) -> np.ndarray:
   """The length of the flow [N, T, H, W] as [N, T, H, W, 3] uint8, by frame."""
   white = np.quantile(speed, _VISIBLE, axis=(2, 3), keepdims=True)
-  return _bytes(_coloured(np.clip(speed / np.maximum(white, 1e-6), 0, 1), "magma"))
+  return _bytes(_coloured(np.clip(speed / np.maximum(white, _STILL), 0, 1), "magma"))
 
 
 def save_map_grid(
