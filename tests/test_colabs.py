@@ -85,7 +85,8 @@ def test_outside_a_clone_a_notebook_fetches_and_installs_it(
   def run(command, check):
     commands.append([str(word) for word in command])
     if command[0] == "git":
-      (command[-1] / "colabs").mkdir(parents=True)
+      for folder in ("colabs", "configs"):
+        (command[-1] / folder).mkdir(parents=True)
 
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, "path", [*sys.path])
