@@ -5,8 +5,8 @@
 
 The config says which network they are of and which clips it expects. Known are the
 checkpoints of MoSI, DPC, SlowFast and torchvision; see `models.convert`. Heads are left
-out: what such a run is asked for, it does with the encoder alone. The other way is
-`motion_jax.export`.
+out: such a run is an encoder to start from, to evaluate and to look at. The other way
+is `motion_jax.export`.
 """
 
 import pathlib
@@ -15,8 +15,8 @@ import sys
 import jax
 from absl import flags
 
-from motion_jax import checkpoint, command, logs, sharding, starting_point, state
-from motion_jax.checkpoint import Checkpoints, load_encoder
+from motion_jax import command, logs, sharding, starting_point, state
+from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints, load_encoder
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
 
@@ -55,7 +55,7 @@ def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
   params, aux = state.initial_weights(method, key, sharding.make_mesh())
   encoder = starting_point.load_torch_encoder(weights, method.encoder(params, aux))
   params, aux = method.with_encoder(params, aux, encoder)
-  stored = config.to_dict() | {checkpoint.ENCODER_ONLY: True}
+  stored = config.to_dict() | {ENCODER_ONLY: True}
   checkpoints.save_weights(params, aux, stored)
   checkpoints.close()
   logs.logger.info("%s: %s", workdir, load_encoder(workdir))

@@ -241,18 +241,15 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   weights = restored(method, stored, mesh, run, step)
   stored, is_other = overlaid(stored, config)
   sources = configured_sources(stored.data)
-  encoder_only = stored.get(checkpoint.ENCODER_ONLY, False)
-  if is_other:
-    logger.info("other data than the run's: only its encoder is evaluated")
-    values = {}
-  elif encoder_only:
-    logger.info("the run holds an encoder without its pretext head")
+  alone = is_other or stored.get(checkpoint.ENCODER_ONLY, False)
+  if alone:
+    reason = "other data than the run's" if is_other else "the run has no pretext head"
+    logger.info("%s: only its encoder is evaluated", reason)
     values = {}
   else:
     values = _task(method, sources, stored, mesh, workdir, weights)
-  if is_other or encoder_only or stored.method.name == "classify":
-    required = is_other or encoder_only
-    probe = pretraining_probe(method, sources, stored, mesh, required=required)
+  if alone or stored.method.name == "classify":
+    probe = pretraining_probe(method, sources, stored, mesh, required=alone)
     values |= probe(*weights) if probe else {}
   if not values:
     raise UserError("nothing to evaluate: the data have no labels")

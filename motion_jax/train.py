@@ -161,7 +161,7 @@ class Run:
     if stored.get(ENCODER_ONLY):
       raise UserError(
         f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
-        f"--workdir (configs/finetune.py starts from it by --config.init_from)"
+        "--workdir (configs/finetune.py starts from it by --config.init_from)"
       )
     rows = [
       row
