@@ -74,6 +74,7 @@ def method(network):
       embedding=128,  # section 4.1
       projection_layers=2,  # open: MoCo v2; 1: MoCo, 3: SlowFast
       projection_hidden=0,  # open: as wide as the features
+      projection_norm=False,  # open: batch norm at its end (SimCLR, MoCo v3)
       key_regroup=True,  # open: keys are in other batch norm groups than queries (MoCo)
       frames=8,  # visual clip, section 4.1
       motion_frames=16,  # section 4.1

@@ -124,6 +124,19 @@ def test_diagnostics_follow_their_definitions():
   assert 0 < result.correct.mean() < 1
 
 
+def test_the_nearest_key_of_a_batch_is_sought_among_valid_ones():
+  rng = np.random.default_rng(1)
+  query = unit(rng.standard_normal((40, 4)))
+  key = unit(query + 0.8 * rng.standard_normal((40, 4)))
+  valid = jnp.asarray(rng.random(40) < 0.5)
+  found = contrast.is_nearest_key(query, key, valid)
+  candidates = np.flatnonzero(valid)
+  similarity = np.asarray(query) @ np.asarray(key)[candidates].T
+  expected = candidates[similarity.argmax(1)] == np.arange(40)
+  np.testing.assert_array_equal(found, expected)
+  assert 0 < expected.sum() < valid.sum()
+
+
 def test_a_query_without_negatives_has_no_loss_and_no_gradient():
   query, key = (unit(jax.random.normal(jax.random.key(i), (2, 8))) for i in (0, 1))
   queue = queue_of(unit(jax.random.normal(jax.random.key(2), (4, 8))), [3] * 4)

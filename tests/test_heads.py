@@ -97,6 +97,18 @@ def test_projections_are_linear_layers_with_relu_between(layers, hidden, count):
   assert (expected < 0).any()
 
 
+def test_a_projection_may_end_with_batch_normalisation():
+  plain = heads.Projection(16, 4, rngs=nnx.Rngs(0))
+  normed = heads.Projection(16, 4, norm=True, bn_groups=2, rngs=nnx.Rngs(0))
+  features = 1 + 0.1 * np.abs(normal(0, 8, 16))  # a narrow cone, as pooled features
+  raw = np.asarray(plain(features)).reshape(2, 4, 4)
+  expected = (raw - raw.mean(1, keepdims=True)) / np.sqrt(
+    raw.var(1, keepdims=True) + 1e-5
+  )
+  np.testing.assert_allclose(normed(features), expected.reshape(8, 4), atol=1e-3)
+  assert plain.norm is None
+
+
 def test_a_projection_without_layers_is_refused():
   with pytest.raises(ValueError, match="0 layers; expected 1 or more"):
     heads.Projection(8, layers=0, rngs=nnx.Rngs(0))

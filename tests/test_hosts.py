@@ -190,8 +190,8 @@ def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
   assert joined == [{}]
 
 
-def restored_on_fewer_devices(workdir):
-  """Saves MoDist's state on 8 devices; restores it on 4, 2 and 1."""
+def save_on_eight_devices(workdir):
+  """Saves MoDist's first state after two samples, also as plain arrays."""
   small_modist.use_tiny_networks()
   data = iter(grain.MapDataset.range(9).to_iter_dataset())
   next(data), next(data)
@@ -199,36 +199,89 @@ def restored_on_fewer_devices(workdir):
   current = small_modist.trainer(8)[2](0)
   checkpoints.save(current, data, {"name": "modist"}, {})
   checkpoints.wait()
-  saved = jax.device_get(current)
-  for devices in (4, 2, 1):
+  arrays = map(np.asarray, jax.tree.leaves(jax.device_get(current)))
+  np.savez(workdir / "saved.npz", *arrays)
+
+
+def restore_on(workdir, *counts):
+  """Restores it on so many devices of all processes and compares what lies here."""
+  small_modist.use_tiny_networks()
+  saved = [*np.load(workdir / "saved.npz").values()]
+  for devices in counts:
     _, method, create, _ = small_modist.trainer(devices)
     moved = iter(grain.MapDataset.range(9).to_iter_dataset())
     other = create(99)
-    queue = other.aux["queues"]["visual"].keys
-    assert (np.asarray(queue) != saved.aux["queues"]["visual"].keys).all()
-    restored = checkpoints.restore(0, other, moved)
+    assert differing(other, saved)
+    restored = Checkpoints(workdir).restore(0, other, moved)
     assert next(moved) == 2
     places = state.state_shardings(method, method._mesh).aux["queues"]["visual"]
     keys = restored.aux["queues"]["visual"].keys
     assert keys.sharding.is_equivalent_to(places.keys, keys.ndim)
-    for one, two in zip(*map(jax.tree.leaves, (saved, restored)), strict=True):
-      np.testing.assert_array_equal(one, two)
+    assert not differing(restored, saved)
 
 
-@pytest.mark.slow
-def test_the_queues_of_eight_devices_go_on_with_fewer(tmp_path):
-  code = (
-    "import pathlib, test_hosts;"
-    f"test_hosts.restored_on_fewer_devices(pathlib.Path({str(tmp_path)!r}))"
+def restore_in_process(workdir, address, index):
+  hosts.join(address, 2, index)
+  assert (jax.device_count(), jax.local_device_count()) == (8, 4)
+  restore_on(workdir, 8)
+
+
+def differing(tree, saved):
+  """Whether parts of arrays that lie here differ from the saved arrays' parts."""
+  arrays = jax.tree.leaves(tree)
+  assert len(arrays) == len(saved)
+  return any(
+    not np.array_equal(shard.data, whole[shard.index])
+    for array, whole in zip(arrays, saved, strict=True)
+    for shard in array.addressable_shards
   )
-  environment = {
+
+
+def calling(function, workdir, *arguments):
+  """Command that calls a function of this file on a path and literals."""
+  values = ", ".join(map(repr, arguments))
+  call = f"test_hosts.{function}(pathlib.Path({str(workdir)!r}), {values})"
+  return [sys.executable, "-c", f"import pathlib, test_hosts; {call}"]
+
+
+def with_devices(count):
+  return {
     **os.environ,
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
   }
-  result = children.run([sys.executable, "-c", code], env=environment)
+
+
+@pytest.fixture(scope="module")
+def of_eight_devices(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("eight")
+  command = calling("save_on_eight_devices", workdir)
+  result = children.run(command, env=with_devices(8))
   assert result.returncode == 0, result.stderr
+  return workdir
+
+
+@pytest.mark.slow
+def test_the_queues_of_eight_devices_go_on_with_fewer(of_eight_devices):
+  command = calling("restore_on", of_eight_devices, 4, 2, 1)
+  result = children.run(command, env=with_devices(8))
+  assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_the_queues_of_eight_devices_go_on_in_two_processes(of_eight_devices):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+  commands = [
+    calling("restore_in_process", of_eight_devices, address, index)
+    for index in range(2)
+  ]
+  pipes = dict(env=with_devices(4), stderr=subprocess.PIPE)
+  with children.started(*commands, **pipes) as processes:
+    codes, texts = finish(processes)
+  assert codes == [0, 0], texts
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,15 @@ class ContrastScores:
   def metrics(self) -> type[metrics.Collection]:
     """Means over videos: losses, accuracies and similarities of every term.
 
+    `<term>_accuracy` is the share of queries closer to their key than to all negatives,
+    `<term>_batch_accuracy` of those closer to it than to the other keys of the batch.
     `<modality>_spread` is the standard deviation of the queries over a batch, 1 if they
     are spread evenly over the sphere, 0 if they have collapsed; `queue_fill` the share
     of keys that are of videos; `queue_age` their mean age in steps; `passed` the share
     of motion clips above the motion threshold.
     """
     names = ["loss", "pretext_accuracy"]
-    for kind in ("loss", "accuracy", "positive", "negative"):
+    for kind in ("loss", "accuracy", "batch_accuracy", "positive", "negative"):
       names += [f"{term.name}_{kind}" for term in self.terms]
     names += [f"{name}_spread" for name in self.modalities]
     names += ["queue_fill", "queue_age"]
@@ -99,6 +101,9 @@ class ContrastScores:
         outputs["loss"] += weight * term.loss
         outputs[f"{name}_loss"] = term.loss
         outputs[f"{name}_accuracy"] = hits[-1]
+        outputs[f"{name}_batch_accuracy"] = contrast.is_nearest_key(
+          queries[query], keys[key], mask, mesh=self._mesh
+        ).astype(jnp.float32)
         outputs[f"{name}_positive"] = term.positive
         outputs[f"{name}_negative"] = found.mean
     outputs["pretext_accuracy"] = jnp.stack(hits).mean(0)

@@ -186,4 +186,6 @@ def _build(model: ConfigDict, method: ConfigDict, modality: str, rngs) -> Embedd
     outputs=method.embedding,
     layers=method.projection_layers,
     hidden=method.projection_hidden or None,
+    norm=method.projection_norm,
+    bn_groups=model.bn_groups,
   )

@@ -44,16 +44,22 @@ class Classifier(nnx.Module):
 
 
 class Projection(nnx.Module):
-  """Linear layers with ReLU between them, for contrastive losses; no normalisation.
+  """Linear layers with ReLU between them, for contrastive losses.
 
   One layer is MoCo's first head (He et al., CVPR 2020), two its second (Chen et al.,
   2020), three those of SlowFast. Weights have PyTorch's default initialisation.
+
+  Pooled features are all positive, and those of random networks differ little from clip
+  to clip, so that all embeddings lie close together at first. Batch normalisation at
+  the end spreads them over the sphere (SimCLR's and MoCo v3's heads end so).
 
   Args:
     dim: size of the features.
     outputs: size of the embedding.
     layers: number of linear layers, at least 1.
     hidden: size between the layers; None for `dim`.
+    norm: batch normalisation at the end.
+    bn_groups: its groups, as in `common.BatchNorm`.
     rngs: the `params` stream draws weights and biases.
 
   Raises:
@@ -67,6 +73,8 @@ class Projection(nnx.Module):
     *,
     layers: int = 2,
     hidden: int | None = None,
+    norm: bool = False,
+    bn_groups: int = 1,
     rngs: nnx.Rngs,
   ):
     if layers < 1:
@@ -75,13 +83,15 @@ class Projection(nnx.Module):
     self.layers = nnx.List(
       [Linear(*pair, rngs=rngs) for pair in itertools.pairwise(sizes)]
     )
+    end = common.BatchNorm(outputs, eps=1e-5, groups=bn_groups) if norm else None
+    self.norm = end  # nnx refuses None first and a module then
 
   def __call__(self, features: jax.Array) -> jax.Array:
-    """Maps features [..., dim] to embeddings [..., outputs] float32, any length."""
+    """Maps features [B, dim] to embeddings [B, outputs] float32, any length."""
     x = features.astype(jnp.float32)
     for index, layer in enumerate(self.layers):
       x = layer(nnx.relu(x) if index else x)
-    return x
+    return self.norm(x) if self.norm else x
 
 
 class Linear(nnx.Module):

@@ -185,6 +185,27 @@ def info_nce(
   return Contrast(loss, positive > negatives.highest, jax.lax.stop_gradient(positive))
 
 
+def is_nearest_key(
+  query: jax.Array, key: jax.Array, valid: jax.Array, *, mesh: Mesh | None = None
+) -> jax.Array:
+  """Whether, of the keys of its own batch, its own is the most similar to a query.
+
+  Keys of one batch come from the same weights. Those of a queue are older, which alone
+  can tell them from the positive while the network changes fast.
+
+  Args:
+    query, key: float32 [B, dim], unit length, of the same videos row by row.
+    valid: bool [B]; other keys are no candidates.
+    mesh: the mesh whose axis `data` splits the rows, if any.
+
+  Returns:
+    bool [B].
+  """
+  key = _constrain(key, mesh, None)  # all keys of the batch to every device
+  similarity = jnp.where(valid, query @ key.T, -jnp.inf)
+  return similarity.argmax(1) == jnp.arange(len(query))
+
+
 def _constrain(array, mesh, axis):
   """Splits one axis over the devices, or none."""
   if mesh is None:
