@@ -42,12 +42,15 @@ def on_devices(name, counts):
   return [found[count] for count in counts]
 
 
-def in_processes(name):
-  """Numbers of two processes with two devices each."""
+def free_address():
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
-    address = f"127.0.0.1:{free.getsockname()[1]}"
-  devices = str(2 * PROCESSES)
+    return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def in_processes(name):
+  """Numbers of two processes with two devices each."""
+  address, devices = free_address(), str(2 * PROCESSES)
   commands = [
     command(name, devices, address, f"--process_index={index}")
     for index in range(PROCESSES)
@@ -90,3 +93,33 @@ def test_one_two_four_and_eight_devices_train_alike(name):
 def test_two_processes_train_like_one_device(name):
   [one] = on_devices(name, (1,))
   assert_alike(in_processes(name), one)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("config", ["mosi.py:smoke", "finetune.py:smoke,scratch"])
+def test_two_processes_evaluate_like_one(config, tmp_path):
+  """Retrieval, k-NN and the linear probe; accuracy over the clips of whole videos."""
+
+  def start(processes, *flags):
+    workdir = tmp_path / str(processes)
+    words = [sys.executable, "-m", "motion_jax.main", f"--workdir={workdir}"]
+    return workdir, [*words, f"--config={ROOT}/configs/{config}", *flags]
+
+  alone, run = start(1)
+  result = children.run(run, env=environment(4), timeout=900)
+  assert result.returncode == 0, result.stderr
+  flags = f"--coordinator={free_address()}", f"--processes={PROCESSES}"
+  together, run = start(PROCESSES, *flags)
+  runs = [[*run, f"--process_index={index}"] for index in range(PROCESSES)]
+  with children.started(*runs, env=environment(2), stderr=subprocess.PIPE) as processes:
+    texts = [process.communicate(timeout=900)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * PROCESSES, texts
+  values, expected = (
+    json.loads((folder / "summary.json").read_text()) for folder in (together, alone)
+  )
+  scores = [name for name in expected if name.startswith("eval/")]
+  assert {name for name in values if name.startswith("eval/")} == set(scores)
+  assert len(scores) > 3
+  for name in scores:
+    assert values[name] == pytest.approx(expected[name], rel=1e-3), name

@@ -197,11 +197,12 @@ def test_keys_share_their_batch_norm_group_with_other_videos_than_queries():
     embed = jax.jit(functools.partial(pair.embed_keys, train=True))
     return np.asarray(embed(aux, clip)[0])
 
-  order = np.array([0, 4, 1, 5, 2, 6, 3, 7])
-  found = keys(clip, 4, True)
-  np.testing.assert_allclose(found[order], keys(clip[order], 4, False), atol=1e-6)
-  assert np.abs(found - keys(clip, 4, False)).max() > 1e-3
-  np.testing.assert_allclose(keys(clip, 1, True), keys(clip, 1, False), atol=1e-5)
+  order = np.array([0, 2, 4, 6, 1, 3, 5, 7])
+  found = keys(clip, 2, True)
+  # The norm at the end divides by deviations that are small, rounding included.
+  np.testing.assert_allclose(found[order], keys(clip[order], 2, False), atol=1e-4)
+  assert np.abs(found - keys(clip, 2, False)).max() > 1e-2
+  np.testing.assert_allclose(keys(clip, 1, True), keys(clip, 1, False), atol=1e-4)
 
 
 @pytest.mark.slow
