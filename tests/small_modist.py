@@ -45,7 +45,7 @@ def batch(config, seed=0, first=0, rows=None):
     "extent": np.tile(np.array([height, width - 6], np.int32), (rows, 2, 1)),
     "motion": edges.astype(np.uint8),
     "strength": np.full((rows, 2), 0.1, np.float32),
-    "passed": rng.random((rows, 2)) < 0.8,
+    "pass_rate": (rng.random(rows) < 0.8).astype(np.float32) / 2,
     "valid": np.ones(rows, bool),
     "index": np.arange(first, first + rows, dtype=np.int32),
     "label": np.zeros(rows, np.int32),

@@ -55,6 +55,9 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_terms(negatives):
   scores = ContrastScores(config.method, sharding.make_mesh())
   outputs = scores(queries, keys, queues, jnp.arange(8), batch(config))
 
+  def nearest(query, key):
+    return (queries[query] @ keys[key].T).argmax(1) == np.arange(8)
+
   def nce(query, positive, negative):
     query = np.asarray(queries[query])
     logits = (
@@ -73,6 +76,8 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_terms(negatives):
   }
   for name, value in expected.items():
     np.testing.assert_allclose(outputs[f"{name}_loss"], value, rtol=1e-4)
+    found = nearest(*name.split("_to_")) if "_to_" in name else nearest(name, name)
+    np.testing.assert_array_equal(outputs[f"{name}_batch_accuracy"], found)
   total = np.dot([1.0, 0.5, 2.0, 2.0], [*expected.values()])
   np.testing.assert_allclose(outputs["loss"], total, rtol=1e-4)
 
@@ -84,7 +89,7 @@ def test_queries_meet_the_keys_of_their_own_videos():
   (_, (after, outputs)), _ = gradient(params, aux, rows, key, 0)
   clip = jax.jit(method.pretext)(rows, key, 0)["visual_query"]
   pair = method._pairs["visual"]
-  query, _ = pair.embed_queries(params["visual"], aux["visual"], clip, train=True)
+  (query, _), _ = pair.embed_queries(params["visual"], aux["visual"], clip, train=True)
   for name in ("visual", "motion"):  # the keys that have entered the queue
     term = "visual" if name == "visual" else "visual_to_motion"
     similarity = (query * after["queues"][name].keys[0]).sum(-1)
@@ -117,7 +122,7 @@ def test_both_networks_learn():
   _, grads = gradient(params, aux, batch(config), jax.random.key(0), 0)
   assert set(grads) == {"visual", "motion"}
   for leaf in jax.tree.leaves(grads):
-    assert float(jnp.abs(leaf).max()) > 0
+    assert float(jnp.abs(leaf).max()) > 1e-4  # more than rounding
 
 
 @pytest.mark.slow
@@ -160,7 +165,9 @@ def test_rows_that_are_not_valid_count_nowhere_and_enter_no_queue():
     for row in (3, 5):  # what would have been overwritten stays a negative
       np.testing.assert_array_equal(queue.keys[0, row], before.keys[0, row])
   found = method.metrics.single_from_model_output(**outputs).compute()
-  assert float(found["passed"]) == pytest.approx(rows["passed"][kept].mean())
+  rates = rows["pass_rate"][kept]
+  assert float(found["pass_rate"]) == pytest.approx(rates.mean())
+  assert float(found["fallback"]) == pytest.approx((rates == 0).mean())
 
 
 @pytest.mark.slow
@@ -185,6 +192,18 @@ def test_spread_tells_a_collapsed_embedding_from_an_even_one():
   assert float(contrast_scores.spread(same, mask)) == pytest.approx(0, abs=1e-3)
   only_bad_rows_differ = jnp.where(mask[:, None], same, even)
   assert float(contrast_scores.spread(only_bad_rows_differ, mask)) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_spread_of_features_shows_a_collapse_that_the_norm_hides():
+  config, _, params, aux, gradient = started(**PAPER)
+  assert config.method.projection_norm
+  visual = {**params["visual"]}
+  visual["encoder"] = jax.tree.map(jnp.zeros_like, visual["encoder"])
+  params = {**params, "visual": type(params["visual"])(visual)}
+  (_, (_, found)), _ = gradient(params, aux, batch(config), jax.random.key(0), 0)
+  assert float(found["visual_feature_spread"][0]) < 1e-3
+  assert float(found["motion_feature_spread"][0]) > 1e-2
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, open_source
 from motion_jax.data.frame_streams import whole_video
-from motion_jax.flow_sets import job
+from motion_jax.flow_sets import batches, job
 from motion_jax.ops import flow_edges
 
 
@@ -143,12 +143,16 @@ def test_damaged_videos_are_noted_and_the_others_used(videos, caplog):
   assert set(flow.description["damaged"]) == {"a.mp4", "b.mp4"}
 
 
-def test_videos_that_all_fail_are_an_error(tmp_path):
+def test_videos_that_all_fail_are_an_error_until_they_are_mended(tmp_path, monkeypatch):
+  monkeypatch.setitem(batches.FLOWS, "variational", flow_sets.stand_in)
   folder = tmp_path / "videos"
   folder.mkdir()
   (folder / "a.mp4").write_bytes(b"no video")
-  with pytest.raises(UserError, match="none of the 1 videos can be read"):
+  with pytest.raises(UserError, match="none of the 1 videos can be read, such as a"):
     flow_sets.prepare(folder)
+  media_files.write_video(folder / "a.mp4", 9, size=(48, 90))
+  flow_sets.prepare(folder)
+  assert flow_sets.reopen(folder)[1].head("a.mp4").num_frames == 9
 
 
 @pytest.mark.slow

@@ -90,7 +90,8 @@ class Distill(Clip):
         `flow_files`; flow stays in pixels of the stored resolution.
       motion_pairs: without, [2, M, 2, H, W, 3] uint8, RGB at t and t - flow_interval.
       strength: [2] float32, mean of the frames of each motion clip; 0 if unknown.
-      passed: [2] bool, whether that reaches the threshold; True if unknown.
+      pass_rate: float32 [], share of the video's motion windows that reach the
+        threshold; 0: the strongest stands in; 1 if unknown.
 
     Raises:
       DecodeError: if one of the frames cannot be decoded, or the prepared motion is of
@@ -110,8 +111,8 @@ class Distill(Clip):
     size = resized_shape(*frames[0].shape[:2], self.short_side)
     frames = iter(frames)
     targets = [out[name] for name in ("video", "motion_pairs") if name in out]
-    for name in ("strength", "passed"):
-      out[name][:] = plan[name]
+    for name in ("strength", "pass_rate"):
+      out[name][...] = plan[name]
     for target in targets:
       for clip, extent, spot in zip(target, out["extent"], places, strict=True):
         slots = clip.reshape(-1, *clip.shape[-3:])
@@ -130,7 +131,7 @@ class Distill(Clip):
       "video": np.zeros((CLIPS, self.frames, *canvas, 3), np.uint8),
       "extent": np.zeros((CLIPS, 2), np.int32),
       "strength": np.zeros(CLIPS, np.float32),
-      "passed": np.ones(CLIPS, bool),
+      "pass_rate": np.ones((), np.float32),
     }
     if not length:
       return arrays
@@ -151,13 +152,13 @@ class Distill(Clip):
 
     Returns:
       visual [2 T], motion [2, M], pairs [2, M, 2] (nothing with prepared motion), all
-      frame numbers; strength [2], passed [2].
+      frame numbers; strength [2], pass_rate [].
     """
     if self.synchronised:
       draws = draws[:, [0, 0]]
     span = self.span(fps)
     firsts = max(count - span, 0) * draws[0]
-    plan = {"strength": 0.0, "passed": True, "pairs": np.zeros(0, np.int64)}
+    plan = {"strength": 0.0, "pass_rate": 1.0, "pairs": np.zeros(0, np.int64)}
     if self.motion_frames:
       if head is None:
         strengths = np.zeros(count, np.float32)
@@ -166,8 +167,10 @@ class Distill(Clip):
         strengths = head.strengths * self._scale
       windows = self._windows(len(strengths), fps)
       threshold = 0.0 if head is None else self.threshold
-      rows, means = choose_windows(strengths[windows].mean(-1), threshold, draws[1])
-      plan |= {"strength": means, "passed": means >= threshold}
+      means = strengths[windows].mean(-1)
+      rows = choose_windows(means, threshold, draws[1])
+      plan["strength"] = means[rows]
+      plan["pass_rate"] = (means >= threshold).mean()
       plan["motion"] = windows[rows]
       if self.synchronised:
         firsts = rows
@@ -189,7 +192,7 @@ class Distill(Clip):
 
 def choose_windows(
   means: np.ndarray, threshold: float, draws: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
   """Draws windows among those that reach a threshold, or takes the strongest.
 
   Args:
@@ -198,13 +201,12 @@ def choose_windows(
     draws: [N] uniform in [0, 1).
 
   Returns:
-    [N] numbers of the windows drawn, and [N] their strengths.
+    [N] numbers of the windows drawn.
   """
   allowed = np.flatnonzero(means >= threshold)
   if not len(allowed):
     allowed = np.array([means.argmax()])
-  rows = allowed[(np.asarray(draws) * len(allowed)).astype(np.int64)]
-  return rows, means[rows]
+  return allowed[(np.asarray(draws) * len(allowed)).astype(np.int64)]
 
 
 def check_motion(head: Head, count: int) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -135,7 +136,12 @@ class FlowJob:
     for name, reason in list(damaged.items())[:_SHOWN]:
       logger.warning("damaged %s: %s", name, reason)
     if start == len(self.source):  # heads only
-      raise UserError(f"none of the {start} videos can be read: {damaged}")
+      shutil.rmtree(self.partial)
+      name, reason = next(iter(damaged.items()))
+      raise UserError(
+        f"none of the {start} videos can be read, such as {name}: {reason}; when they "
+        "can, run the same command again"
+      )
     flow_files.write_json(self.partial / "index.json", index)
     description = self.settings | {"damaged": damaged}
     flow_files.write_json(self.partial / "description.json", description)

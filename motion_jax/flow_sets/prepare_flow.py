@@ -77,7 +77,7 @@ def prepare_flow(
   if min(interval, batch_size) < 1 or short_side < 16 or threads < 0:
     raise UserError(
       f"interval={interval} and batch_size={batch_size} must be at least 1, short_side="
-      f"{short_side} at least 16"
+      f"{short_side} at least 16, threads={threads} at least 0"
     )
   if not 0 <= process_index < process_count:
     raise UserError(f"process_index={process_index} of process_count={process_count}")

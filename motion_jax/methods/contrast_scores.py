@@ -52,17 +52,21 @@ class ContrastScores:
     `<term>_accuracy` is the share of queries closer to their key than to all negatives,
     `<term>_batch_accuracy` of those closer to it than to the other keys of the batch.
     `<modality>_spread` is the standard deviation of the queries over a batch, 1 if they
-    are spread evenly over the sphere, 0 if they have collapsed; `queue_fill` the share
-    of keys that are of videos; `queue_age` their mean age in steps; `passed` the share
-    of motion clips above the motion threshold.
+    are spread evenly over the sphere, 0 if they have collapsed; where a norm ends the
+    projection it hides a collapse, which `<modality>_feature_spread` then shows, the
+    same of the encoder's features. `queue_fill` is the share of keys that are of
+    videos; `queue_age` their mean age in batches, or parts of batches; `pass_rate` the
+    share of a video's motion windows above the motion threshold, `fallback` that of
+    videos without any.
     """
     names = ["loss", "pretext_accuracy"]
     for kind in ("loss", "accuracy", "batch_accuracy", "positive", "negative"):
       names += [f"{term.name}_{kind}" for term in self.terms]
-    names += [f"{name}_spread" for name in self.modalities]
+    for kind in ("spread", "feature_spread"):
+      names += [f"{name}_{kind}" for name in self.modalities]
     names += ["queue_fill", "queue_age"]
     if "motion" in self.modalities:
-      names.append("passed")
+      names += ["pass_rate", "fallback"]
     return metrics.Collection.create(
       **{name: metrics.Average.from_output(name) for name in names}
     )
@@ -75,10 +79,10 @@ class ContrastScores:
       queues: by modality, as they are before these keys enter.
       ids: int32 [B], videos of the queries; those of `contrast.EMPTY` have all keys as
         negatives.
-      batch: `valid` and `passed` of the sampler's arrays.
+      batch: `valid` and `pass_rate` of the sampler's arrays.
 
     Returns:
-      What `metrics` needs, all [B].
+      What `metrics` needs but `<modality>_feature_spread`, all [B].
     """
     mask = batch["valid"]
     outputs = {"mask": mask, "loss": jnp.zeros(len(mask))}
@@ -107,7 +111,8 @@ class ContrastScores:
         outputs[f"{name}_positive"] = term.positive
         outputs[f"{name}_negative"] = found.mean
     outputs["pretext_accuracy"] = jnp.stack(hits).mean(0)
-    outputs["passed"] = batch["passed"].mean(-1)
+    outputs["pass_rate"] = batch["pass_rate"]
+    outputs["fallback"] = (batch["pass_rate"] == 0).astype(jnp.float32)
     shared = {f"{name}_spread": spread(query, mask) for name, query in queries.items()}
     shared["queue_fill"], shared["queue_age"] = fill_and_age(queues["visual"])
     return outputs | {k: jnp.full(len(mask), value) for k, value in shared.items()}

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from motion_jax import sharding
 from motion_jax.config import UserError
 from motion_jax.methods.base import Method
-from motion_jax.methods.contrast_scores import ContrastScores
+from motion_jax.methods.contrast_scores import ContrastScores, spread
 from motion_jax.methods.modist_inputs import Inputs
 from motion_jax.methods.momentum import Embedder, MomentumPair
 from motion_jax.models import build_model
@@ -88,8 +88,9 @@ class Modist(Method):
 
   def loss(self, params, aux, batch, key, step):
     clips = self._inputs(key, batch)
-    queries, keys, aux = self._embed(params, aux, clips, train=True)
+    queries, keys, spreads, aux = self._embed(params, aux, clips, batch, train=True)
     outputs = self._scores(queries, keys, aux["queues"], batch["index"], batch)
+    outputs |= spreads
     queues = {
       name: self._enqueue(queue, keys[name], batch)
       for name, queue in aux["queues"].items()
@@ -114,9 +115,9 @@ class Modist(Method):
     """
     key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
     clips = self._inputs(key, batch)
-    queries, keys, _ = self._embed(params, aux, clips, train=False)
+    queries, keys, spreads, _ = self._embed(params, aux, clips, batch, train=False)
     ids = jnp.full_like(batch["index"], contrast.EMPTY)
-    return self._scores(queries, keys, aux["queues"], ids, batch)
+    return self._scores(queries, keys, aux["queues"], ids, batch) | spreads
 
   def pretext(self, batch, key, step):
     """The clips of `modist_inputs.Inputs`, by name."""
@@ -144,20 +145,22 @@ class Modist(Method):
       std=self._config.std,
     )
 
-  def _embed(self, params, aux, clips, *, train):
-    """Queries and keys by modality, and aux with the statistics of this batch."""
-    queries, keys, aux = {}, {}, dict(aux)
+  def _embed(self, params, aux, clips, batch, *, train):
+    """Queries, keys, spreads of features, and aux with the statistics of this batch."""
+    queries, keys, spreads, aux = {}, {}, {}, dict(aux)
+    valid = batch["valid"]
     for name, pair in self._pairs.items():
       with jax.named_scope(f"{name}_query"):
-        query = pair.embed_queries(
+        (queries[name], features), aux[name] = pair.embed_queries(
           params[name], aux[name], clips[f"{name}_query"], train=train
         )
-        queries[name], aux[name] = query
+      value = spread(contrast.normalize_embedding(features), valid)
+      spreads[f"{name}_feature_spread"] = jnp.full(len(valid), value)
       with jax.named_scope(f"{name}_key"):
         keys[name], aux[name] = pair.embed_keys(
           aux[name], clips[f"{name}_key"], train=train
         )
-    return queries, keys, aux
+    return queries, keys, spreads, aux
 
   def _enqueue(self, queue, key, batch):
     """Rows that could not be decoded leave what they would overwrite in its place."""

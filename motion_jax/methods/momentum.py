@@ -16,15 +16,19 @@ from motion_jax.ops.contrast import normalize_embedding
 
 
 class Embedder(nnx.Module):
-  """An encoder and a projection: clips to embeddings of unit length."""
+  """An encoder and a projection: clips to embeddings of unit length.
+
+  `__call__` maps [B, T, H, W, C] to embeddings [B, dim] and to the encoder's features
+  [B, features], both float32.
+  """
 
   def __init__(self, encoder: nnx.Module, *, rngs: nnx.Rngs, **projection):
     self.encoder = encoder
     self.projection = Projection(encoder.features, rngs=rngs, **projection)
 
-  def __call__(self, clip: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] to [B, dim] float32 of unit length."""
-    return normalize_embedding(self.projection(self.encoder(clip)))
+  def __call__(self, clip: jax.Array) -> tuple[jax.Array, jax.Array]:
+    features = self.encoder(clip)
+    return normalize_embedding(self.projection(features)), features
 
 
 class MomentumPair:
@@ -60,15 +64,17 @@ class MomentumPair:
     """Returns (params, aux); the copy starts equal to the network."""
     return _with_copy(self._build(nnx.Rngs(key)))
 
-  def embed_queries(self, params, aux, clip, *, train: bool) -> tuple[jax.Array, dict]:
-    """Embeds clips with the network; returns ([B, dim], aux)."""
-    query, stats = call(self._graphdef, params, aux["stats"], clip, train=train)
-    return query, {**aux, "stats": stats}
+  def embed_queries(self, params, aux, clip, *, train: bool):
+    """Embeds clips with the network; returns ((embeddings, features), aux)."""
+    both, stats = call(self._graphdef, params, aux["stats"], clip, train=train)
+    return both, {**aux, "stats": stats}
 
   def embed_keys(self, aux, clip, *, train: bool) -> tuple[jax.Array, dict]:
     """Embeds clips with the copy, without a gradient; returns ([B, dim], aux)."""
     params = jax.lax.stop_gradient(aux["key_params"])
-    key, stats = call(self._key_graphdef, params, aux["key_stats"], clip, train=train)
+    (key, _), stats = call(
+      self._key_graphdef, params, aux["key_stats"], clip, train=train
+    )
     return jax.lax.stop_gradient(key), {**aux, "key_stats": stats}
 
   def follow(self, params, aux) -> dict:

@@ -80,9 +80,10 @@ class Projection(nnx.Module):
     if layers < 1:
       raise ValueError(f"a projection has {layers} layers; expected 1 or more")
     sizes = [dim, *[hidden or dim] * (layers - 1), outputs]
-    self.layers = nnx.List(
-      [Linear(*pair, rngs=rngs) for pair in itertools.pairwise(sizes)]
-    )
+    pairs = [*itertools.pairwise(sizes)]
+    self.layers = nnx.List([Linear(*pair, rngs=rngs) for pair in pairs[:-1]])
+    # A bias before the norm would do nothing.
+    self.layers.append(Linear(*pairs[-1], bias=not norm, rngs=rngs))
     end = common.BatchNorm(outputs, eps=1e-5, groups=bn_groups) if norm else None
     self.norm = end  # nnx refuses None first and a module then
 
@@ -95,12 +96,15 @@ class Projection(nnx.Module):
 
 
 class Linear(nnx.Module):
-  """x @ kernel + bias."""
+  """x @ kernel + bias, or without the bias."""
 
-  def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-    shape = (inputs, outputs)
-    self.kernel = nnx.Param(common.uniform_fan_in(rngs.params(), shape, inputs))
-    self.bias = nnx.Param(common.uniform_fan_in(rngs.params(), (outputs,), inputs))
+  def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
+    def draw(*shape):
+      return nnx.Param(common.uniform_fan_in(rngs.params(), shape, inputs))
+
+    self.kernel = draw(inputs, outputs)
+    self.bias = draw(outputs) if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    return x @ self.kernel[...] + self.bias[...]
+    x = x @ self.kernel[...]
+    return x if self.bias is None else x + self.bias[...]

@@ -3,8 +3,8 @@
 Contract: queries and keys are float32 [B, dim] of unit length (`normalize_embedding`);
 `ids` are int32 [B], the videos they come from. B is the global batch. Given a mesh,
 rows are split over its axis `data` and so is the queue: every device writes its own
-keys into its own part of it, and scores all queries against that part. Only queries
-and numbers per query travel, never keys of the queue.
+keys into its own part of it, and scores all queries against that part. Only queries,
+keys of the present batch and numbers per query travel, never keys of the queue.
 """
 
 from typing import NamedTuple

@@ -8,7 +8,7 @@ any number of leading axes.
 import jax
 import jax.numpy as jnp
 
-LIMIT = 10.0  # MoDist, section 3.1: the edge maps are clamped to [0, 10]
+LIMIT = 10.0  # MoDist, section 4.1: the edge maps are clamped to [0, 10]
 
 
 def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What the motion network of MoDist sees (Xiao et al., 2021, section 3.1, Table 3b).
+"""What the motion network of MoDist sees (Xiao et al., 2021, section 3.2, Table 3b).
 
 Contract: stored motion is uint8 [B, M, H, W, 1] (edges) or [B, M, H, W, 2] (flow), in
 the top left part of a canvas like the video it belongs to; pairs are uint8
