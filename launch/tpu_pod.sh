@@ -78,6 +78,9 @@ command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" "$@")
 
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
+if ! $dry_run; then
+  trap 'give_up "stopped by a signal"' INT TERM HUP
+fi
 
 run() {
   printf '%q ' "$@"
@@ -127,6 +130,17 @@ remove() {
   give_up "gcloud cannot delete $name"
 }
 
+ask() {
+  local attempt
+  for attempt in 1 2 3; do
+    if run "${request[@]}"; then return; fi
+    sleep 30
+    look
+    if [ -n "$now" ]; then return; fi # it has been heard
+  done
+  give_up "gcloud cannot request $name"
+}
+
 obtain() { # waits until there is a TPU
   local asked=false # else an earlier call has
   if $dry_run; then
@@ -153,7 +167,7 @@ obtain() { # waits until there is a TPU
           echo "error: somebody has deleted the request for $name" >&2
           exit 1
         fi
-        run "${request[@]}" || give_up "gcloud cannot request $name"
+        ask
         asked=true
         ;;
       *) sleep 30 ;; # it waits, or is being made, suspended or deleted

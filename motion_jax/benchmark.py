@@ -35,6 +35,7 @@ from motion_jax.costs import communication, roofline
 from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages
 from motion_jax.costs.timing import measure
 from motion_jax.models.conv import LOWERINGS
+from motion_jax.plan import check_batch
 
 logger = logging.getLogger("motion_jax")
 
@@ -89,6 +90,7 @@ def main() -> None:
   limits = limits or roofline.peak(kind)
   if limits is None:
     logger.info("peak of %s unknown; give --peak=TFLOPS,GB/s", kind)
+  check_batch(config, jax.device_count())
   rate = input_rate(config, _INPUT_SECONDS.value)
   for lowering in _COMPARE.value or [config.model.lowering]:
     config.model.lowering = lowering
@@ -171,6 +173,7 @@ def _communicate(config, counts):
   logs.to_console()
   command.use_compilation_cache()
   config = scaled(config, int(counts[0]), _ROWS.value)
+  check_batch(config, int(counts[0]))
   result = communicated(config)
   print(json.dumps(result), flush=True)
   operations = result.pop("operations")

@@ -62,9 +62,7 @@ class HeldOut:
     self._metrics = method.metrics
     self._config = config
     self._mesh = mesh
-    sharding.check_batch_size(
-      "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
-    )
+    self._batch_size = sharding.evaluation_rows(config.eval.batch_size, mesh)
 
   def __len__(self) -> int:
     limit = max(0, self._config.eval.max_sources) or len(self.source)
@@ -99,7 +97,7 @@ class HeldOut:
     for batch in pipeline.evaluation_batches(
       self.source,
       sampler,
-      batch_size=self._config.eval.batch_size,
+      batch_size=self._batch_size,
       seed=self._config.seed,
       limit=limit,
       threads=self._config.data.threads,
@@ -267,11 +265,15 @@ def restored(method, config: ConfigDict, mesh: Mesh, run: pathlib.Path, step: in
 
 def _task(method, sources, config, mesh, workdir, weights):
   """What the method itself is measured by, and the test at its end."""
-  bad_files = hosts.own_file(workdir / "bad_files.txt")
-  held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
+  bad_files = workdir / "bad_files.txt"
+  own = hosts.own_file(bad_files)
+  held_out = HeldOut(sources.heldout, method, config, mesh, own)
   values = held_out(*weights)
   test = final_test(held_out, sources, method, config, mesh, workdir)
-  return values | (test(*weights) if test else {})
+  values |= test(*weights) if test else {}
+  if jax.process_index() == 0:
+    hosts.merge_own_files(bad_files)
+  return values
 
 
 def overlaid(stored: ConfigDict, config: ConfigDict) -> tuple[ConfigDict, bool]:

@@ -66,8 +66,8 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
   elif _on_tpu_machine():
     try:
       _connect()
-    except (ValueError, OSError) as error:  # a TPU without Google's metadata: one host
-      logger.info("one host: %s", error)
+    except (ValueError, OSError) as error:  # a TPU without Google's metadata
+      logger.warning("this host is taken for the only one: %s", error)
   if jax.distributed.is_initialized():
     _check_devices()
     _check_commands(sys.argv[1:])
@@ -252,11 +252,13 @@ def _check_devices():
     )
 
 
+# Names in the config of what may differ between hosts, such as where data lie.
+OWN_SETTINGS = r"data\.(path|data_dir|\w+_list|threads|workers)"
+
+
 def _common(words: list[str]) -> list[str]:
-  """A command line without what may differ between hosts, such as where data lie."""
-  own = (
-    r"--?(process_index|config\.data\.(path|data_dir|\w+_list|threads|workers))(=|$)"
-  )
+  """A command line without what may differ between hosts."""
+  own = rf"--?(process_index|config\.{OWN_SETTINGS})(=|$)"
   kept, skip = [], False
   for word in words:
     skip = skip and not word.startswith("-")  # the value of the flag before
@@ -267,14 +269,42 @@ def _common(words: list[str]) -> list[str]:
   return kept
 
 
+def check_records(sources) -> None:
+  """Raises UserError, in every process, if some see other records than process 0.
+
+  Told by how many there are and by the names of the first, the middle and the last.
+
+  Args:
+    sources: the parts of the data set, of `motion_jax.data.sources.Source`.
+  """
+  if jax.process_count() == 1:
+    return
+  names = []
+  for source in sources:
+    places = (0, len(source) // 2, len(source) - 1) if len(source) else ()
+    names += [str(len(source)), *map(source.id_of, places)]
+  other = _first_other(names)
+  if other:
+    raise UserError(
+      f"process {other} has other data than process 0 (here: {', '.join(names)}); "
+      "copies of a data set must hold the same files"
+    )
+
+
 def _check_commands(words: list[str]) -> None:
   """Raises UserError, in every process, if some run another command."""
-  digest = hashlib.sha256("\n".join(_common(words)).encode()).digest()
-  found = np.asarray(multihost_utils.process_allgather(np.frombuffer(digest, np.uint8)))
-  others = [int(index) for index in np.flatnonzero((found != found[0]).any(1))]
-  if others:
+  other = _first_other(_common(words))
+  if other:
     raise UserError(
-      f"process {others[0]} runs another command than process 0; processes that train "
+      f"process {other} runs another command than process 0; processes that train "
       "as one need the same. To the tasks of an srun that are runs of their own give "
       "--processes=1"
     )
+
+
+def _first_other(words: list[str]) -> int:
+  """The first process whose words are not those of process 0; 0 if there is none."""
+  text = "\n".join(words).encode("utf-8", "surrogateescape")
+  digest = np.frombuffer(hashlib.sha256(text).digest(), np.uint8)
+  found = np.asarray(multihost_utils.process_allgather(digest))
+  return int((found != found[0]).any(1).argmax())

@@ -66,6 +66,18 @@ def place(tree, shardings):
   return jax.device_put(jax.tree.map(on_host, tree), shardings)
 
 
+def evaluation_rows(batch_size: int, mesh: Mesh) -> int:
+  """A batch size of evaluations as the next multiple of the devices.
+
+  Their batches may be larger: what is left over is filled up.
+
+  Raises:
+    UserError: if it is not positive.
+  """
+  check_batch_size("eval.batch_size", batch_size, 1, "at least one row")
+  return -(-batch_size // mesh.size) * mesh.size
+
+
 def check_batch_size(name: str, batch_size: int, multiple: int, of_what: str) -> None:
   """Raises UserError unless `batch_size` is a positive multiple of `multiple`."""
   if batch_size < 1 or batch_size % multiple:

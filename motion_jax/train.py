@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import re
 import time
 
 import jax
@@ -60,6 +61,7 @@ class Run:
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path):
     self.sources = hosts.in_turn(lambda: configured_sources(config.data))
+    hosts.check_records((self.sources.train, self.sources.heldout))
     config = resolved(config, self.sources)
     hosts.in_turn(lambda: ensure_flow(config))
     self.config, self.workdir = config, workdir
@@ -163,10 +165,13 @@ class Run:
         f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
         "--workdir (configs/finetune.py starts from it by --config.init_from)"
       )
+    free = r"train\.allow_config_change"
+    if jax.process_count() > 1:
+      free += f"|{hosts.OWN_SETTINGS}"
     rows = [
       row
       for row in difference(stored, self.config.to_dict())
-      if not row.startswith("train.allow_config_change:")
+      if not re.match(f"({free}):", row)
     ]
     if rows and not self.config.train.allow_config_change:
       raise UserError(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import children
 import grain
@@ -169,6 +170,35 @@ def test_processes_with_other_settings_are_no_run(pictures, tmp_path):
     codes, texts = finish(processes)
   assert codes == [2, 2], texts
   assert all("another command" in text and "--processes=1" in text for text in texts)
+
+
+@pytest.mark.slow
+def test_processes_with_other_data_are_no_run(pictures, tmp_path):
+  more = tmp_path / "more"
+  shutil.copytree(pictures, more)
+  shutil.copy(more / "00.jpg", more / "24.jpg")
+  paths = [[f"--config.data.path={path}"] for path in (pictures, more)]
+  with start(pictures, tmp_path / "run", *paths, devices=1) as processes:
+    codes, texts = finish(processes)
+  assert codes == [2, 2], texts
+  assert all("process 1 has other data than process 0" in text for text in texts)
+
+
+def test_several_hosts_go_on_although_their_data_lie_elsewhere(monkeypatch, pictures):
+  stored = config(pictures).to_dict()
+  own = config("/elsewhere")
+  run = types.SimpleNamespace(
+    checkpoints=types.SimpleNamespace(config=lambda step: stored),
+    config=own,
+    workdir="runs/a",
+  )
+  with pytest.raises(UserError, match=r"data\.path: .* -> /elsewhere"):
+    train.Run._check_same_config(run, 5)
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  train.Run._check_same_config(run, 5)
+  own.seed += 1
+  with pytest.raises(UserError, match="seed: 0 -> 1"):
+    train.Run._check_same_config(run, 5)
 
 
 def test_hosts_may_have_their_data_in_other_places_and_nothing_else():

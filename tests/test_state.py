@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,14 @@ def test_one_two_and_four_devices_agree(parts):
     results.append(json.loads(output))
   np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
   np.testing.assert_allclose(results[2], results[0], rtol=1e-5)
+
+
+def test_batches_of_evaluations_grow_to_fit_the_devices():
+  mesh = types.SimpleNamespace(size=6)
+  sizes = [sharding.evaluation_rows(size, mesh) for size in (1, 12, 16)]
+  assert sizes == [6, 12, 18]
+  with pytest.raises(UserError, match=r"eval\.batch_size=0 must be"):
+    sharding.evaluation_rows(0, mesh)
 
 
 @pytest.mark.parametrize(("size", "hint"), [(10, "8 and 12"), (3, "sizes are 4")])

@@ -77,7 +77,8 @@ def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
 
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
-# again), `deletions` and `ends` the exit codes of deleting the TPU and of runs.
+# again), `creations`, `deletions` and `ends` the exit codes of making and deleting the
+# TPU and of runs; `HUP` is a run whose terminal is closed.
 GCLOUD = r"""
 cd {folder}
 next() {{ # of a file of words
@@ -93,18 +94,23 @@ case "$*" in
       broken) echo "ERROR: credentials have expired" >&2; exit 1 ;;
       *) echo "Your active configuration is: [x]" >&2; echo "$now" ;;
     esac ;;
-  *queued-resources\ create*) echo create >> log ;;
+  *queued-resources\ create*) echo create >> log; exit "$(next creations)" ;;
   *queued-resources\ delete*) echo delete >> log; exit "$(next deletions)" ;;
-  *motion_jax.main*) echo run >> log; exit "$(next ends)" ;;
+  *motion_jax.main*)
+    echo run >> log
+    code=$(next ends)
+    if [ "$code" = HUP ]; then kill -HUP $PPID; fi
+    exit "${{code/HUP/129}}" ;;
 esac
 """
 
 
-def on_cloud(folder, answers, *, deletions="0", ends="0"):
+def on_cloud(folder, answers, *, creations="0", deletions="0", ends="0"):
   """Launches a run; returns its exit code, what it did to the TPU, and stderr."""
   stand_in(folder / "bin", "sleep", "")
   path = stand_in(folder / "bin", "gcloud", GCLOUD.format(folder=folder))
-  for name, words in dict(answers=answers, deletions=deletions, ends=ends).items():
+  codes = dict(creations=creations, deletions=deletions, ends=ends)
+  for name, words in dict(answers=answers, **codes).items():
     (folder / name).write_text(words + "\n")
   (folder / "log").touch()
   command = ("bash", LAUNCH / "tpu_pod.sh", CONFIG)
@@ -162,6 +168,26 @@ def test_a_tpu_that_may_still_be_billed_is_told(answers, deletions, steps, tmp_p
   assert "mosi-kinetics400 may still be there, and billed" in errors
   assert DELETE in errors
   assert ("credentials have expired" in errors) == ("broken" in answers)
+
+
+@pytest.mark.parametrize(
+  ("answers", "creations", "code", "times"),
+  [
+    ("none none none ACTIVE", "1 1 0", 0, 3),
+    ("none CREATING ACTIVE", "1", 0, 1),  # it was heard nevertheless
+    ("none", "1", 75, 3),
+  ],
+)
+def test_a_request_that_fails_is_made_again(answers, creations, code, times, tmp_path):
+  found, steps, errors = on_cloud(tmp_path, answers, creations=creations)
+  assert (found, steps.count("create")) == (code, times), errors
+  assert ("cannot request" in errors) == (code == 75)
+
+
+def test_a_launcher_that_is_stopped_tells_of_the_tpu(tmp_path):
+  code, steps, errors = on_cloud(tmp_path, "ACTIVE", ends="HUP")
+  assert (code, steps) == (75, ["run"])
+  assert "may still be there, and billed" in errors and DELETE in errors
 
 
 @pytest.mark.parametrize(

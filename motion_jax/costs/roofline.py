@@ -47,6 +47,7 @@ PEAKS = {
   "H100": Peak(989, 3350),
   "A100-SXM4-40GB": Peak(312, 1555),
   "A100-PCIE-40GB": Peak(312, 1555),
+  "A100 80GB PCIe": Peak(312, 1935),
   "A100": Peak(312, 2039),
   "A10G": Peak(70, 600),  # of AWS, slower than the A10
   "A10": Peak(125, 600),

@@ -81,11 +81,8 @@ def look(
     size: side S of the clips in pixels.
 
   Raises:
-    UserError: if eval.batch_size does not fit the devices.
+    UserError: if eval.batch_size is not positive.
   """
-  sharding.check_batch_size(
-    "eval.batch_size", config.eval.batch_size, mesh.size, "the number of devices"
-  )
   split = {name: nnx.split(viewer) for name, viewer in viewers.items()}
   graphdef = next(iter(split.values()))[0]
   method, ratio = config.method, config.eval.crop_ratio
@@ -106,7 +103,7 @@ def look(
   for batch in pipeline.evaluation_batches(
     source,
     feature_views(config),
-    batch_size=config.eval.batch_size,
+    batch_size=sharding.evaluation_rows(config.eval.batch_size, mesh),
     seed=0,
     threads=config.data.threads,
   ):

@@ -42,16 +42,13 @@ class FeatureExtractor:
     module: an encoder in evaluation mode; only its structure is kept.
     config: a whole config; `method` (size, mean, std) and `eval.crop_ratio` are read.
     mesh: from `sharding.make_mesh`.
-    batch_size: clips per call; a multiple of the number of devices.
+    batch_size: clips per call, or the next multiple of the number of devices.
   """
 
   def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh, batch_size):
     graphdef, _ = nnx.split(module)
     method, ratio = config.method, config.eval.crop_ratio
-    sharding.check_batch_size(
-      "eval.batch_size", batch_size, mesh.size, "the number of devices"
-    )
-    self._mesh, self._batch_size = mesh, batch_size
+    self._mesh, self._batch_size = mesh, sharding.evaluation_rows(batch_size, mesh)
 
     def encode(arrays, video, extent):
       boxes = crops.center_square(extent, ratio=ratio)
