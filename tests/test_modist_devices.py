@@ -18,7 +18,8 @@ from motion_jax import sharding, state
 from motion_jax.checkpoint import Checkpoints
 
 RESUMED = dict(queue_size=24)
-LARGE = dict(queue_size=65536, bn_groups=4)  # larger than a batch of clips
+# Larger than a batch of clips. A norm over two rows would magnify rounding.
+LARGE = dict(queue_size=65536, bn_groups=4, projection_norm=False)
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
 # again), `creations`, `deletions` and `ends` the exit codes of making and deleting the
-# TPU and of runs; `HUP` is a run whose terminal is closed.
+# TPU and of runs; `TERM` is a run during which the launcher is told to stop.
 GCLOUD = r"""
 cd {folder}
 next() {{ # of a file of words
@@ -99,8 +99,8 @@ case "$*" in
   *motion_jax.main*)
     echo run >> log
     code=$(next ends)
-    if [ "$code" = HUP ]; then kill -HUP $PPID; fi
-    exit "${{code/HUP/129}}" ;;
+    if [ "$code" = TERM ]; then kill -TERM $PPID; fi
+    exit "${{code/TERM/143}}" ;;
 esac
 """
 
@@ -185,7 +185,7 @@ def test_a_request_that_fails_is_made_again(answers, creations, code, times, tmp
 
 
 def test_a_launcher_that_is_stopped_tells_of_the_tpu(tmp_path):
-  code, steps, errors = on_cloud(tmp_path, "ACTIVE", ends="HUP")
+  code, steps, errors = on_cloud(tmp_path, "ACTIVE", ends="TERM")
   assert (code, steps) == (75, ["run"])
   assert "may still be there, and billed" in errors and DELETE in errors
 
