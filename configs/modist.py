@@ -47,6 +47,7 @@ def get_config(arg=None):
       config.data.name = "folder"
       # Needs no preparation. Flow edges are better (78.1 to 71.6, table 3b): prepare
       # them, then --config.method.motion=edges --config.data.flow=variational
+      # --config.data.flow_interval=5
       config.method.motion = "frame_difference"
       config.data.flow = ""
       config.data.flow_interval = 1
