@@ -134,11 +134,21 @@ def test_batch_norm_groups_equal_separate_batch_norms():
     np.testing.assert_allclose(getattr(whole, name)[...], average, rtol=1e-5)
 
 
-def test_interleaved_groups_are_those_of_every_gth_example():
-  x = normal(0, 6, 2, 3, 4, 3) + np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1, 1)
-  found, expected = batch_norm(groups=3), batch_norm(groups=3)
+@pytest.mark.parametrize(
+  ("groups", "order"),
+  [
+    (3, [0, 3, 1, 4, 2, 5]),
+    # Of more than eight, those that are neighbours: here seven and seven of 14.
+    (14, [n + 14 * half for half in (0, 1) for g in range(7) for n in (g, g + 7)]),
+  ],
+)
+def test_interleaved_groups_are_those_of_every_nth_example(groups, order):
+  order = np.array(order)
+  rows = len(order)
+  shift = np.arange(rows, dtype=np.float32).reshape(rows, 1, 1, 1, 1)
+  x = normal(0, rows, 2, 3, 4, 3) + shift
+  found, expected = batch_norm(groups=groups), batch_norm(groups=groups)
   found.interleaved = True
-  order = np.array([0, 3, 1, 4, 2, 5])
   np.testing.assert_allclose(found(x)[order], expected(x[order]), atol=1e-5)
   for name in ("mean", "var"):
     one, other = (getattr(norm, name)[...] for norm in (found, expected))

@@ -64,8 +64,10 @@ class BatchNorm(nnx.Module):
   """Batch normalisation over all axes but the last, in `groups` parts of the batch.
 
   With G groups every B/G consecutive examples are normalised by their own statistics,
-  as G devices with B/G examples each would do; if `interleaved` is set, it is every
-  G-th example that belongs together. Running averages are the mean over the groups.
+  as G devices with B/G examples each would do. If `interleaved` is set, N consecutive
+  groups (at most eight, a divisor of G) put their examples together and each takes
+  every N-th; so a device exchanges statistics with some neighbours only, however many
+  devices there are. Running averages are the mean over the groups.
   The running variance is the unbiased one, as in PyTorch. Statistics are computed in
   float32.
 
@@ -94,11 +96,9 @@ class BatchNorm(nnx.Module):
         f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
         f" try {self.groups * max(1, x.shape[0] // self.groups)}"
       )
-    if self.interleaved:
-      parts, group_axis = x.reshape(-1, self.groups, *x.shape[1:]), 1
-    else:
-      parts, group_axis = x.reshape(self.groups, -1, *x.shape[1:]), 0
-    axes = tuple(axis for axis in range(parts.ndim - 1) if axis != group_axis)
+    mixed = _mixed(self.groups) if self.interleaved else 1
+    parts = x.reshape(self.groups // mixed, -1, mixed, *x.shape[1:])
+    axes = (1, *range(3, parts.ndim - 1))
     wide = parts.astype(jnp.float32)
     mean = wide.mean(axes, keepdims=True)
     var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - mean**2, 0.0)
@@ -133,6 +133,11 @@ class ConvPath(nnx.Module):
     ):
       x = normalise(convolve(nnx.relu(x) if index else x))
     return x
+
+
+def _mixed(groups):
+  """How many groups share their examples out anew."""
+  return max(count for count in range(1, 9) if groups % count == 0)
 
 
 def uniform_fan_in(key: jax.Array, shape: Sequence[int], fan_in: int) -> jax.Array:
