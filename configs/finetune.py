@@ -310,7 +310,10 @@ def scratch(config):
 
 
 def small(config):
-  """R-2D3D-18 of width 16 on 8x64x64 clips: minutes on two CPU cores."""
+  """R-2D3D-18 of width 16 on 8x64x64 clips: minutes on two CPU cores.
+
+  R3D-10, the small network of configs/modist.py: width 8, 8x32x32.
+  """
   config.model.width = 16
   config.model.bn_groups = 1
   config.method.frames = 8
@@ -319,6 +322,12 @@ def small(config):
   config.data.short_side = 80
   config.data.canvas = (80, 143)
   config.data.interval = 2
+  if config.model.name == "r3d_10":
+    config.model.width = 8
+    config.method.size = 32
+    config.data.short_side = 40
+    config.data.canvas = (40, 72)
+    config.data.interval = 4
   config.optim.name = "adam"
   config.optim.drops = ()
   config.optim.learning_rate = 2e-3

@@ -5,10 +5,10 @@
 
 Every row pretrains on the training videos without their labels, measures the encoder
 by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
-the same network at random initialisation. Small networks, minutes per run on two CPU
-cores; the budgets are those of the config files. Runs that are finished are not run
-again, and others resume, so the command may be interrupted and repeated; after a change
-of a recipe give another --root.
+R-2D3D-18 at random initialisation, 'scratch r3d_10' MoDist's small network. Small
+networks, minutes per run on two CPU cores; the budgets are those of the config files.
+Runs that are finished are not run again, and others resume, so the command may be
+interrupted and repeated; after a change of a recipe give another --root.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import attended
 from absl import app, flags
@@ -32,24 +33,32 @@ _ROWS = flags.DEFINE_list("rows", [], "Some of the rows; all without it.")
 _ROOT = flags.DEFINE_string("root", "runs/mini_protocol", "Folder of the runs.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only print the commands.")
 
+
+class Row(NamedTuple):
+  """Pretraining by a config file, '' for none, and the network that is fine-tuned."""
+
+  config: str = ""
+  overrides: tuple[str, ...] = ()
+  network: str = ""  # '' for that of configs/finetune.py
+
+
 UNMASKED = ("--config.method.mask_ratio=(1.0,1.0)",)
+RGB_ONLY = ("--config.method.loss_motion=0", "--config.method.loss_cross=0")
 ROWS = {
-  "scratch": None,
-  "mosi xy": ("mosi", ()),
-  "mosi x": ("mosi", ("--config.method.axes=x",)),
-  "mosi y": ("mosi", ("--config.method.axes=y",)),
-  "mosi xy unmasked": ("mosi", UNMASKED),
-  "mosi x unmasked": ("mosi", ("--config.method.axes=x", *UNMASKED)),
-  "mosi y unmasked": ("mosi", ("--config.method.axes=y", *UNMASKED)),
-  "modist": ("modist", ()),
-  "modist rgb only": (
-    "modist",
-    ("--config.method.loss_motion=0", "--config.method.loss_cross=0"),
-  ),
-  "mas": ("mas", ()),
-  "mas motion": ("mas", ("--config.method.appearance=False",)),
-  "mas appearance": ("mas", ("--config.method.motion=False",)),
-  "joint": ("joint", ()),
+  "scratch": Row(),
+  "mosi xy": Row("mosi"),
+  "mosi x": Row("mosi", ("--config.method.axes=x",)),
+  "mosi y": Row("mosi", ("--config.method.axes=y",)),
+  "mosi xy unmasked": Row("mosi", UNMASKED),
+  "mosi x unmasked": Row("mosi", ("--config.method.axes=x", *UNMASKED)),
+  "mosi y unmasked": Row("mosi", ("--config.method.axes=y", *UNMASKED)),
+  "mas": Row("mas"),
+  "mas motion": Row("mas", ("--config.method.appearance=False",)),
+  "mas appearance": Row("mas", ("--config.method.motion=False",)),
+  "scratch r3d_10": Row(network="r3d_10"),
+  "modist": Row("modist", network="r3d_10"),
+  "modist rgb only": Row("modist", RGB_ONLY, network="r3d_10"),
+  "joint": Row("joint", network="r3d_10"),
 }
 SCORES = {
   "pretext_accuracy": "pretext accuracy",
@@ -81,27 +90,28 @@ def main(argv):
       write_table(root, rows)
 
 
-def commands(root, name, pretraining, seed):
+def commands(root, name, row, seed):
   """Yields (workdir, command) of the runs of a row, in order."""
   folder = root / name.replace(" ", "-")
   tuned = folder / f"seed{seed}-finetune"
-  if pretraining is None:
-    yield tuned, _command("finetune", tuned, seed, ",scratch")
+  network = f",network={row.network}" if row.network else ""
+  if not row.config:
+    yield tuned, _command("finetune", tuned, seed, f"{network},scratch")
     return
-  config, overrides = pretraining
   workdir = folder / f"seed{seed}-pretrain"
   whole = "--config.eval.max_videos=0"
-  yield workdir, [*_command(config, workdir, seed), whole, *overrides]
+  yield workdir, [*_command(row.config, workdir, seed), whole, *row.overrides]
   start = f"--config.init_from={workdir}"
-  yield tuned, [*_command("finetune", tuned, seed), start]
+  yield tuned, [*_command("finetune", tuned, seed, network), start]
 
 
 def write_table(root, rows):
   """Writes table.md and scores.json: mean and standard deviation over the seeds."""
   scores = {name: _scores(root / name.replace(" ", "-")) for name in rows}
-  for found in list(scores.values()):  # random initialisation, of the first row with it
-    for key, values in found.pop("random").items():
-      known = scores.setdefault("scratch", {}).setdefault(key, {})
+  for name, row in rows.items():  # random initialisation, of the first row with it
+    scratch = " ".join(["scratch", row.network]).strip()
+    for key, values in scores[name].pop("random").items():
+      known = scores.setdefault(scratch, {}).setdefault(key, {})
       known |= {seed: value for seed, value in values.items() if seed not in known}
   lines = ["| pretraining | " + " | ".join(SCORES.values()) + " | seeds |"]
   lines.append("|---" * (len(SCORES) + 2) + "|")

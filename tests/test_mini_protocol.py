@@ -43,7 +43,7 @@ def test_every_command_is_one_that_main_understands(lists):
     if lists:
       given = (config.data.path, config.data.train_list, config.data.heldout_list)
       assert given == ("v", "a", "b")
-  assert len({*workdirs}) == len(lines) == 2 * (1 + 2 * 12)
+  assert len({*workdirs}) == len(lines) == 2 * (2 + 2 * 12)
 
 
 def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):

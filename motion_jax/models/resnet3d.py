@@ -77,6 +77,8 @@ VARIANTS = {
   # As in torchvision.
   "r3d_18": Variant(blocks=(2, 2, 2, 2)),
   "r2plus1d_18": Variant(blocks=(2, 2, 2, 2), factorised="block", stem_middle=45),
+  # For clips of some 32 pixels: the small first kernel of ResNets for CIFAR-10.
+  "r3d_10": Variant(blocks=(1, 1, 1, 1), stem=(3, 3, 3)),
   # MoDist's (Xiao et al., 2021, Table 1): SlowFast's slow pathway with five frames in
   # the first kernel, and a 2D network of an eighth of its width for motion.
   "r3d_50": Variant(stem=(5, 7, 7), times=(1, 1, 3, 3), **_R50),
