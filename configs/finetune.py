@@ -4,6 +4,7 @@
   ... --config=configs/finetune.py:synthetic_actions,linear ...    backbone frozen
   ... --config=configs/finetune.py:synthetic_actions,scratch  random initialisation
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
+  ... --config=configs/finetune.py:synthetic_actions,network=r3d_10 MoDist's, joint's
   ... --config=configs/finetune.py:hmdb51 --config.init_from=runs/mosi-hmdb51     ucf101
   ... --config=configs/finetune.py:ucf101,network=r2plus1d_10 MoSI's other network
   ... --config=configs/finetune.py:ucf101,recipe=modist,linear    MoDist's protocol
@@ -50,12 +51,12 @@ def get_config(arg=None):
 
   match arg.word:
     case "synthetic_actions":
-      small(config)
+      small(config, network)
     case "smoke":
-      small(config)
+      small(config, network)
       smoke(config)
     case "folder":
-      small(config)
+      small(config, network)
       config.data.name = "folder"
     case "ucf101":
       config.data.name = "ucf101"  # all videos are 320x240
@@ -309,8 +310,8 @@ def scratch(config):
     config.optim.warmup_start /= 2
 
 
-def small(config):
-  """R-2D3D-18 of width 16 on 8x64x64 clips: minutes on two CPU cores.
+def small(config, network):
+  """Width 16 on 8x64x64 clips: minutes on two CPU cores.
 
   R3D-10, the small network of configs/modist.py: width 8, 8x32x32.
   """
@@ -322,7 +323,7 @@ def small(config):
   config.data.short_side = 80
   config.data.canvas = (80, 143)
   config.data.interval = 2
-  if config.model.name == "r3d_10":
+  if network == "r3d_10":
     config.model.width = 8
     config.method.size = 32
     config.data.short_side = 40

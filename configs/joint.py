@@ -27,8 +27,10 @@ NETWORKS = dict.fromkeys(WORDS[:3], "r3d_10")  # two CPU cores
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, network="")
+  network = arg.network or NETWORKS.get(arg.word, "r2d3d_18")
   mosi, mas = recipe("mosi", arg.word), recipe("mas", arg.word)
-  modist = recipe("modist", {"ucf101": "kinetics400"}.get(arg.word, arg.word))
+  word = {"ucf101": "kinetics400"}.get(arg.word, arg.word)
+  modist = recipe("modist", f"{word},network={network}")
   config = ConfigDict()
   config.name = f"joint-{arg.word}"  # the run's folder is runs/<name>
   config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
@@ -39,7 +41,6 @@ def get_config(arg=None):
   config.mas = section(mas.method)
   config.data = modist.data  # four clips of a video, one of which serves MoSI and MAS
   config.model = modist.model
-  config.model.name = arg.network or NETWORKS.get(arg.word, "r2d3d_18")
   config.optim = mosi.optim
   config.optim.learning_rate = 1e-3
   config.optim.clip_norm = 10.0  # as in configs/mas.py
@@ -78,13 +79,13 @@ def method(modist):
   return ConfigDict(
     dict(
       name="joint",
-      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) (MoDist) and 16
-      # (MAS); 0: without.
+      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) with MoDist's
+      # own weights at 1, and 16 (MAS); 0: without.
       mosi_weight=1.0,
       modist_weight=0.1,
       mas_weight=0.1,
       mosi_every=4,  # 1 in 4 videos is a source of MoSI, which gives 9 clips
-      mosi_side=64,  # pixels of these sources; the paper has 320 for crops of 112
+      mosi_side=2 * modist.size,  # of these sources; the paper: 320, crops of 112
       frames=modist.frames,  # of all clips
       size=modist.size,
       mean=modist.mean,
@@ -110,8 +111,7 @@ def read_by_the_sampler(config):
 
 def small(config):
   """MoDist's small network and clips; MoSI sees twice as many as in its own recipe."""
-  config.data.interval = 2  # between its frames MAS takes the flow
-  config.data.motion_interval = 2
+  config.mas.flow_level = 0  # frames are half as large as in configs/mas.py
   config.train.duration = "216 steps"
   config.train.checkpoint_every = "108 steps"
   config.eval.every = "108 steps"

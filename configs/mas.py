@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import parse_arg
 
 WORDS = ("synthetic_actions", "smoke", "folder", "ucf101", "kinetics400")
-# As in the small recipes of the other methods: with batch norm, in fewer steps. The
-# paper's is C3D.
+# As in MoSI's small recipe: with batch norm, in fewer steps. The paper's is C3D.
 NETWORKS = {"synthetic_actions": "r2d3d_18", "folder": "r2d3d_18"}
 
 

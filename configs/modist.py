@@ -4,8 +4,8 @@
   ... --config=configs/modist.py:smoke                          3 steps, seconds
   ... --config=configs/modist.py:folder --config.data.path=DIR  your videos
   ... --config=configs/modist.py:kinetics400                    or kinetics400_mini
-  ... --config=configs/modist.py:kinetics400,network=r3d_18     the small network
-  ... --config.method.loss_motion=0 --config.method.loss_cross=0    RGB only
+  ... --config=configs/modist.py:kinetics400,network=r3d_18     the paper's smaller one
+  ... :kinetics400 --config.method.loss_motion=0 --config.method.loss_cross=0   RGB only
 
 Motion is read from a data set that `python -m motion_jax.prepare flow` makes, or, with
 `data.flow=''`, computed from RGB frames in every step. The recipes without a data set
@@ -203,8 +203,13 @@ def evaluation():
 
 
 def small(config):
-  """R3D-10 of width 8 on 8x32x32 clips: minutes on two CPU cores."""
-  config.method.size = 32
+  """R3D-10 of width 8 on 8x32x32 clips: minutes on two CPU cores.
+
+  Other networks: width 16, 8x64x64.
+  """
+  config.model.width, config.method.size, config.data.short_side = 8, 32, 40
+  if config.model.name != "r3d_10":
+    config.model.width, config.method.size, config.data.short_side = 16, 64, 80
   config.method.motion_frames = 8
   config.method.queue_size = 512
   config.method.momentum = 0.9  # a few hundred steps
@@ -215,13 +220,11 @@ def small(config):
   config.method.cross_negatives = "key"
   config.method.area = (0.4, 1.0)
   config.method.blur_sigma = (0.1, 0.5)
-  config.data.short_side = 40
-  config.data.canvas = (40, 72)
+  config.data.canvas = (config.data.short_side, config.data.short_side * 16 // 9)
   config.data.interval = 4  # 1.1 of the 1.6 seconds of an embedded video
   config.data.motion_interval = 4
   config.data.flow = "variational"
   config.data.motion_threshold = 0.0
-  config.model.width = 8
   config.model.motion_name = "r3d_10"  # 12 convolutions to compile, not 53
   config.model.bn_groups = 4
   config.optim.name = "adam"
@@ -237,10 +240,11 @@ def small(config):
 
 
 def embedded(config):
-  """What the embedded videos ask for, of which motion alone tells the class.
+  """What the embedded videos ask for, whose classes differ in motion alone.
 
-  L_v, which appearance alone can lower, gets a small weight, and clips stay as they
-  are: in 500 steps RGB is learned from motion only so.
+  L_v, which appearance alone can lower, gets a small weight; colours stay as they are,
+  crops are nearly the whole frame, and the clips of a video begin at one time: in 500
+  steps RGB is learned from motion only so.
   """
   config.method.loss_visual = 0.1
   config.method.area = (0.8, 1.0)

@@ -43,7 +43,17 @@ class Row(NamedTuple):
 
 
 UNMASKED = ("--config.method.mask_ratio=(1.0,1.0)",)
-RGB_ONLY = ("--config.method.loss_motion=0", "--config.method.loss_cross=0")
+# L_v alone needs the paper's augmentation, without which it is solved by colour.
+RGB_ONLY = (
+  "--config.method.loss_visual=1",
+  "--config.method.loss_motion=0",
+  "--config.method.loss_cross=0",
+  "--config.method.area=(0.4,1.0)",
+  "--config.method.jitter=0.8",
+  "--config.method.grayscale=0.2",
+  "--config.method.blur=0.5",
+  "--config.data.synchronised=False",
+)
 ROWS = {
   "scratch": Row(),
   "mosi xy": Row("mosi"),
@@ -108,8 +118,9 @@ def commands(root, name, row, seed):
 def write_table(root, rows):
   """Writes table.md and scores.json: mean and standard deviation over the seeds."""
   scores = {name: _scores(root / name.replace(" ", "-")) for name in rows}
+  scratches = {row.network: name for name, row in ROWS.items() if not row.config}
   for name, row in rows.items():  # random initialisation, of the first row with it
-    scratch = " ".join(["scratch", row.network]).strip()
+    scratch = scratches[row.network]
     for key, values in scores[name].pop("random").items():
       known = scores.setdefault(scratch, {}).setdefault(key, {})
       known |= {seed: value for seed, value in values.items() if seed not in known}

@@ -54,8 +54,10 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   if (stored.name, stored.width) != (wanted.name, wanted.width):
     raise UserError(
       f"{path} holds {stored.name} of width {stored.width}, the config asks for "
-      f"{wanted.name} of width {wanted.width}; add --config.model.name={stored.name} "
-      f"--config.model.width={stored.width}"
+      f"{wanted.name} of width {wanted.width}; put network={stored.name} into the "
+      "config's argument, as in --config=configs/finetune.py:synthetic_actions,network="
+      f"{stored.name}, which sets the sizes of its clips too, and, if the width still "
+      f"differs, add --config.model.width={stored.width}"
     )
   _check_shapes(path, trained.module, target)
   _warn_of_seen_videos(config, trained.config)

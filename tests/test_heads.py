@@ -138,8 +138,10 @@ def test_batch_norm_groups_equal_separate_batch_norms():
   ("groups", "order"),
   [
     (3, [0, 3, 1, 4, 2, 5]),
-    # Of more than eight, those that are neighbours: here seven and seven of 14.
+    # Of more than eight, those that are neighbours: here seven and seven of 14 ...
     (14, [n + 14 * half for half in (0, 1) for g in range(7) for n in (g, g + 7)]),
+    # ... if some 4 to 8 can be taken together.
+    (11, [n for g in range(11) for n in (g, g + 11)]),
   ],
 )
 def test_interleaved_groups_are_those_of_every_nth_example(groups, order):

@@ -28,7 +28,7 @@ def launch(*arguments):
 )
 def test_every_command_is_one_that_main_understands(lists):
   lines = launch("--dry_run", "--seeds=2", *lists).splitlines()
-  workdirs = []
+  workdirs, clips, scratches = [], {}, set()
   for line in lines:
     program, *words = shlex.split(line)
     assert [program, *words[:2]] == [sys.executable, "-m", "motion_jax.main"]
@@ -36,14 +36,26 @@ def test_every_command_is_one_that_main_understands(lists):
     assert code == 0, line
     workdirs.append(workdir)
     assert config.seed == int(re.search(r"seed(\d)", workdir)[1])
+    clips[workdir] = what_it_sees(config)
     if workdir.endswith("finetune"):
       pretrained = workdir.replace("finetune", "pretrain")
-      assert config.init_from in ("scratch", pretrained)
-      assert config.init_from == "scratch" or pretrained in workdirs
+      if config.init_from == "scratch":
+        scratches.add(clips[workdir])
+      else:
+        assert config.init_from == pretrained
+        assert clips[pretrained] == clips[workdir]
     if lists:
       given = (config.data.path, config.data.train_list, config.data.heldout_list)
       assert given == ("v", "a", "b")
   assert len({*workdirs}) == len(lines) == 2 * (2 + 2 * 12)
+  assert scratches == {*clips.values()}
+
+
+def what_it_sees(config):
+  """Network and clips of a run."""
+  model, method = config.model, config.method
+  clip = (method.frames, method.size, config.data.interval)
+  return (model.name, model.width, *clip)
 
 
 def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):
@@ -68,3 +80,14 @@ def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):
     "| mas | - | 30.0 (1) | - | 45.0 ± 7.1 | 2 |",
   ]
   assert "[" not in text  # no run was started
+
+  # Random initialisation stands in its network's row, even if that is not asked for.
+  finish("modist/seed0-pretrain", eval__retrieval_r1=0.6, **{random: 0.2})
+  finish("modist/seed0-finetune", eval__top1=0.7)
+  text = launch(f"--root={tmp_path}", "--seeds=1", "--rows=modist,mosi xy")
+  assert text.splitlines()[-4:] == [
+    "| modist | - | 60.0 | - | 70.0 | 1 |",
+    "| mosi xy | - | 30.0 | - | 40.0 | 1 |",
+    "| scratch r3d_10 | - | 20.0 | - | - | 1 |",
+    "| scratch | - | 10.0 | - | - | 1 |",
+  ]

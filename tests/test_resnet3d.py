@@ -62,6 +62,19 @@ def test_bottlenecks_start_as_their_shortcuts(name):
         assert (block.shortcut.norms[0].scale[...] == 1).all()
 
 
+def test_r3d_10_has_room_for_small_clips():
+  model = nnx.eval_shape(lambda: build_model("r3d_10", rngs=nnx.Rngs(0), width=8))
+  kernels = [conv.kernel.shape for path in model.paths() for conv in path.convs]
+  assert kernels[0] == (3, 3, 3, 3, 8)  # sees motion, at all but full resolution
+  assert len(kernels) == 12
+  ends = nnx.eval_shape(
+    lambda net, x: net.endpoints(x), model, jnp.ones((1, 8, 32, 32, 3))
+  )
+  shapes = [ends[name].shape[1:] for name in resnet3d.STAGES]
+  assert shapes[0] == (8, 16, 16, 8)
+  assert shapes[-1] == (1, 2, 2, 64)
+
+
 @functools.cache
 def _golden_model(name):
   """Encoder and classifier with golden weights, as (graphdef, params, stats)."""

@@ -65,9 +65,10 @@ class BatchNorm(nnx.Module):
 
   With G groups every B/G consecutive examples are normalised by their own statistics,
   as G devices with B/G examples each would do. If `interleaved` is set, N consecutive
-  groups (at most eight, a divisor of G) put their examples together and each takes
-  every N-th; so a device exchanges statistics with some neighbours only, however many
-  devices there are. Running averages are the mean over the groups.
+  groups put their examples together and each takes every N-th. N is the largest divisor
+  of G from 4 to 8, so that a device exchanges statistics with few neighbours, however
+  many devices there are; without such a divisor, N is G. Running averages are the mean
+  over the groups.
   The running variance is the unbiased one, as in PyTorch. Statistics are computed in
   float32.
 
@@ -96,8 +97,8 @@ class BatchNorm(nnx.Module):
         f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
         f" try {self.groups * max(1, x.shape[0] // self.groups)}"
       )
-    mixed = _mixed(self.groups) if self.interleaved else 1
-    parts = x.reshape(self.groups // mixed, -1, mixed, *x.shape[1:])
+    dealt = _neighbours(self.groups) if self.interleaved else 1
+    parts = x.reshape(self.groups // dealt, -1, dealt, *x.shape[1:])
     axes = (1, *range(3, parts.ndim - 1))
     wide = parts.astype(jnp.float32)
     mean = wide.mean(axes, keepdims=True)
@@ -133,11 +134,6 @@ class ConvPath(nnx.Module):
     ):
       x = normalise(convolve(nnx.relu(x) if index else x))
     return x
-
-
-def _mixed(groups):
-  """How many groups share their examples out anew."""
-  return max(count for count in range(1, 9) if groups % count == 0)
 
 
 def uniform_fan_in(key: jax.Array, shape: Sequence[int], fan_in: int) -> jax.Array:
@@ -234,6 +230,12 @@ def parameter_count(target) -> int:
   if isinstance(target, nnx.Module):
     target = split(target)[1]
   return sum(leaf.size for leaf in jax.tree.leaves(target))
+
+
+def _neighbours(groups):
+  """How many consecutive groups deal their examples out anew."""
+  divisors = [count for count in range(4, 9) if groups % count == 0]
+  return max(divisors, default=groups)
 
 
 def _affine(x, mean, var, norm):
