@@ -136,7 +136,7 @@ def test_a_pytorch_file_is_a_starting_point(tmp_path):
     (dict(init_from=""), "'scratch' for random"),
     (dict(init_from="/nowhere/run"), "no checkpoint in"),
     (dict(width=16), "--config.model.width=8"),
-    (dict(network="r3d_18"), "--config.model.name=r2d3d_18"),
+    (dict(network="r3d_18"), ",network=r2d3d_18"),
   ],
 )
 def test_starting_points_that_do_not_fit_are_refused(run, tmp_path, change, message):
