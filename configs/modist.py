@@ -207,9 +207,8 @@ def small(config):
 
   Other networks: width 16, 8x64x64.
   """
-  config.model.width, config.method.size, config.data.short_side = 8, 32, 40
-  if config.model.name != "r3d_10":
-    config.model.width, config.method.size, config.data.short_side = 16, 64, 80
+  sizes = (8, 32, 40) if config.model.name == "r3d_10" else (16, 64, 80)
+  config.model.width, config.method.size, config.data.short_side = sizes
   config.method.motion_frames = 8
   config.method.queue_size = 512
   config.method.momentum = 0.9  # a few hundred steps
