@@ -4,7 +4,7 @@
   ... --config=configs/finetune.py:synthetic_actions,linear ...    backbone frozen
   ... --config=configs/finetune.py:synthetic_actions,scratch  random initialisation
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
-  ... --config=configs/finetune.py:synthetic_actions,network=r3d_10 MoDist's, joint's
+  ... --config=configs/finetune.py:synthetic_actions,network=r3d_10  all but MoSI
   ... --config=configs/finetune.py:hmdb51 --config.init_from=runs/mosi-hmdb51     ucf101
   ... --config=configs/finetune.py:ucf101,network=r2plus1d_10 MoSI's other network
   ... --config=configs/finetune.py:ucf101,recipe=modist,linear    MoDist's protocol

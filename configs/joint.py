@@ -111,7 +111,6 @@ def read_by_the_sampler(config):
 
 def small(config):
   """MoDist's small network and clips; MoSI sees twice as many as in its own recipe."""
-  config.mas.flow_level = 0  # frames are half as large as in configs/mas.py
   config.train.duration = "216 steps"
   config.train.checkpoint_every = "108 steps"
   config.eval.every = "108 steps"

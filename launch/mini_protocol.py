@@ -5,7 +5,7 @@
 
 Every row pretrains on the training videos without their labels, measures the encoder
 by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
-R-2D3D-18 at random initialisation, 'scratch r3d_10' MoDist's small network. Small
+MoSI's network at random initialisation, 'scratch r3d_10' that of the others. Small
 networks, minutes per run on two CPU cores; the budgets are those of the config files.
 Runs that are finished are not run again, and others resume, so the command may be
 interrupted and repeated; after a change of a recipe give another --root.
@@ -62,12 +62,12 @@ ROWS = {
   "mosi xy unmasked": Row("mosi", UNMASKED),
   "mosi x unmasked": Row("mosi", ("--config.method.axes=x", *UNMASKED)),
   "mosi y unmasked": Row("mosi", ("--config.method.axes=y", *UNMASKED)),
-  "mas": Row("mas"),
-  "mas motion": Row("mas", ("--config.method.appearance=False",)),
-  "mas appearance": Row("mas", ("--config.method.motion=False",)),
   "scratch r3d_10": Row(network="r3d_10"),
   "modist": Row("modist", network="r3d_10"),
   "modist rgb only": Row("modist", RGB_ONLY, network="r3d_10"),
+  "mas": Row("mas", network="r3d_10"),
+  "mas motion": Row("mas", ("--config.method.appearance=False",), network="r3d_10"),
+  "mas appearance": Row("mas", ("--config.method.motion=False",), network="r3d_10"),
   "joint": Row("joint", network="r3d_10"),
 }
 SCORES = {

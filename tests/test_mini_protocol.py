@@ -68,16 +68,16 @@ def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):
   random = "eval__random_init__retrieval_r1"
   for seed, scratch, top1 in ((0, 0.10, 0.30), (1, 0.20, 0.40)):
     finish(f"scratch/seed{seed}-finetune", eval__top1=scratch)
-    for row, chance in (("mosi-xy", 0.1), ("mas", 0.5)):
+    for row, chance in (("mosi-xy", 0.1), ("mosi-x", 0.5)):
       finish(f"{row}/seed{seed}-pretrain", eval__retrieval_r1=top1, **{random: chance})
       finish(f"{row}/seed{seed}-finetune", eval__top1=top1 + 0.1)
   finish("mosi-xy/seed2-finetune", eval__top1=0.9)  # of a seed that is not asked for
-  (tmp_path / "synthetic_actions/mas/seed1-pretrain/summary.json").write_text("{}")
-  text = launch(f"--root={tmp_path}", "--seeds=2", "--rows=scratch,mosi xy,mas")
+  (tmp_path / "synthetic_actions/mosi-x/seed1-pretrain/summary.json").write_text("{}")
+  text = launch(f"--root={tmp_path}", "--seeds=2", "--rows=scratch,mosi xy,mosi x")
   assert text.splitlines()[-3:] == [
     "| scratch | - | 10.0 ± 0.0 | - | 15.0 ± 7.1 | 2 |",
     "| mosi xy | - | 35.0 ± 7.1 | - | 45.0 ± 7.1 | 2 |",
-    "| mas | - | 30.0 (1) | - | 45.0 ± 7.1 | 2 |",
+    "| mosi x | - | 30.0 (1) | - | 45.0 ± 7.1 | 2 |",
   ]
   assert "[" not in text  # no run was started
 
