@@ -55,10 +55,13 @@ class HeldOut:
   ):
     self.source = source
     self.predict = state.make_predict(method, mesh)
-    self._bad_files = pipeline.BadFiles(
-      source, bad_files, max_fraction=config.data.max_bad_fraction
-    )
     self._sampler = heldout_sampler(config, source)
+    self._bad_files = pipeline.BadFiles(
+      source,
+      bad_files,
+      max_fraction=config.data.max_bad_fraction,
+      sampler=self._sampler,
+    )
     self._metrics = method.metrics
     self._config = config
     self._mesh = mesh

@@ -207,7 +207,7 @@ class Run:
     }
     bad_files = hosts.own_file(self.workdir / "bad_files.txt")
     self.bad_files = pipeline.BadFiles(
-      source, bad_files, max_fraction=data.max_bad_fraction
+      source, bad_files, max_fraction=data.max_bad_fraction, sampler=sampler
     )
 
   def _init_state(self):

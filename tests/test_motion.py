@@ -249,21 +249,24 @@ def test_motion_of_another_version_of_a_video_is_a_decode_error(tmp_path):
   assert motion.max() == 8
 
 
+class _Stale:
+  """Two videos; the motion of the second was prepared when it had 7 frames."""
+
+  name, split, classes, labels = "x", "all", None, [-1, -1]
+
+  def __len__(self):
+    return 2
+
+  def id_of(self, index):
+    return ("v", "other")[index]
+
+  def __getitem__(self, index):
+    count = (_COUNT, 9)[index]
+    return Record(self.id_of(index), "video", media_files.video_bytes(count))
+
+
 def test_batches_hold_query_and_key(flow):
-  class Source:
-    name, split, classes, labels = "x", "all", None, [-1, -1]
-
-    def __len__(self):
-      return 2
-
-    def id_of(self, index):
-      return ("v", "other")[index]
-
-    def __getitem__(self, index):
-      count = (_COUNT, 9)[index]  # the motion of 'other' has 7 frames: stale
-      return Record(self.id_of(index), "video", media_files.video_bytes(count))
-
-  batches = pipeline.make_pipeline(Source(), _sampler(flow), batch_size=2, seed=0)
+  batches = pipeline.make_pipeline(_Stale(), _sampler(flow), batch_size=2, seed=0)
   batch = next(iter(batches))
   assert batch["motion"].shape == (2, 2, 6, 48, 96, 1)
   assert batch["extent"].shape == (2, 2, 2)
@@ -271,6 +274,17 @@ def test_batches_hold_query_and_key(flow):
     0: True,
     1: False,
   }
+
+
+def test_stale_motion_is_told_with_its_fix_where_bad_files_are(flow, tmp_path):
+  sampler, path = _sampler(flow), tmp_path / "bad_files.txt"
+  (batch,) = pipeline.evaluation_batches(_Stale(), sampler, batch_size=2, seed=0)
+  pipeline.BadFiles(_Stale(), path, 0.05, sampler).update(batch)
+  assert path.read_text().startswith("other\tits motion was prepared from 7 frames")
+  path.write_text("v\tno video\n")  # as an earlier run found it
+  bad_files = pipeline.BadFiles(_Stale(), path, 0.05, sampler)
+  with pytest.raises(UserError, match=r"such as other: .*prepare the motion again"):
+    bad_files.update(batch)
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,16 @@ def place(frame: np.ndarray, canvas: np.ndarray, places: Sequence[float]) -> tup
   return height, width
 
 
-def diagnose(record: Record) -> str:
-  """Decodes a bad record again and returns the reason why it is bad."""
+def diagnose(record: Record, sampler: Callable | None = None) -> str:
+  """Decodes a bad record again and returns the reason why it is bad.
+
+  Args:
+    record: what to decode.
+    sampler: what could not use it, if that is known; see `clips.Sampler`.
+  """
   try:
+    if sampler is not None:
+      sampler(record, np.random.default_rng(0))
     read_record(record, lambda count, fps: [0, count // 2, count - 1])
   except (DecodeError, OSError, MemoryError) as error:
     return " ".join(str(error).split()) or type(error).__name__
