@@ -123,10 +123,11 @@ def data(network):
       motion_interval=4,  # ... and of a motion clip, the same span
       fps=30.0,  # ... this rate
       synchronised=False,  # True: all four clips at one time, table 3c
-      # Prepared set ('raft' has 20 iterations and 256 pixels, open, and Sobel's kernel
-      # as OpenCV has it, open); 'variational'; '': computed in every step.
+      # Prepared set ('raft' has 20 iterations, open, and Sobel's kernel as OpenCV has
+      # it, open); 'variational'; '': computed in every step.
       flow="raft",
       flow_interval=5,  # flow from frame t to t - 5, section 4.1; also of differences
+      flow_short_side=256,  # open: pixels of the videos that a prepared set is made of
       motion_threshold=0.02,  # gamma, section 4.1: clips whose edges are weaker ...
       edge_scale="1",  # open: ... on the scale [0, 1]; '10' for [0, 10]
       short_side=side,
@@ -223,6 +224,7 @@ def small(config):
   config.data.interval = 4  # 1.1 of the 1.6 seconds of an embedded video
   config.data.motion_interval = 4
   config.data.flow = "variational"
+  config.data.flow_short_side = 64  # of the embedded videos half, to have it in minutes
   config.data.motion_threshold = 0.0
   config.model.motion_name = "r3d_10"  # 12 convolutions to compile, not 53
   config.model.bn_groups = 4

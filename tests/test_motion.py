@@ -12,7 +12,7 @@ import pytest
 from motion_jax.config import UserError
 from motion_jax.data import clips, flow_files, flow_records, pipeline
 from motion_jax.data.media import DecodeError
-from motion_jax.data.motion import Distill, choose_windows
+from motion_jax.data.motion import Distill, choose_windows, resize_motion
 from motion_jax.data.sources import Record
 
 _SIZES = {"short_side": 48, "canvas": (48, 96), "fps": 0.0}
@@ -221,6 +221,15 @@ def test_motion_lies_where_the_picture_moves(tmp_path, size, canvas):
           for array in (visual, sample["motion"])
         )
         assert np.abs(first - second).max() < 0.6
+
+
+def test_no_edge_is_lost_where_frames_are_reduced():
+  edges = np.zeros((64, 64, 1), np.uint8)
+  edges[:, 5::8] = 200  # lines of one pixel
+  small = resize_motion(edges, (16, 16))
+  assert small.shape == (16, 16, 1)
+  np.testing.assert_array_equal(small[:, 1::2], 50)
+  assert not small[:, ::2].any()
 
 
 def test_a_video_shorter_than_a_window_repeats_its_last_frame(tmp_path):

@@ -65,6 +65,18 @@ def test_what_is_missing_or_stale_is_told_with_the_command(videos):
     flow_sets.reopen(videos, interval=3)
 
 
+def test_motion_of_another_resolution_is_refused_or_asked_for(videos, caplog):
+  with pytest.raises(UserError, match="--interval=5 --short_side=64 --data_dir"):
+    flow_sets.reopen(videos, short_side=64)
+  flow_sets.prepare(videos)
+  with pytest.raises(UserError, match=r"(?s)_side': 48\}, not .*_side': 64\}.*=48"):
+    flow_sets.reopen(videos, short_side=64)
+  with caplog.at_level("INFO"):
+    flow_sets.reopen(videos, short_side=48)
+  assert "edges of variational flow over 5 frames, short side 48" in caplog.text
+  flow_sets.reopen(videos)  # as MAS, whose labels do not depend on it
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [
@@ -156,6 +168,7 @@ def _config(name, data_dir):
         "synchronised": False,
         "flow": "variational",
         "flow_interval": 5,
+        "flow_short_side": 64,
         "motion_threshold": 0.0,
         "edge_scale": "1",
         "short_side": 40,

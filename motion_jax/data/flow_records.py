@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import shlex
@@ -19,6 +20,8 @@ from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.sources import Source
 from motion_jax.data.subsets import Subset
+
+logger = logging.getLogger("motion_jax")
 
 METHODS = ("raft", "variational")
 
@@ -126,7 +129,13 @@ class FlowRecords:
 
 
 def open_flow(
-  source: Source, *, method: str, store: str, interval: int, data_dir: str = ""
+  source: Source,
+  *,
+  method: str,
+  store: str,
+  interval: int,
+  short_side: int | None = None,
+  data_dir: str = "",
 ) -> FlowRecords:
   """Opens the prepared motion of a source's videos.
 
@@ -135,6 +144,8 @@ def open_flow(
     method: "raft" or "variational".
     store: "edges" or "flow".
     interval: the motion is from frame t to t - interval.
+    short_side: pixels to which larger videos were reduced, in which flow is measured;
+      None for any.
     data_dir: root of prepared data sets; '' for the default.
 
   Raises:
@@ -144,15 +155,20 @@ def open_flow(
   choose("data.flow", method, METHODS)
   choose("kind of prepared motion", store, [*flow_files.CHANNELS])
   path = flow_folder(source, method, store, interval, data_dir)
-  command = flow_command(source.name, method, store, interval, data_dir)
+  command = flow_command(source.name, method, store, interval, short_side, data_dir)
   if not path.is_dir():
     raise UserError(_absent(source, path, command))
   flow = FlowRecords(path)
   asked = {"method": method, "store": store, "interval": interval}
+  side = flow.description.get("short_side")
+  if short_side is not None:
+    asked["short_side"] = short_side
   found = {key: flow.description.get(key) for key in asked}
   if found != asked:
+    is_other_size = found | {"short_side": short_side} == asked
     raise UserError(
       f"{path} holds {found}, not {asked}; delete it, then run\n{command}"
+      + (f"\nor take it by data.flow_short_side={side}" if is_other_size else "")
     )
   lost = [name for name in map(source.id_of, range(len(source))) if name not in flow]
   if lost:
@@ -161,6 +177,10 @@ def open_flow(
       f"{len(source)} are not in it, such as {lost[0]!r}. Delete it, then run\n"
       f"{command}"
     )
+  logger.info(
+    "motion of %s, %s: %s of %s flow over %d frames, short side %s, from %s",
+    *(source.name, source.split, store, method, interval, side, path),
+  )
   return flow
 
 
@@ -191,13 +211,20 @@ def partial_folder(path: pathlib.Path) -> pathlib.Path:
 
 
 def flow_command(
-  name: str, method: str, store: str, interval: int, data_dir: str = ""
+  name: str,
+  method: str,
+  store: str,
+  interval: int,
+  short_side: int | None = None,
+  data_dir: str = "",
 ) -> str:
   """The command that prepares the motion of a data set or folder."""
   words = [f"--dataset={shlex.quote(name)}", f"--method={method}", f"--store={store}"]
   if method == "raft":
     words.append("--weights=RAFT_THINGS.pth")
   words.append(f"--interval={interval}")
+  if short_side is not None:
+    words.append(f"--short_side={short_side}")
   if data_dir:
     words.append(f"--data_dir={shlex.quote(os.fspath(data_dir))}")
   return f"python -m motion_jax.prepare flow {' '.join(words)}"

@@ -221,13 +221,13 @@ def check_motion(head: Head, count: int) -> None:
 
 
 def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """[H, W, C] uint8 to (height, width), as RGB frames are, but rounded.
+  """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
 
-  Rounding keeps still places of flow at their code, 128.
+  Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
+  still places of flow at their code, 128.
   """
   if frame.shape[:2] == size:
     return frame
-  resized = cv2.resize(
-    frame.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR
-  )
+  way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
+  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
   return np.rint(resized).reshape(*size, -1)

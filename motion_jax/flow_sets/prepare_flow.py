@@ -29,9 +29,6 @@ from motion_jax.flow_sets.job import FlowJob
 
 logger = logging.getLogger("motion_jax")
 
-# Short side of the embedded videos' motion: half, for a first run within minutes.
-_EMBEDDED_SIDE = 64
-
 
 def prepare_flow(
   name: str,
@@ -128,7 +125,7 @@ def ensure_flow(config: ConfigDict) -> None:
   kind = {"method": data.flow, "store": method.motion, "interval": data.flow_interval}
   if not flow_records.flow_folder(source, data_dir=data.data_dir, **kind).is_dir():
     logger.info("computing the motion of the embedded videos (once, minutes)")
-    options = {"short_side": _EMBEDDED_SIDE, "data_dir": data.data_dir}
+    options = {"short_side": data.flow_short_side, "data_dir": data.data_dir}
     prepare_flow(data.name, **kind, **options)
 
 
