@@ -1,5 +1,6 @@
 """Motion sets in use: found by data sets and configs; mistakes and their messages."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
-from motion_jax.flow_sets import batches, prepare_flow
+from motion_jax.flow_sets import batches, job, prepare_flow
 from motion_jax.models.raft import Raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
@@ -75,6 +76,29 @@ def test_motion_of_another_resolution_is_refused_or_asked_for(videos, caplog):
     flow_sets.reopen(videos, short_side=48)
   assert "edges of variational flow over 5 frames, short side 48" in caplog.text
   flow_sets.reopen(videos)  # as MAS, whose labels do not depend on it
+
+
+def test_a_set_that_was_copied_in_part_is_refused_at_the_start(videos, monkeypatch):
+  monkeypatch.setattr(job, "_SHARD", 2)
+  path = flow_sets.prepare(videos)
+  file = path / "flow-00001-of-00002.array_record"
+  whole = file.read_bytes()
+  message = (
+    r"1 of 2 files are missing or shorter.*00001-of.*delete it, then run\npython"
+  )
+  file.write_bytes(whole[:-1])
+  with pytest.raises(UserError, match=message):
+    flow_sets.reopen(videos)
+  file.unlink()
+  with pytest.raises(UserError, match=message):
+    flow_sets.reopen(videos)
+  index = json.loads((path / "index.json").read_text())
+  del index["sizes"]  # as in older sets
+  flow_files.write_json(path / "index.json", index)
+  with pytest.raises(UserError, match=message):
+    flow_sets.reopen(videos)
+  file.write_bytes(whole)
+  assert len(flow_sets.reopen(videos)[1]) == 4
 
 
 @pytest.mark.parametrize(

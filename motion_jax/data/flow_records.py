@@ -48,30 +48,37 @@ class FlowRecords:
     channels: of a frame, 1 for edges and 2 for flow.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, command: str = ""):
     """Opens a prepared set.
 
     Args:
       path: its folder; see `flow_folder`.
+      command: that prepares it, for messages.
 
     Raises:
-      UserError: if it is damaged, or written by another version of this program.
+      UserError: if it is damaged or incomplete, or written by another version of this
+        program.
     """
     self.path = pathlib.Path(path)
+    again = f"then run\n{command}" if command else "and prepare the motion again"
     try:
       self.description = json.loads((self.path / "description.json").read_text())
       index = json.loads((self.path / "index.json").read_text())
     except (OSError, ValueError) as error:
-      raise UserError(
-        f"{path} is damaged ({error}); delete it, and prepare the motion again"
-      ) from error
+      raise UserError(f"{path} is damaged ({error}); delete it, {again}") from error
     found = {key: self.description.get(key) for key in ("version", "limit")}
     limit = flow_files.LIMITS.get(self.description.get("store"))
     expected = {"version": flow_files.VERSION, "limit": limit}
     if found != expected:
       raise UserError(
         f"{path} was written by another version ({found}, expected {expected}); delete "
-        "it, and prepare the motion again"
+        f"it, {again}"
+      )
+    lost = _incomplete(self.path, index)
+    if lost:
+      raise UserError(
+        f"{path} is incomplete: {len(lost)} of {len(index['shards'])} files are "
+        f"missing or shorter, such as {lost[0]}; delete it, {again}"
       )
     self.channels = flow_files.CHANNELS[self.description["store"]]
     self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
@@ -158,7 +165,7 @@ def open_flow(
   command = flow_command(source.name, method, store, interval, short_side, data_dir)
   if not path.is_dir():
     raise UserError(_absent(source, path, command))
-  flow = FlowRecords(path)
+  flow = FlowRecords(path, command)
   asked = {"method": method, "store": store, "interval": interval}
   side = flow.description.get("short_side")
   if short_side is not None:
@@ -228,6 +235,16 @@ def flow_command(
   if data_dir:
     words.append(f"--data_dir={shlex.quote(os.fspath(data_dir))}")
   return f"python -m motion_jax.prepare flow {' '.join(words)}"
+
+
+def _incomplete(path: pathlib.Path, index: dict) -> list[str]:
+  """Names of files that are missing, or shorter than the index says if it does."""
+  names = [name for name, _ in index["shards"]]
+  wanted = index.get("sizes", [0] * len(names))
+  files = [path / name for name in names]
+  sizes = [file.stat().st_size if file.is_file() else -1 for file in files]
+  rows = zip(names, sizes, wanted, strict=True)
+  return [name for name, size, least in rows if size < least]
 
 
 def _absent(source: Source, path: pathlib.Path, command: str) -> str:

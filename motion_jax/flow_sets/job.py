@@ -125,12 +125,14 @@ class FlowJob:
     if missing:
       logger.info("done here; %d shards of other hosts are missing", missing)
       return
-    index, damaged, start = {"ids": [], "firsts": [], "shards": []}, {}, 0
+    index, damaged, start = {"ids": [], "firsts": [], "shards": [], "sizes": []}, {}, 0
     for stem, table in zip(self.stems, tables, strict=True):
       contents = json.loads(table.read_text())
       index["ids"] += contents["ids"]
       index["firsts"] += [start + first for first in contents["firsts"]]
-      index["shards"].append([f"{stem.name}.array_record", contents["records"]])
+      file = stem.with_suffix(".array_record")
+      index["shards"].append([file.name, contents["records"]])
+      index["sizes"].append(file.stat().st_size)
       damaged |= contents["damaged"]
       start += contents["records"]
     for name, reason in list(damaged.items())[:_SHOWN]:
