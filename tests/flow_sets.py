@@ -22,7 +22,7 @@ def difference(first, second):
   return jnp.concatenate([change / 8, -change / 16], -1)
 
 
-def stand_in(weights):
+def stand_in(weights, solver):
   """As the values of `batches.FLOWS`."""
   return lambda parameters, first, second: difference(first, second), ()
 

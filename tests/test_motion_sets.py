@@ -141,7 +141,7 @@ def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
 
 def test_the_variational_flow_takes_no_weights():
   with pytest.raises(UserError, match="has no weights"):
-    batches.FLOWS["variational"]("raft-things.pth")
+    batches.FLOWS["variational"]("raft-things.pth", {})
 
 
 @pytest.mark.parametrize(
@@ -206,11 +206,35 @@ def _config(name, data_dir):
 def test_raft_weights_become_a_flow(tmp_path):
   path = tmp_path / "raft-small.pth"
   _write_raft(path)
-  flow, parameters = batches.FLOWS["raft"](str(path))
+  flow, parameters = batches.FLOWS["raft"](str(path), {"size": "small"})
   assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 990_162
   frames = jax.ShapeDtypeStruct((1, 130, 200, 3), jnp.uint8)
   result = jax.eval_shape(flow, parameters, frames, frames)
   assert result.shape == (1, 130, 200, 2)
+
+
+def test_weights_of_the_other_size_are_refused_before_anything_is_written(
+  videos, monkeypatch, caplog
+):
+  path = videos.parent / "raft-small.pth"
+  _write_raft(path)
+  monkeypatch.setattr(
+    batches, "raft_flow", lambda model, *pair: flow_sets.difference(*pair)
+  )
+  options = {"method": "raft", "weights": str(path)}
+  with pytest.raises(UserError, match="of RAFT 'small', not 'large': give --size=sm"):
+    flow_sets.prepare(videos, **options)
+  with caplog.at_level("INFO"):
+    made = flow_sets.prepare(videos, size="small", **options)
+  assert "RAFT small, 990162 parameters" in caplog.text
+  description = json.loads((made / "description.json").read_text())
+  assert description["solver"]["size"] == "small"
+  with pytest.raises(UserError, match=r"solver=.*'small'.*, not with solver=.*'large'"):
+    flow_sets.prepare(videos, **options)
+  del description["solver"]  # as in older sets
+  flow_files.write_json(made / "description.json", description)
+  with pytest.raises(UserError, match="made with unknown solver, not with"):
+    flow_sets.prepare(videos, size="small", **options)
 
 
 def _write_raft(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable
 
@@ -16,22 +17,25 @@ from jax.sharding import AxisType
 
 from motion_jax import sharding
 from motion_jax.config import UserError
+from motion_jax.models.common import parameter_count
 from motion_jax.models.raft import raft_flow
 from motion_jax.models.raft_weights import load_raft
 from motion_jax.ops import flow_edges, motion_inputs
 from motion_jax.ops.flow import variational_flow
 
+logger = logging.getLogger("motion_jax")
+
 _MULTIPLE = 32  # of the sides that the flow is compiled for
 _IN_FLIGHT = 2  # batches on the device
 
 
-def _variational(weights: str):
+def _variational(weights: str, solver: dict):
   if weights:
     raise UserError("--method=variational has no weights; leave out --weights")
   return lambda parameters, first, second: variational_flow(first, second), ()
 
 
-def _raft(weights: str):
+def _raft(weights: str, solver: dict):
   if not weights:
     raise UserError(
       "--method=raft needs --weights=FILE, the authors' raft-things.pth (or raft-small)"
@@ -40,6 +44,12 @@ def _raft(weights: str):
     model = load_raft(os.path.expanduser(weights))
   except (OSError, ValueError) as error:
     raise UserError(f"--weights: {error}") from error
+  if model.size != solver["size"]:
+    raise UserError(
+      f"--weights={weights} has the weights of RAFT {model.size!r}, not "
+      f"{solver['size']!r}: give --size={model.size}, or the file of the other size"
+    )
+  logger.info("RAFT %s, %d parameters", model.size, parameter_count(model))
   graph, parameters = nnx.split(model)
 
   def flow(parameters, first, second):
@@ -48,8 +58,8 @@ def _raft(weights: str):
   return flow, nnx.as_pure(parameters)
 
 
-# By name, a function of a weights file that returns (parameters, first, second) -> flow
-# and its parameters.
+# By name, a function of a weights file and of the settings `solver` that returns
+# (parameters, first, second) -> flow and its parameters.
 FLOWS: dict[str, Callable] = {"raft": _raft, "variational": _variational}
 
 
@@ -87,17 +97,20 @@ class FlowBatches:
   Args:
     method: a key of `FLOWS`.
     weights: file, or ''.
+    solver: settings of the method, as for `FLOWS`.
     store: "edges" or "flow": what the frames hold.
     batch_size: pairs per device.
     receive: is called with each finished frame; what it returns is kept.
   """
 
-  def __init__(self, method: str, weights: str, store: str, batch_size: int, receive):
+  def __init__(
+    self, method: str, weights: str, solver: dict, store: str, batch_size: int, receive
+  ):
     devices = jax.local_devices()
     mesh = jax.make_mesh(
       (len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices
     )
-    flow, parameters = FLOWS[method](weights)
+    flow, parameters = FLOWS[method](weights, solver)
     everywhere, self._rows = sharding.replicated(mesh), sharding.split_rows(mesh)
     self._parameters = jax.device_put(parameters, everywhere)
     self._flow = jax.jit(

@@ -67,12 +67,9 @@ class FlowJob:
 
   def work(self, process_index: int, process_count: int) -> None:
     """Computes the shards of this process that are missing."""
-    self.partial.mkdir(parents=True, exist_ok=True)
     note = self.partial / "settings.json"
     if note.exists():
       _check_same(self.partial, note.name, self.settings)
-    else:
-      flow_files.write_json(note, self.settings)
     mine = [*range(len(self.stems))][process_index::process_count]
     sizes = {n: min(_SHARD, len(self.source) - n * _SHARD) for n in mine}
     todo = [n for n in mine if not self.stems[n].with_suffix(".json").exists()]
@@ -85,8 +82,12 @@ class FlowJob:
       tqdm.tqdm(total=total, initial=done, unit=" videos", desc="motion") as bar,
     ):
       compress = functools.partial(pool.submit, flow_files.encode_frame)
-      kind = (self.settings["method"], self.weights, self.settings["store"])
-      batches = FlowBatches(*kind, self.batch_size, compress)
+      settings = self.settings
+      kind = (settings["method"], self.weights, settings["solver"], settings["store"])
+      batches = FlowBatches(*kind, self.batch_size, compress)  # may refuse the weights
+      self.partial.mkdir(parents=True, exist_ok=True)
+      if not note.exists():
+        flow_files.write_json(note, settings)
       for number in todo:
         indices = range(number * _SHARD, number * _SHARD + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
@@ -173,7 +174,9 @@ def _check_same(folder: pathlib.Path, name: str, settings: dict) -> None:
   if differ:
     raise UserError(
       f"{folder} was made with "
-      + ", ".join(f"{key}={found.get(key)}" for key in differ)
+      + ", ".join(
+        f"{key}={found[key]}" if key in found else f"unknown {key}" for key in differ
+      )
       + ", not with "
       + ", ".join(f"{key}={settings[key]}" for key in differ)
       + "; delete it, and run the same command again"

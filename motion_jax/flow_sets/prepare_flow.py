@@ -26,6 +26,7 @@ from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
 from motion_jax.flow_sets.batches import FLOWS
 from motion_jax.flow_sets.job import FlowJob
+from motion_jax.models.raft import SIZES
 
 logger = logging.getLogger("motion_jax")
 
@@ -35,6 +36,7 @@ def prepare_flow(
   *,
   method: str,
   weights: str = "",
+  size: str = "large",
   store: str = "edges",
   interval: int = 5,
   short_side: int = 256,
@@ -52,7 +54,8 @@ def prepare_flow(
   Args:
     name: of a prepared data set, all splits of which are taken, or a folder.
     method: "raft" (needs weights) or "variational".
-    weights: file of RAFT's weights, large or small.
+    weights: file of RAFT's weights.
+    size: of RAFT, "large" or "small"; a file of the other size is refused.
     store: "edges" of the flow, or the "flow".
     interval: frames from the second frame of a pair to the first.
     short_side: larger videos are reduced to this many pixels first; flow is measured
@@ -70,6 +73,7 @@ def prepare_flow(
     UserError: for wrong arguments, and if a set made otherwise is in the way.
   """
   choose("method", method, [*FLOWS])
+  choose("size", size, SIZES)
   choose("kind of motion", store, [*flow_files.CHANNELS])
   if min(interval, batch_size) < 1 or short_side < 16 or threads < 0:
     raise UserError(
@@ -87,6 +91,7 @@ def prepare_flow(
     "fingerprint": _fingerprint(source),
     "method": method,
     "weights": _digest(weights),
+    "solver": {"size": size} if method == "raft" else {},
     "store": store,
     "limit": flow_files.LIMITS[store],
     "interval": interval,
@@ -166,6 +171,7 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--dataset", required=True, help=text)
   add("--method", required=True, choices=[*FLOWS])
   add("--weights", default="", help="of RAFT, as the authors publish them")
+  add("--size", default="large", choices=[*SIZES], help="of RAFT")
   add("--store", default="edges", choices=[*flow_files.CHANNELS])
   add("--interval", type=int, default=5, help="frames that the flow goes back")
   text = "larger videos are reduced to this many pixels"
