@@ -1,5 +1,6 @@
 """Motion sets in use: found by data sets and configs; mistakes and their messages."""
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -17,10 +18,10 @@ from motion_jax.data import flow_files, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
 from motion_jax.flow_sets import batches, job, prepare_flow
-from motion_jax.models.raft import Raft
+from motion_jax.models import raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
-from motion_jax.ops import flow_edges, motion_inputs
+from motion_jax.ops import flow, flow_edges, motion_inputs
 
 
 @pytest.fixture
@@ -109,6 +110,7 @@ def test_a_set_that_was_copied_in_part_is_refused_at_the_start(videos, monkeypat
     ({"method": "raft", "weights": __file__}, "not a readable PyTorch checkpoint"),
     ({"method": "tvl1"}, "known: raft, variational"),
     ({"interval": 0}, "at least 1"),
+    ({"iterations": -1}, "iterations=-1 at least 0"),
     ({"process_index": 2, "process_count": 2}, "process_index=2"),
   ],
 )
@@ -206,11 +208,29 @@ def _config(name, data_dir):
 def test_raft_weights_become_a_flow(tmp_path):
   path = tmp_path / "raft-small.pth"
   _write_raft(path)
-  flow, parameters = batches.FLOWS["raft"](str(path), {"size": "small"})
+  solver = {"size": "small", "iterations": 2}
+  flow, parameters = batches.FLOWS["raft"](str(path), solver)
   assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 990_162
   frames = jax.ShapeDtypeStruct((1, 130, 200, 3), jnp.uint8)
   result = jax.eval_shape(flow, parameters, frames, frames)
   assert result.shape == (1, 130, 200, 2)
+
+
+def test_the_solver_of_a_set_is_kept_and_compared(videos, monkeypatch):
+  parameters = inspect.signature(flow.variational_flow).parameters.values()
+  defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+  assert batches.SOLVERS["variational"] == defaults
+  seen = []
+
+  def stand_in(weights, solver):
+    seen.append(solver["iterations"])
+    return flow_sets.stand_in(weights, solver)
+
+  monkeypatch.setitem(batches.FLOWS, "variational", stand_in)
+  flow_sets.prepare(videos, iterations=3)
+  assert seen == [3]
+  with pytest.raises(UserError, match=r"'iterations': 3,.*, not .*'iterations': 10,"):
+    flow_sets.prepare(videos)
 
 
 def test_weights_of_the_other_size_are_refused_before_anything_is_written(
@@ -219,7 +239,7 @@ def test_weights_of_the_other_size_are_refused_before_anything_is_written(
   path = videos.parent / "raft-small.pth"
   _write_raft(path)
   monkeypatch.setattr(
-    batches, "raft_flow", lambda model, *pair: flow_sets.difference(*pair)
+    batches, "raft_flow", lambda model, *pair: flow_sets.difference(*pair[:2])
   )
   options = {"method": "raft", "weights": str(path)}
   with pytest.raises(UserError, match="of RAFT 'small', not 'large': give --size=sm"):
@@ -228,7 +248,7 @@ def test_weights_of_the_other_size_are_refused_before_anything_is_written(
     made = flow_sets.prepare(videos, size="small", **options)
   assert "RAFT small, 990162 parameters" in caplog.text
   description = json.loads((made / "description.json").read_text())
-  assert description["solver"]["size"] == "small"
+  assert description["solver"] == {"size": "small", "iterations": 20}
   with pytest.raises(UserError, match=r"solver=.*'small'.*, not with solver=.*'large'"):
     flow_sets.prepare(videos, **options)
   del description["solver"]  # as in older sets
@@ -239,7 +259,7 @@ def test_weights_of_the_other_size_are_refused_before_anything_is_written(
 
 def _write_raft(path):
   state = {}
-  for name, variable in _named_variables(Raft("small")).items():
+  for name, variable in _named_variables(raft.Raft("small")).items():
     value = np.asarray(variable[...])
     if value.ndim == 4:
       value = np.ascontiguousarray(value.transpose(3, 2, 0, 1))

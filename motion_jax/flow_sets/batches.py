@@ -32,7 +32,11 @@ _IN_FLIGHT = 2  # batches on the device
 def _variational(weights: str, solver: dict):
   if weights:
     raise UserError("--method=variational has no weights; leave out --weights")
-  return lambda parameters, first, second: variational_flow(first, second), ()
+
+  def flow(parameters, first, second):
+    return variational_flow(first, second, **solver)
+
+  return flow, ()
 
 
 def _raft(weights: str, solver: dict):
@@ -53,7 +57,8 @@ def _raft(weights: str, solver: dict):
   graph, parameters = nnx.split(model)
 
   def flow(parameters, first, second):
-    return raft_flow(nnx.merge(graph, parameters), first, second)
+    network = nnx.merge(graph, parameters)
+    return raft_flow(network, first, second, solver["iterations"])
 
   return flow, nnx.as_pure(parameters)
 
@@ -61,6 +66,19 @@ def _raft(weights: str, solver: dict):
 # By name, a function of a weights file and of the settings `solver` that returns
 # (parameters, first, second) -> flow and its parameters.
 FLOWS: dict[str, Callable] = {"raft": _raft, "variational": _variational}
+
+# Their settings `solver`, which a motion set keeps: those of the functions they call.
+SOLVERS = {
+  "raft": {"size": "large", "iterations": 20},
+  "variational": {
+    "smoothness": 0.6,
+    "warps": 3,
+    "fixed_points": 2,
+    "iterations": 10,
+    "smallest": 6,
+    "finest": 0,
+  },
+}
 
 
 @dataclasses.dataclass
@@ -97,7 +115,7 @@ class FlowBatches:
   Args:
     method: a key of `FLOWS`.
     weights: file, or ''.
-    solver: settings of the method, as for `FLOWS`.
+    solver: settings of the method, all keys of `SOLVERS`.
     store: "edges" or "flow": what the frames hold.
     batch_size: pairs per device.
     receive: is called with each finished frame; what it returns is kept.

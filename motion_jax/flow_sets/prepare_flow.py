@@ -24,7 +24,7 @@ from motion_jax.config import UserError, choose
 from motion_jax.data import datasets, flow_files, flow_records
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
-from motion_jax.flow_sets.batches import FLOWS
+from motion_jax.flow_sets.batches import FLOWS, SOLVERS
 from motion_jax.flow_sets.job import FlowJob
 from motion_jax.models.raft import SIZES
 
@@ -37,6 +37,7 @@ def prepare_flow(
   method: str,
   weights: str = "",
   size: str = "large",
+  iterations: int = 0,
   store: str = "edges",
   interval: int = 5,
   short_side: int = 256,
@@ -56,6 +57,8 @@ def prepare_flow(
     method: "raft" (needs weights) or "variational".
     weights: file of RAFT's weights.
     size: of RAFT, "large" or "small"; a file of the other size is refused.
+    iterations: recurrent updates of RAFT, or primal-dual steps per update of the
+      variational solver; 0 for 20 and 10.
     store: "edges" of the flow, or the "flow".
     interval: frames from the second frame of a pair to the first.
     short_side: larger videos are reduced to this many pixels first; flow is measured
@@ -75,10 +78,11 @@ def prepare_flow(
   choose("method", method, [*FLOWS])
   choose("size", size, SIZES)
   choose("kind of motion", store, [*flow_files.CHANNELS])
-  if min(interval, batch_size) < 1 or short_side < 16 or threads < 0:
+  if min(interval, batch_size) < 1 or short_side < 16 or min(threads, iterations) < 0:
     raise UserError(
       f"interval={interval} and batch_size={batch_size} must be at least 1, short_side="
-      f"{short_side} at least 16, threads={threads} at least 0"
+      f"{short_side} at least 16, threads={threads} and iterations={iterations} at "
+      "least 0"
     )
   if not 0 <= process_index < process_count:
     raise UserError(f"process_index={process_index} of process_count={process_count}")
@@ -91,7 +95,7 @@ def prepare_flow(
     "fingerprint": _fingerprint(source),
     "method": method,
     "weights": _digest(weights),
-    "solver": {"size": size} if method == "raft" else {},
+    "solver": _solver(method, size, iterations),
     "store": store,
     "limit": flow_files.LIMITS[store],
     "interval": interval,
@@ -172,6 +176,8 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--method", required=True, choices=[*FLOWS])
   add("--weights", default="", help="of RAFT, as the authors publish them")
   add("--size", default="large", choices=[*SIZES], help="of RAFT")
+  text = "of RAFT (0: 20) or the variational solver (0: 10)"
+  add("--iterations", type=int, default=0, help=text)
   add("--store", default="edges", choices=[*flow_files.CHANNELS])
   add("--interval", type=int, default=5, help="frames that the flow goes back")
   text = "larger videos are reduced to this many pixels"
@@ -198,6 +204,14 @@ def _fingerprint(source: Source) -> str:
   """Hash of the identifiers."""
   names = "\n".join(sorted(map(source.id_of, range(len(source)))))
   return hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _solver(method: str, size: str, iterations: int) -> dict:
+  """Settings of a method, of which a command line may change two."""
+  solver = dict(SOLVERS[method])
+  if "size" in solver:
+    solver["size"] = size
+  return solver | ({"iterations": iterations} if iterations else {})
 
 
 def _digest(weights: str) -> str:
