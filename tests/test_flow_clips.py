@@ -70,6 +70,22 @@ def test_flow_of_another_version_of_a_video_is_refused(flow):
     FlowClip(flow, middle=False, **_OPTIONS)(record("v", 30), np.random.default_rng(0))
 
 
+def test_flow_of_half_the_resolution_is_stretched_and_keeps_its_values(flow):
+  sampler = FlowClip(flow, middle=True, **_OPTIONS | dict(canvas=(48, 96)))
+  head = flow.head("v")
+  (stored,) = flow.frames(head, [18])
+  assert stored.shape[:2] == (24, 48)
+  frame = sampler(record(), np.random.default_rng(0))["flow"][0]
+  assert frame.shape[:2] == (48, 96)
+  assert frame[..., 0].mean() == pytest.approx(stored[..., 0].mean(), abs=1)
+
+
+def test_flow_of_another_shape_than_the_video_is_refused(flow):
+  square = Record("v", "video", media_files.video_bytes(40, size=(48, 48)))
+  with pytest.raises(DecodeError, match="48x24 and the video 48x48"):
+    FlowClip(flow, middle=False, **_OPTIONS)(square, np.random.default_rng(0))
+
+
 @pytest.mark.parametrize("change", [dict(interval=2), dict(fps=30.0)])
 def test_frames_that_are_not_neighbours_are_refused(flow, change):
   with pytest.raises(UserError, match=r"data\.flow=''"):
@@ -77,12 +93,13 @@ def test_frames_that_are_not_neighbours_are_refused(flow, change):
 
 
 @pytest.mark.slow
-def test_labels_of_prepared_flow_are_those_of_flow_computed_in_the_step():
+def test_prepared_flow_is_that_which_the_step_computes():
   method, rows = make_method(smoke(flow_level=0)), batch()
   crop = jax.jit(method._crop)
   computed = np.asarray(crop(rows, None)[1])
   # What a preparation stores: the flow of a frame back to the one before.
-  back = np.asarray(jax.jit(method._flow)(rows["video"][:, ::-1]))[:, ::-1]
+  backwards = jax.jit(method._flow)(rows["video"][:, ::-1], rows["extent"])
+  back = np.asarray(backwards)[:, ::-1]
   stored = np.rint(back / motion_inputs.FLOW_LIMIT * 127 + 128).astype(np.uint8)
   prepared = np.asarray(crop(rows | {"flow": stored}, None)[1])
   # The square moves by 2 pixels, to the right in both.

@@ -54,7 +54,7 @@ def test_every_command_is_one_that_main_understands(lists):
 def what_it_sees(config):
   """Network and clips of a run."""
   model, method = config.model, config.method
-  clip = (method.frames, method.size, config.data.interval)
+  clip = (method.frames, method.size, config.data.interval, config.data.fps)
   return (model.name, model.width, *clip)
 
 

@@ -153,8 +153,8 @@ class Clip:
     if not _warned and count < math.floor(self.span(fps)):
       _warned = True
       logger.warning(
-        "%s has %d frames, a clip spans %.0f: such videos repeat their last frame "
-        "(told once)",
+        "%s has %d frames, a clip spans %.0f: such videos repeat their last frame; "
+        "method.frames or data.interval make clips shorter (told once)",
         record.id,
         count,
         self.span(fps),

@@ -8,7 +8,7 @@ from motion_jax.config import UserError
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_files import ZERO_FLOW
 from motion_jax.data.flow_records import FlowRecords
-from motion_jax.data.media import place, read_record, resized_shape
+from motion_jax.data.media import DecodeError, place, read_record, resized_shape
 from motion_jax.data.motion import check_motion, resize_motion
 from motion_jax.data.sources import Record
 
@@ -17,6 +17,9 @@ INTERVAL = 1  # of the prepared flow
 
 class FlowClip(Clip):
   """Neighbouring frames from a random time, and the flow from each to the one before.
+
+  Prepared flow of another resolution is resized to the frames. Its values stay those of
+  its own: no label of MAS depends on their scale.
 
   Args:
     flow: prepared with `INTERVAL`.
@@ -48,7 +51,7 @@ class FlowClip(Clip):
 
     Raises:
       DecodeError: if one of the frames cannot be decoded, or the prepared flow is of
-        another version of the video.
+        another version of the video: of other length or other shape.
     """
     start, *places = rng.random(3)
     if self.middle:
@@ -68,9 +71,19 @@ class FlowClip(Clip):
     moving = np.flatnonzero(np.diff(numbers))
     found = self.flow.frames(head, numbers[1:][moving]) if len(moving) else []
     for slot, frame in zip(moving, found, strict=True):
+      _check_shape(record, frame.shape[:2], size)
       place(resize_motion(frame, size), out["flow"][slot], places)
     return out
 
   def empty(self) -> dict:
     shape = (self.frames - 1, *self.canvas, 2)
     return super().empty() | {"flow": np.full(shape, ZERO_FLOW, np.uint8)}
+
+
+def _check_shape(record, flow, video):
+  """Raises unless (height, width) of both are one shape at two resolutions."""
+  if abs(flow[0] * video[1] - flow[1] * video[0]) > 2 * max(*flow, *video):
+    raise DecodeError(
+      f"{record.id}: its motion is {flow[1]}x{flow[0]} and the video "
+      f"{video[1]}x{video[0]}, which is another shape: prepare the motion again"
+    )

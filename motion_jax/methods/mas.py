@@ -30,7 +30,6 @@ from motion_jax.ops import (
   statistics,
 )
 from motion_jax.ops.appearance_statistics import COLOUR_NAMES
-from motion_jax.ops.flow import variational_flow
 
 # Boundaries of less than this everywhere (six times the slope in pixels per pixel,
 # summed over the frames) are those of a clip in which nothing moves.
@@ -100,17 +99,13 @@ class Mas(Method):
     self._check(tuple(config.data.canvas))
 
   def init(self, key):
-    """The aux counts the training clips in which nothing moved: all their labels of
-    motion are 1, which says nothing."""
     _, params, stats = split(self._build(nnx.Rngs(key)))
-    return params, {"stats": stats, "still_clips": jnp.zeros((), jnp.int32)}
+    return params, {"stats": stats}
 
   def loss(self, params, aux, batch, key, step):
     clips, labels, still = self._make_clips(batch, key)
     with jax.named_scope("network"):
       outputs, stats = call(self._graphdef, params, aux["stats"], clips, train=True)
-    still_clips = aux["still_clips"] + jnp.sum(still & batch["valid"])
-    aux = {"stats": stats, "still_clips": still_clips}
     outputs = self._score(outputs, labels, still, batch["valid"])
     total = jnp.sum(outputs["loss"] * outputs["mask"])
     total /= jnp.maximum(jnp.sum(outputs["mask"]), 1)
@@ -118,7 +113,7 @@ class Mas(Method):
       # As in the official code: L2 of the fully connected weights only.
       kernels = [x for x in jax.tree.leaves(params["heads"]) if x.ndim > 1]
       total += self._config.head_decay / 2 * sum(jnp.vdot(x, x) for x in kernels)
-    return total, (aux, outputs)
+    return total, ({"stats": stats}, outputs)
 
   def predict(self, params, aux, batch):
     """Centred crops that are not mirrored."""
@@ -137,7 +132,7 @@ class Mas(Method):
     network = self._network(params, aux)
     nnx.update(network.encoder, nnx.state(encoder))
     _, params, stats = split(network)
-    return params, {**aux, "stats": stats}
+    return params, {"stats": stats}
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the statistics of the first clips, and the clips with their flow."""
@@ -194,11 +189,18 @@ class Mas(Method):
       raise UserError("method.mean and method.std must have 3 values")
 
   def _make_clips(self, batch, key):
-    """(clips, labels, still): network input, [B, K] from 1, clips without motion."""
+    """(clips, labels, still): network input, [B, K] from 1, clips without motion.
+
+    Labels of motion are 1 where nothing moves; `still_share` in the log tells how often
+    that is.
+    """
     video, flow = self._crop(batch, key)
     values = self._statistics(video, flow)
-    labels = statistics.clip_labels(values)[:, jnp.array(self._columns)]
     still = values.motion.regions.max((1, 2)) < _STILL
+    table = statistics.label_table(self._config.frames)
+    of_motion = jnp.array([label.branch == "motion" for label in table])
+    labels = jnp.where(still[:, None] & of_motion, 1, statistics.clip_labels(values))
+    labels = labels[:, jnp.array(self._columns)]
     clips = augment.normalize(
       video.astype(jnp.float32) / 255, self._config.mean, self._config.std
     )
@@ -216,7 +218,7 @@ class Mas(Method):
       # From each frame back to the one before: the other way it is the opposite.
       flow = -flow
     else:
-      flow = self._flow(batch["video"])
+      flow = self._flow(batch["video"], extent)
     if key is None:
       corner = jnp.maximum(extent - method.size, 0) // 2
     else:
@@ -231,22 +233,18 @@ class Mas(Method):
     mirrored = motion_statistics.mirror_flow(flow)
     return jnp.where(flip, video[:, :, :, ::-1], video), jnp.where(flip, mirrored, flow)
 
-  def _flow(self, video):
+  def _flow(self, video, extent):
     """[B, T - 1, H, W, 2]: from each frame to the next."""
     method = self._config
     with jax.named_scope("flow"):
-      first, second = (
-        part.reshape(-1, *part.shape[2:]) for part in (video[:, :-1], video[:, 1:])
-      )
-      flow = variational_flow(
-        first,
-        second,
+      return motion_inputs.flow_of_pairs(
+        jnp.stack([video[:, :-1], video[:, 1:]], 2),
+        extent,
         warps=method.flow_warps,
         fixed_points=method.flow_fixed_points,
         iterations=method.flow_iterations,
         finest=method.flow_level,
       )
-    return flow.reshape(video.shape[0], -1, *flow.shape[1:])
 
   def _statistics(self, video, flow):
     return statistics.clip_statistics(
