@@ -63,7 +63,6 @@ class Run:
     self.sources = hosts.in_turn(lambda: configured_sources(config.data))
     hosts.check_records((self.sources.train, self.sources.heldout))
     config = resolved(config, self.sources)
-    hosts.in_turn(lambda: ensure_flow(config))
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()
     check_batch(config, self.mesh.size)
@@ -74,8 +73,9 @@ class Run:
     if resumed is not None:
       self._check_same_config(resumed)
     self.method = make_method(config)
-    self._start_data()
     self.plan = make_plan(config, examples=len(self.sources.train))
+    hosts.in_turn(lambda: ensure_flow(config))  # minutes, so settings come first
+    self._start_data()
     self.clips_per_step = config.train.batch_size * self.method.clips_per_example
     bad_files = hosts.own_file(workdir / "bad_files.txt")
     self.held_out = HeldOut(

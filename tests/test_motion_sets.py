@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import parsed
 from ml_collections import ConfigDict
+from small_modist import use_tiny_networks
 
+from motion_jax import command
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
@@ -22,6 +26,7 @@ from motion_jax.models import raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
 from motion_jax.ops import flow, flow_edges, motion_inputs
+from motion_jax.train import train
 
 
 @pytest.fixture
@@ -202,6 +207,27 @@ def _config(name, data_dir):
       },
     }
   )
+
+
+@pytest.mark.parametrize(
+  ("setting", "message"),
+  [
+    ("method.queue_size=100", "queue"),
+    ("method.motion=frame_difference", "set data.flow=''"),
+    ("train.duration=soon", "is not a duration"),
+  ],
+)
+def test_settings_are_checked_before_motion_is_computed(
+  tmp_path, monkeypatch, capsys, setting, message
+):
+  use_tiny_networks(monkeypatch.setattr)
+  monkeypatch.setattr("motion_jax.train.ensure_flow", None)  # is not called
+  words = ["--config=configs/modist.py", "--config.data.name=synthetic_actions:tiny"]
+  words += [f"--config.data.data_dir={tmp_path}", f"--config.{setting}"]
+  code, config, workdir = parsed([*words, f"--workdir={tmp_path / 'run'}"])
+  assert code == 0
+  assert command.run(lambda: train(config, pathlib.Path(workdir)), words) == 2
+  assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
