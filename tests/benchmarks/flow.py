@@ -1,12 +1,15 @@
-"""Variational flow beside OpenCV's: end-point error and time at full size.
+"""Our flow beside OpenCV's: end-point error and time at full size.
 
     python tests/benchmarks/flow.py FIRST SECOND TRUTH.flo [--rounds=5] [--threads=2]
+      [--raft=FILE]
 
-TRUTH.flo is in Middlebury's format. Farneback's parameters and DIS's preset are those
-of tests/test_flow.py. All work in turn, so that other load hits them alike; DIS and
-Farneback on one pair, ours on a batch of `--batch`, whose time is divided by it. Prints
-JSON: mean end-point error in pixels where the truth is known, median milliseconds per
-pair, and times relative to Farneback's, medians of the ratios of the rounds.
+FILE holds RAFT's weights, as the authors publish them; without it, of ours only the
+variational flow is measured. TRUTH.flo is in Middlebury's format. Farneback's
+parameters and DIS's preset are those of tests/test_flow.py. All work in turn, so that
+other load hits them alike; DIS and Farneback on one pair, ours on a batch of `--batch`,
+whose time is divided by it. Prints JSON: mean end-point error in pixels where the truth
+is known, median milliseconds per pair, and times relative to Farneback's, medians of
+the ratios of the rounds.
 """
 
 import argparse
@@ -25,6 +28,7 @@ def main():
     parser.add_argument(name)
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--batch", type=int, default=1)
+  parser.add_argument("--raft", default="", help="file of RAFT's weights")
   parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
   options = parser.parse_args()
   cv2.setNumThreads(options.threads)
@@ -39,7 +43,11 @@ def main():
   runs = {
     name: lambda method=method: method(*gray, None) for name, method in methods.items()
   }
-  runs["variational"] = variational(frames, options.batch)
+  pair = [np.repeat(frame[None, ..., ::-1], options.batch, 0) for frame in frames]
+  ours = {"variational": variational(pair)}
+  if options.raft:
+    ours["raft"] = raft(pair, options.raft)
+  runs |= ours
   found = {name: run() for name, run in runs.items()}  # compiles
   found["zero"] = np.zeros_like(truth)
   seconds = {name: [] for name in runs}
@@ -48,7 +56,8 @@ def main():
       began = time.perf_counter()
       run()
       seconds[name].append(time.perf_counter() - began)
-  seconds["variational"] = [s / options.batch for s in seconds["variational"]]
+  for name in ours:
+    seconds[name] = [one / options.batch for one in seconds[name]]
   ratios = {
     name: [one / two for one, two in zip(times, seconds["farneback"], strict=True)]
     for name, times in seconds.items()
@@ -71,12 +80,20 @@ def farneback(first, second, flow):
   return cv2.calcOpticalFlowFarneback(first, second, flow, 0.5, 5, 11, 3, 5, 1.1, 0)
 
 
-def variational(frames, batch):
-  """A function that computes the flow of `batch` copies of a BGR pair: of the first."""
+def variational(pair):
+  """A function that computes the flow of a batch of RGB pairs: of the first of them."""
   from motion_jax.ops.flow import variational_flow  # reads XLA's settings
 
-  pair = [np.repeat(frame[None, ..., ::-1], batch, 0) for frame in frames]
   return lambda: np.asarray(variational_flow(*pair))[0]
+
+
+def raft(pair, path):
+  """As `variational`."""
+  from motion_jax.models.raft import raft_flow
+  from motion_jax.models.raft_weights import load_raft
+
+  network = load_raft(path)
+  return lambda: np.asarray(raft_flow(network, *pair))[0]
 
 
 def read_flow(path):
