@@ -22,6 +22,7 @@ from motion_jax.data import flow_files, flow_records
 from motion_jax.data.frame_streams import frame_streams
 from motion_jax.data.sources import Source
 from motion_jax.flow_sets.batches import FlowBatches, VideoMotion
+from motion_jax.flow_sets.encoder import Encoder
 
 logger = logging.getLogger("motion_jax")
 
@@ -81,10 +82,10 @@ class FlowJob:
       concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
       tqdm.tqdm(total=total, initial=done, unit=" videos", desc="motion") as bar,
     ):
-      compress = functools.partial(pool.submit, flow_files.encode_frame)
       settings = self.settings
+      encoder = Encoder(pool, settings["store"])
       kind = (settings["method"], self.weights, settings["solver"], settings["store"])
-      batches = FlowBatches(*kind, self.batch_size, compress)  # may refuse the weights
+      batches = FlowBatches(*kind, self.batch_size, encoder)  # may refuse the weights
       self.partial.mkdir(parents=True, exist_ok=True)
       if not note.exists():
         flow_files.write_json(note, settings)
@@ -92,6 +93,8 @@ class FlowJob:
         indices = range(number * _SHARD, number * _SHARD + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
           flow_files.write_shard(self.stems[number], videos)
+    if encoder.summary():
+      logger.info("%s", encoder.summary())
 
   def _videos(self, indices, batches, bar) -> Iterator:
     """Yields (head, encoded frames) of videos, in order."""
