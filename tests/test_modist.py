@@ -239,7 +239,10 @@ def test_the_encoder_is_the_visual_network():
     (dict(method=dict(loss_visual=0.0, loss_cross=0.0)), "visual network must learn"),
     (dict(method=dict(cross_negatives="both")), "query, key"),
     (dict(method=dict(motion="edge")), "Did you mean 'edges'"),
-    (dict(method=dict(queue_size=60)), "nearest valid sizes are 56 and 64"),
+    (
+      dict(method=dict(queue_size=62), train=dict(accumulate_steps=2)),
+      r"method\.queue_size=62 .* of 4 \(train\.batch_size / train\.acc.* are 60 and 64",
+    ),
     (dict(method=dict(temperature=0.0)), "positive"),
     (dict(method=dict(size=100)), "does not fit"),
     (dict(method=dict(projection_layers=0)), "layers"),

@@ -212,7 +212,7 @@ def _config(name, data_dir):
 @pytest.mark.parametrize(
   ("setting", "message"),
   [
-    ("method.queue_size=100", "queue"),
+    ("method.queue_size=100", "method.queue_size=100 must be"),
     ("method.motion=frame_difference", "set data.flow=''"),
     ("train.duration=soon", "is not a duration"),
   ],

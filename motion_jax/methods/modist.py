@@ -47,6 +47,8 @@ class Modist(Method):
     self.clips_per_example = 2 * len(self._modalities)
     self._inputs = Inputs(config, motion="motion" in self._modalities)
     self._slot = config.train.batch_size // config.train.accumulate_steps
+    what = "train.batch_size / train.accumulate_steps, the keys of a step"
+    sharding.check_batch_size("method.queue_size", method.queue_size, self._slot, what)
     if not 0 <= method.momentum <= 1:
       raise UserError(f"method.momentum={method.momentum} must be in [0, 1]")
     self._pairs = {
