@@ -61,12 +61,14 @@ def get_config(arg=None):
       config.data.canvas = (160, 213)  # all videos are 320x240
       config.modist.queue_size = 8192  # fewer than there are videos
       config.train.duration = "100 epochs"
+      config.eval.linear = True
+      config.eval.clips = 10
+      config.eval.max_videos = 0
       config.optim.warmup = "10 epochs"
     case "kinetics400":
       large(config)
       config.train.duration = "20 epochs"
       config.optim.warmup = "2 epochs"
-      config.eval.probe = False  # configs/evaluate.py does it on UCF101 or HMDB51
   return config
 
 

@@ -8,6 +8,9 @@ import sys
 import children
 import pytest
 from conftest import ROOT
+from test_config import CONFIGS, load
+
+from motion_jax.costs import measures
 
 SMOKE = f"--config={ROOT}/configs/mosi.py:smoke"
 
@@ -166,3 +169,15 @@ def test_scaling_gives_every_device_as_many_rows():
   rows = [json.loads(line) for line in result.stdout.splitlines()]
   assert [row["devices"] for row in rows] == ["1 x cpu", "2 x cpu", "4 x cpu"]
   assert [row["clips_per_step"] for row in rows] == [18, 36, 72]
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_the_motion_pathway_and_the_queues_are_a_small_part_of_the_papers_step():
+  config = load(CONFIGS / "modist.py").get_config("kinetics400")
+  config.data.flow = ""  # the dearest: motion computed in the step
+  shares = measures.stages(config)["stage_shares"]
+  names = ("motion_clips", "motion_query", "motion_key", "contrast")
+  extra = sum(share for name, share in shares.items() if name.startswith(names))
+  assert 0.01 < extra < 0.15
+  assert shares["visual_query backward"] > shares["visual_query"] > 0.2

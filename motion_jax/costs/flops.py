@@ -33,7 +33,7 @@ _FREE = {
 
 
 def stage_flops(function: Callable, *args) -> dict[str, float]:
-  """Counts the floating-point operations of every stage, backward passes included.
+  """Counts the floating-point operations of every stage and of its backward pass.
 
   As it is written, before a compiler rewrites it: 2 per multiply-add of convolutions
   and matrix products, 1 per element of any other result. Loops count as often as they
@@ -44,7 +44,9 @@ def stage_flops(function: Callable, *args) -> dict[str, float]:
     *args: its arguments, or their shapes.
 
   Returns:
-    {outermost scope: operations}, the largest first; '' is what lies in no scope.
+    {outermost scope: operations}, the largest first; '' is what lies in no scope, and
+    'x backward' what the gradients of scope x take, anything recomputed for them
+    included.
   """
   totals: collections.Counter = collections.Counter()
   _count(jax.make_jaxpr(function)(*args).jaxpr, "", 1.0, totals)
@@ -93,9 +95,9 @@ def _inner_jaxprs(equation):
 
 
 def _outermost(name_stack):
-  """'transpose(jvp(visual))/stage2' -> 'visual'."""
+  """'jvp(visual)/stage2' -> 'visual', 'transpose(jvp(visual))' -> 'visual backward'."""
   for part in name_stack.split("/"):
     name = re.sub(r"^(\w+\()+|\)+$", "", part)
     if name:
-      return name
+      return f"{name} backward" if part.startswith("transpose(") else name
   return ""
