@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from motion_jax.flow_sets import batches
 from motion_jax.models import common, raft, raft_weights
 from motion_jax.models.torch_file import save_torch
+from motion_jax.ops import motion_inputs
 
 PAIRS = (0, 1)
 
@@ -173,6 +175,30 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   save_torch(tmp_path / "other.pth", {"fc.bias": np.zeros(3, np.float32)})
   with pytest.raises(ValueError, match=r"other\.pth holds no RAFT weights: found fc"):
     raft_weights.load_raft(tmp_path / "other.pth")
+
+
+@pytest.mark.slow
+def test_prepared_motion_is_the_flow_of_the_weights_file(tmp_path):
+  save_torch(tmp_path / "raft.pth", official_state("small"))
+  first, second = (image[0, :100, :150] for image in images("small", 0))
+  work = batches.FlowBatches(
+    "raft",
+    str(tmp_path / "raft.pth"),
+    {"size": "small", "iterations": 2},
+    store="flow",
+    batch_size=1,
+    receive=np.array,
+  )
+  video = batches.VideoMotion("video")
+  work.add(video, first, second)
+  work.flush()
+  sides = [(0, -side % 32) for side in first.shape[:2]]
+  one, two = (np.pad(x, [*sides, (0, 0)], mode="edge")[None] for x in (first, second))
+  flow = raft.raft_flow(model("small"), one, two, 2)[0, :100, :150]
+  assert np.abs(flow).max() > 0.1  # weights are made up, but do something
+  (stored,) = video.frames
+  found = np.asarray(motion_inputs.decode_flow(stored))
+  np.testing.assert_allclose(found, np.clip(flow, -20, 20), atol=0.1)
 
 
 def test_unknown_sizes_and_frames_are_refused():
