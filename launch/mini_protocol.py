@@ -6,7 +6,8 @@
 Every row pretrains on the training videos without their labels, measures the encoder
 by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
 MoSI's network at random initialisation, 'scratch r3d_10' that of the others. Small
-networks, minutes per run on two CPU cores; the budgets are those of the config files.
+networks, minutes per run on two CPU cores; the budgets are those of the config files,
+and so is what MoDist sees of a folder: frame differences, which need no preparation.
 Runs that are finished are not run again, and others resume, so the command may be
 interrupted and repeated; after a change of a recipe give another --root.
 """
