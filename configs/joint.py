@@ -61,6 +61,7 @@ def get_config(arg=None):
       config.data.canvas = (160, 213)  # all videos are 320x240
       config.modist.queue_size = 8192  # fewer than there are videos
       config.train.duration = "100 epochs"
+      config.eval.test_every = "0 steps"  # at the end
       config.eval.linear = True
       config.eval.clips = 10
       config.eval.max_videos = 0
@@ -81,8 +82,8 @@ def method(modist):
   return ConfigDict(
     dict(
       name="joint",
-      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) with MoDist's
-      # own weights at 1, and 16 (MAS); 0: without.
+      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) (MoDist) and 16
+      # (MAS) where the weights of their own terms are 1; 0: without.
       mosi_weight=1.0,
       modist_weight=0.1,
       mas_weight=0.1,

@@ -224,7 +224,6 @@ def small(config):
   config.data.interval = 4  # 1.1 of the 1.6 seconds of an embedded video
   config.data.motion_interval = 4
   config.data.flow = "variational"
-  config.data.flow_short_side = 64  # of the embedded videos half, to have it in minutes
   config.data.motion_threshold = 0.0
   config.model.motion_name = "r3d_10"  # 12 convolutions to compile, not 53
   config.model.bn_groups = 4
@@ -253,6 +252,7 @@ def embedded(config):
   config.method.grayscale = 0.0
   config.method.blur = 0.0
   config.data.synchronised = True
+  config.data.flow_short_side = 64  # half of theirs, to have it in minutes
 
 
 def neighbours(config):

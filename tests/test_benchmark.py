@@ -140,7 +140,8 @@ def test_each_lowering_gives_one_json_object(pictures, tmp_path):
     ratio = row["sources_per_second"] / need
     assert row["input_rate_to_need"] == pytest.approx(ratio)
     assert sum(row["stage_shares"].values()) == pytest.approx(1)
-    assert row["stage_shares"]["network"] > 0.5
+    assert row["stage_shares"]["network backward"] > 0.3
+    assert row["stage_shares"]["network"] > 0.15
   # The lowerings do the same work: their FLOPs agree within a factor.
   for name in ("teraflops_per_step", "teraflops_compiled"):
     assert 0.5 < rows[0][name] / rows[1][name] < 2

@@ -15,6 +15,7 @@ import pytest
 from commands import parsed
 from ml_collections import ConfigDict
 from small_modist import use_tiny_networks
+from test_config import CONFIGS, load
 
 from motion_jax import command
 from motion_jax.config import UserError
@@ -231,6 +232,13 @@ def test_settings_are_checked_before_motion_is_computed(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("word", ["folder", "kinetics400"])
+def test_recipes_take_what_prepare_makes_without_being_told(word):
+  config = load(CONFIGS / "modist.py").get_config(word)
+  made = inspect.signature(prepare_flow.prepare_flow).parameters["short_side"].default
+  assert config.data.flow_short_side == made
+
+
 def test_raft_weights_become_a_flow(tmp_path):
   path = tmp_path / "raft-small.pth"
   _write_raft(path)

@@ -96,8 +96,10 @@ def _inner_jaxprs(equation):
 
 def _outermost(name_stack):
   """'jvp(visual)/stage2' -> 'visual', 'transpose(jvp(visual))' -> 'visual backward'."""
+  backward = False
   for part in name_stack.split("/"):
+    backward |= part.startswith("transpose(")
     name = re.sub(r"^(\w+\()+|\)+$", "", part)
     if name:
-      return f"{name} backward" if part.startswith("transpose(") else name
+      return f"{name} backward" if backward else name
   return ""

@@ -171,8 +171,8 @@ def diagnose(record: Record, sampler: Callable | None = None) -> str:
     sampler: what could not use it, if that is known; see `clips.Sampler`.
   """
   try:
-    if sampler is not None:
-      sampler(record, np.random.default_rng(0))
+    for seed in range(4 if sampler else 0):  # each takes other frames
+      sampler(record, np.random.default_rng(seed))
     read_record(record, lambda count, fps: [0, count // 2, count - 1])
   except (DecodeError, OSError, MemoryError) as error:
     return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Executor, Future
 
 import numpy as np
@@ -22,7 +23,9 @@ class Encoder:
   def __init__(self, pool: Executor, store: str):
     self._pool, self._store = pool, store
     self._count = 0
-    self._measured = []  # (bytes, mean error, largest error); errors in codes
+    # Of the measured frames: how many, their bytes, mean and largest errors in codes.
+    self._measured, self._bytes, self._errors, self._largest = 0, 0, 0.0, 0
+    self._lock = threading.Lock()
 
   def __call__(self, frame: np.ndarray) -> Future:
     encode = flow_files.encode_frame if self._count % _EVERY else self._measure
@@ -33,18 +36,22 @@ class Encoder:
     """A sentence about the frames that are done; '' if there are none."""
     if not self._measured:
       return ""
-    sizes, means, largest = zip(*self._measured, strict=True)
     limit = flow_files.LIMITS[self._store]
     step = limit / (255 if self._store == "edges" else 127)
     return (
-      f"{np.mean(sizes) / 1000:.1f} kB per frame; JPEG changes the {self._store} by "
-      f"{np.mean(means) * step:.3f} on average and {max(largest) * step:.2f} at most, "
-      f"of {limit:g}, rounding up to {step / 2:.2f} (1 of {_EVERY} frames measured)"
+      f"{self._bytes / self._measured / 1000:.1f} kB per frame; JPEG changes the "
+      f"{self._store} by {self._errors / self._measured * step:.3f} on average and "
+      f"{self._largest * step:.2f} at most, of {limit:g}, rounding up to "
+      f"{step / 2:.2f} (1 of {_EVERY} frames measured)"
     )
 
   def _measure(self, frame):
     data = flow_files.encode_frame(frame)
     decoded = flow_files.decode_frame(data, frame.shape[2])
     change = np.abs(decoded.astype(np.int16) - frame)
-    self._measured.append((len(data), float(change.mean()), int(change.max())))
+    with self._lock:
+      self._measured += 1
+      self._bytes += len(data)
+      self._errors += float(change.mean())
+      self._largest = max(self._largest, int(change.max()))
     return data

@@ -87,14 +87,16 @@ class FlowJob:
       kind = (settings["method"], self.weights, settings["solver"], settings["store"])
       batches = FlowBatches(*kind, self.batch_size, encoder)  # may refuse the weights
       self.partial.mkdir(parents=True, exist_ok=True)
-      if not note.exists():
+      if note.exists():  # another host may have been faster
+        _check_same(self.partial, note.name, settings)
+      else:
         flow_files.write_json(note, settings)
       for number in todo:
         indices = range(number * _SHARD, number * _SHARD + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
           flow_files.write_shard(self.stems[number], videos)
-    if encoder.summary():
-      logger.info("%s", encoder.summary())
+    if summary := encoder.summary():
+      logger.info("%s", summary)
 
   def _videos(self, indices, batches, bar) -> Iterator:
     """Yields (head, encoded frames) of videos, in order."""

@@ -162,7 +162,7 @@ class Mas(Method):
     figures.save_statistics(
       path,
       *(video, flow, boundaries),
-      labels=jax.device_get(statistics.clip_labels(values)),
+      labels=jax.device_get(_labels(values)[0]),
       table=statistics.label_table(self._config.frames),
       regions=partition.by_pattern(self._config.size),
       colours=COLOUR_NAMES,
@@ -189,17 +189,9 @@ class Mas(Method):
       raise UserError("method.mean and method.std must have 3 values")
 
   def _make_clips(self, batch, key):
-    """(clips, labels, still): network input, [B, K] from 1, clips without motion.
-
-    Labels of motion are 1 where nothing moves; `still_share` in the log tells how often
-    that is.
-    """
+    """(clips, labels, still): network input, [B, K] from 1, clips without motion."""
     video, flow = self._crop(batch, key)
-    values = self._statistics(video, flow)
-    still = values.motion.regions.max((1, 2)) < _STILL
-    table = statistics.label_table(self._config.frames)
-    of_motion = jnp.array([label.branch == "motion" for label in table])
-    labels = jnp.where(still[:, None] & of_motion, 1, statistics.clip_labels(values))
+    labels, still = _labels(self._statistics(video, flow))
     labels = labels[:, jnp.array(self._columns)]
     clips = augment.normalize(
       video.astype(jnp.float32) / 255, self._config.mean, self._config.std
@@ -254,6 +246,15 @@ class Mas(Method):
   def _score(self, outputs, labels, still, valid):
     scores = self._scores(outputs, labels)
     return {**scores, "still": still.astype(jnp.float32), "mask": valid}
+
+
+def _labels(values):
+  """All labels [B, 27], those of motion 1 where nothing moves; where that is [B]."""
+  still = values.motion.regions.max((1, 2)) < _STILL
+  branches = [label.branch for label in statistics.label_table(2)]
+  of_motion = np.array(branches) == "motion"
+  labels = jnp.where(still[:, None] & of_motion, 1, statistics.clip_labels(values))
+  return labels, still
 
 
 def _selected(method):
