@@ -32,7 +32,13 @@ _TURN_SECONDS = 24 * 3600  # a data set may be made meanwhile
 _SHARED_SECONDS = 60  # network file systems may show a new file late
 
 
-def join(coordinator: str, processes: int | None, process_index: int | None) -> None:
+def join(
+  coordinator: str,
+  processes: int | None,
+  process_index: int | None,
+  *,
+  stops_on_sigterm: bool = False,
+) -> None:
   """Connects this process with the others; call it before anything uses a device.
 
   On TPU pods and within SLURM's `srun`, JAX finds the others by itself; elsewhere the
@@ -43,6 +49,8 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
     coordinator: 'host:port' of process 0; '' to look for a cluster.
     processes: how many there are; 1 alone to join no others, wherever this runs.
     process_index: number of this one, in [0, processes).
+    stops_on_sigterm: leave SIGTERM to JAX, whose `reached_preemption_sync_point` tells
+      all processes of it; a program that never asks would not end by it.
 
   Raises:
     UserError: if arguments are missing, process 0 does not answer, or the processes run
@@ -51,6 +59,7 @@ def join(coordinator: str, processes: int | None, process_index: int | None) -> 
   given = (bool(coordinator), processes is not None, process_index is not None)
   if processes == 1 and given == (False, True, False):
     return
+  jax.config.update("jax_enable_preemption_service", stops_on_sigterm)
   if any(given):
     _check(coordinator, processes, process_index, all(given))
     if process_index:

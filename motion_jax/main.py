@@ -35,12 +35,17 @@ MODES = {
 
 def main() -> None:
   """Trains, evaluates or draws as --config says."""
-  hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
+  config = _CONFIG.value
+  mode = MODES[choose("config.mode", config.mode, [*MODES])]
+  hosts.join(
+    _COORDINATOR.value,
+    _PROCESSES.value,
+    _PROCESS_INDEX.value,
+    stops_on_sigterm=mode is train.train,
+  )
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
-  config = _CONFIG.value
-  mode = MODES[choose("config.mode", config.mode, [*MODES])]
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
   if config.mode != "evaluate":
     _check_writable(workdir)

@@ -250,6 +250,12 @@ def restore_on(workdir, *counts):
     assert not differing(restored, saved)
 
 
+def wait_in_process(workdir, address, index):
+  hosts.join(address, 2, index)
+  (workdir / str(index)).touch()
+  time.sleep(60)
+
+
 def restore_in_process(workdir, address, index):
   hosts.join(address, 2, index)
   assert (jax.device_count(), jax.local_device_count()) == (8, 4)
@@ -312,6 +318,20 @@ def test_the_queues_of_eight_devices_go_on_in_two_processes(of_eight_devices):
   with children.started(*commands, **pipes) as processes:
     codes, texts = finish(processes)
   assert codes == [0, 0], texts
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_process_that_does_not_train(tmp_path):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+  commands = [calling("wait_in_process", tmp_path, address, index) for index in (0, 1)]
+  with children.started(*commands, env=with_devices(1)) as processes:
+    while len([*tmp_path.iterdir()]) < 2:
+      assert all(process.poll() is None for process in processes)
+      time.sleep(0.02)
+    processes[1].send_signal(signal.SIGTERM)
+    assert processes[1].wait(timeout=10) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
