@@ -32,7 +32,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     workdir: writable folder of the run.
 
   Returns:
-    The last evaluation, {'eval/<metric>': value}; empty if a signal came before one.
+    What was measured at the last step, {'eval/<metric>': value}; empty if a signal
+    came before.
 
   Raises:
     UserError: for data, settings or checkpoints that cannot be used, and for a loss
@@ -81,7 +82,7 @@ class Run:
     self.held_out = HeldOut(
       self.sources.heldout, self.method, config, self.mesh, bad_files
     )
-    self.test = final_test(
+    self._final_test = final_test(
       self.held_out, self.sources, self.method, config, self.mesh, workdir
     )
     self._init_state()
@@ -109,7 +110,7 @@ class Run:
       self.plan.total_steps, self.clips_per_step, self.first_step
     )
     losses = LossWatch()
-    values, is_first = {}, jax.process_index() == 0
+    values, is_first = self._make_up(), jax.process_index() == 0
     for step in range(self.first_step + 1, self.plan.total_steps + 1):
       if stop.requested:  # before the first step
         break
@@ -127,20 +128,25 @@ class Run:
       if self.plan.is_last(step) or step % self.config.train.log_every == 0:
         losses.check()
         self._log(step, *progress.measure(step))
-      stopping = stop.after(step)
+      stop.after(step)
       with progress.pause():
-        values = self._evaluate(step) if self.plan.is_evaluation(step) else {}
-        if self.plan.is_checkpoint(step) or stopping:
+        # Who sends signals has little patience: the next start makes up for these.
+        is_due = self.plan.is_evaluation(step) and not stop.requested
+        values = self._evaluate(step) if is_due else {}
+        if self.plan.is_checkpoint(step) or stop.requested:
           losses.check()
           config = self.config.to_dict()
           self.checkpoints.save(self.state, self.batches, config, values)
-      if stopping:
+        if self._is_test(step) and not stop.requested:
+          values |= self._test(step)  # can be long, so after the checkpoint
+      if stop.requested:
         break
     return values
 
   def is_complete(self) -> bool:
-    """Whether the checkpoint of the last step is written."""
-    return self.checkpoints.latest_step() == self.plan.total_steps
+    """Whether the checkpoint of the last step is written and all is measured."""
+    last = self.plan.total_steps
+    return self.checkpoints.latest_step() == last and not any(self._missing(last))
 
   def save_results(self) -> None:
     """Draws what the networks make of held-out examples; process 0 alone."""
@@ -280,13 +286,36 @@ class Run:
     self.logs.perf(step, perf)
     logger.info("step %d/%d  %s  %s", step, self.plan.total_steps, text, perf_text)
 
+  def _is_test(self, step):
+    return self._final_test is not None and self.plan.is_test(step)
+
   def _evaluate(self, step):
-    weights = (self.state.params, self.state.aux)
-    values = self.held_out(*weights)
+    values = self.held_out(self.state.params, self.state.aux)
     logger.info(
       "step %d/%d  %s", step, self.plan.total_steps, logs.metrics_text(values)
     )
-    if self.test is not None and self.plan.is_test(step):
-      values |= self.test(*weights)
     self.logs.metrics(step, values)
     return hosts.of_first(values)
+
+  def _test(self, step):
+    values = self._final_test(self.state.params, self.state.aux)
+    self.logs.metrics(step, values)
+    return hosts.of_first(values)
+
+  def _missing(self, step):
+    """Whether the evaluation and the test of a step are still to be made."""
+    rows = logs.read_rows(self.workdir / "metrics.jsonl")
+    names = [[*row] for row in rows if row["step"] == step]
+    made = sum(any(name.startswith("eval/") for name in row) for row in names)
+    made = hosts.of_first({"made": made})["made"]
+    return self.plan.is_evaluation(step) and made < 1, self._is_test(step) and made < 2
+
+  def _make_up(self):
+    """Measures what a signal or a crash has left out at the resumed step."""
+    step, values = self.first_step, {}
+    evaluation, test = self._missing(step) if step else (False, False)
+    if evaluation:
+      values |= self._evaluate(step)
+    if test:
+      values |= self._test(step)
+    return values

@@ -40,7 +40,7 @@ class LossWatch:
 
 
 class StopSignal:
-  """While active, SIGTERM and Ctrl-C only make `after` true: the loop saves and ends.
+  """While active, SIGTERM and Ctrl-C only set `requested`: the loop saves and ends.
 
   A second Ctrl-C interrupts at once. Signals reach the main thread alone, so elsewhere
   (some notebooks) nothing is caught. Of several processes it is enough that one gets a
@@ -57,11 +57,10 @@ class StopSignal:
         self._before[number] = signal.signal(number, self._request)
     return self
 
-  def after(self, step: int) -> bool:
-    """Whether to stop after `step`; to be asked once per step, in every process."""
+  def after(self, step: int) -> None:
+    """Sets `requested` alike in all processes; to be called in each, once per step."""
     if self._together:
       self.requested = multihost_utils.reached_preemption_sync_point(step)
-    return self.requested
 
   def __exit__(self, *unused):
     for number, handler in self._before.items():

@@ -87,6 +87,35 @@ def test_nothing_is_traced_or_compiled_after_the_first_step(
 
 
 @pytest.mark.slow
+def test_what_a_signal_leaves_unmeasured_is_measured_by_the_next_start(
+  monkeypatch, config, tmp_path
+):
+  calls = []
+
+  def final_test(*_):
+    calls.append("test")
+    if calls.count("test") == 2:
+      raise KeyboardInterrupt  # is killed the first time in the run that is stopped
+    return {"eval/top1": 0.5}
+
+  monkeypatch.setattr(train, "final_test", lambda *_: final_test)
+  straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+  expected = train.train(config, straight)
+  with monkeypatch.context() as patch:
+    request = lambda self, step: setattr(self, "requested", step == 6)  # noqa: E731
+    patch.setattr(train.StopSignal, "after", request)
+    assert train.train(config, stopped) == {}
+  assert not (stopped / "summary.json").exists() and len(calls) == 1
+  with pytest.raises(KeyboardInterrupt):
+    train.train(config, stopped)
+  assert train.train(config, stopped) == {"eval/top1": 0.5}
+  assert train.train(config, stopped) == {} and len(calls) == 3
+  first, second = ((run / "metrics.jsonl").read_text() for run in (straight, stopped))
+  assert first == second and "eval/loss" in expected
+  assert (stopped / "summary.json").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_small_run_hardly_waits_for_its_data(tmp_path):
   command = [sys.executable, "-m", "motion_jax.main", f"--config={CONFIGS}/mosi.py"]
