@@ -1,6 +1,9 @@
 """Batches: order, hosts, resuming, bad files."""
 
+import multiprocessing
+import os
 import pathlib
+import signal
 
 import cv2
 import media_files
@@ -120,6 +123,25 @@ def test_worker_processes_give_the_same_batches(folder):
   in_workers = _batches(source, 5, workers=2)
   for one, two in zip(_batches(source, 5), in_workers, strict=True):
     _assert_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_signals_to_the_training(folder, number):
+  source = open_source(folder, split="all")
+  make = dict(batch_size=4, seed=3, threads=1, workers=1)
+  stream = iter(pipeline.make_pipeline(source, _SAMPLER, **make))
+  next(stream)
+  workers = multiprocessing.active_children()
+  for worker in workers:  # as a terminal or a scheduler does
+    os.kill(worker.pid, number)
+  for _ in range(30):
+    next(stream)
+  assert workers and all(worker.is_alive() for worker in workers)
+  stream.close()
+  for worker in workers:
+    worker.join(10)
+  assert not any(worker.is_alive() for worker in workers)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import grain
 import numpy as np
 from absl import flags
@@ -31,7 +33,7 @@ class Stream:
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
       options = grain.MultiprocessingOptions(num_workers=self._workers)
-      stream = stream.mp_prefetch(options)
+      stream = stream.mp_prefetch(options, worker_init_fn=_ignore_signals)
     return iter(stream)
 
 
@@ -69,3 +71,9 @@ class Position:
     if self._opened is not None:
       self._opened.close()
       self._opened = None
+
+
+def _ignore_signals(worker: int, workers: int) -> None:
+  """Leaves signals, which may reach a whole process group, to the training."""
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
