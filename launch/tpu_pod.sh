@@ -7,9 +7,9 @@
 #   launch/tpu_pod.sh --dry_run configs/mosi.py:kinetics400      prints the commands
 #
 # Environment: NFS, a share (e.g. Filestore) that the hosts mount as /mnt/shared; prepared
-# data belong below it (--config.data.data_dir=/mnt/shared/...), and so does WORKDIR
-# (default /mnt/shared/runs/<config name>). TYPE (default v6e-16) and RUNTIME say which
-# TPU; SPOT=false asks for one that is not preempted; NAME (default: WORKDIR's last part)
+# data are in its folder data (or --config.data.data_dir=/mnt/shared/...), and WORKDIR
+# (default /mnt/shared/runs/<config name>) is below it, too. TYPE (default v6e-16) and its
+# RUNTIME say which TPU; SPOT=false asks for one that is not preempted; NAME (default: WORKDIR's last part)
 # names it, one for each run.
 #
 # The same command on all hosts is enough: JAX finds them by itself. Start it where it
@@ -62,6 +62,11 @@ if $dry_run; then
 fi
 : "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
 
+case ${TYPE:-v6e-16} in
+  v6e-*) ;;
+  *) : "${RUNTIME:?set RUNTIME, the software version of TYPE=$TYPE}" ;;
+esac
+
 name=${NAME:-$(basename "$workdir" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' -)}
 where=("--zone=$ZONE" "--project=$PROJECT")
 request=(gcloud compute tpus queued-resources create "$name" "${where[@]}"
@@ -72,9 +77,10 @@ delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --forc
 
 # gcloud starts a command again when its connection is lost, and so may a user. The run
 # that was under way hears of neither and holds the TPU: it is told to save and stop.
-stop='{ p=$(cat run.pid 2>/dev/null) && kill "$p" 2>/dev/null && { timeout 180 tail --pid="$p" -f /dev/null || kill -9 "$p"; }; true; }'
+stop='{ p=$(cat run.pid 2>/dev/null) && grep -qa motion_jax "/proc/$p/cmdline" 2>/dev/null && kill "$p" && { timeout 180 tail --pid="$p" -f /dev/null || kill -9 "$p"; }; true; }'
 command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python -m motion_jax.main'
-command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" "$@")
+command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" \
+  --config.data.data_dir=/mnt/shared/data "$@")
 
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT

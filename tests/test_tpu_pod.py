@@ -40,9 +40,10 @@ def test_a_tpu_pod_is_made_used_and_deleted():
     assert command[:6] == [*QUEUED[:3], "tpu-vm", "ssh", "mosi-kinetics400"]
     assert "--worker=all" in command
   inner = shlex.split(train[-1].removeprefix("--command="))
-  assert inner[-5:] == [
+  assert inner[-6:] == [
     "-m", "motion_jax.main", f"--config={CONFIG}",
     "--workdir=/mnt/shared/runs/mosi-kinetics400",
+    "--config.data.data_dir=/mnt/shared/data",
     "--config.data.data_dir=/mnt/shared/my data",
   ]  # fmt: skip
   assert "--worker=0" in check
@@ -56,7 +57,7 @@ def test_a_working_directory_names_its_tpu_and_is_looked_at_for_the_end():
   )
   assert create[5] == "seed-1" and "--spot" not in create
   inner = shlex.split(train[-1].removeprefix("--command="))
-  assert inner[-1] == "--workdir=/mnt/shared/a b/Seed_1"
+  assert inner[-2] == "--workdir=/mnt/shared/a b/Seed_1"
   words = shlex.split(check[-1].removeprefix("--command="))
   assert "/mnt/shared/a b/Seed_1/summary.json" in words
 
@@ -239,5 +240,6 @@ def test_a_run_under_way_saves_and_stops_before_the_next(tmp_path):
   *stages, words = log.read_text().splitlines()
   assert stages == ["started", "saved", "started"]
   assert words.endswith(
-    "--workdir=/mnt/shared/runs/mosi-kinetics400 --config.name=a 'b'"
+    "--workdir=/mnt/shared/runs/mosi-kinetics400 "
+    "--config.data.data_dir=/mnt/shared/data --config.name=a 'b'"
   )
