@@ -143,13 +143,12 @@ def _checked(config):
 
 def _roofline(limits, result):
   counted = result["teraflops_compiled"] / result["teraflops_per_step"]
-  if counted < 0.5:
+  if counted < 0.5 or result["gigabytes_compiled"] <= 0:
     logger.warning(
-      "the compiler counts %.0f %% of the operations: the body of a loop once, calls "
-      "of libraries not at all; operations_per_byte is that of what it counts",
+      "no roofline: the compiler counts %.0f %% of the operations, the body of a loop "
+      "once and calls of libraries not at all",
       100 * counted,
     )
-  if min(result["teraflops_compiled"], result["gigabytes_compiled"]) <= 0:
     return {"operations_per_byte": None}
   return roofline.compared(
     limits,

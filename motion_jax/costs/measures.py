@@ -131,6 +131,7 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
     batch_size=config.train.batch_size,
     seconds=seconds,
     threads=config.data.threads,
+    workers=config.data.workers,
   )
   return {"sources_per_second": rate}
 

@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from motion_jax import sharding
 from motion_jax.costs.measures import built, counted, example_batch
 from motion_jax.costs.roofline import Peak
+from motion_jax.models.conv import resolve_lowering
+from motion_jax.models.precision import compute_dtype
 
 
 def measure(
@@ -67,8 +69,8 @@ def measure(
   return {
     "config": config.name,
     "network": config.model.name,
-    "lowering": config.model.lowering,
-    "dtype": config.model.dtype,
+    "lowering": resolve_lowering(config.model.lowering),
+    "dtype": str(compute_dtype(config.model.dtype)),
     "jax": jax.__version__,
     "devices": f"{mesh.size} x {jax.devices()[0].device_kind}",
     "clips_per_step": clips,

@@ -15,6 +15,7 @@ def input_rate(
   batch_size: int,
   seconds: float,
   threads: int | None = None,
+  workers: int = 0,
 ) -> float:
   """Runs the training input without a model.
 
@@ -24,13 +25,19 @@ def input_rate(
     batch_size: records of a batch.
     seconds: how long to measure; the start-up is not counted.
     threads: decoding threads; None for the pipeline's default.
+    workers: processes that decode; 0 for this one.
 
   Returns:
     Records per second.
   """
   batches = iter(
     pipeline.make_pipeline(
-      source, sampler, batch_size=batch_size, seed=0, threads=threads
+      source,
+      sampler,
+      batch_size=batch_size,
+      seed=0,
+      threads=threads,
+      workers=workers,
     )
   )
   next(batches)
@@ -38,4 +45,6 @@ def input_rate(
   while (elapsed := time.perf_counter() - start) < seconds or not records:
     next(batches)
     records += batch_size
+  if workers:
+    batches.close()
   return records / elapsed
