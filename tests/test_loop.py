@@ -86,6 +86,49 @@ def test_nothing_is_traced_or_compiled_after_the_first_step(
   assert events[second : events.index("end")] == ["step"] * 5
 
 
+class Loss:
+  """Stands in for a loss on a device; notes when its value is asked for."""
+
+  def __init__(self, step, asked):
+    self.step, self.asked = step, asked
+
+  def block_until_ready(self):
+    return self
+
+  def __array__(self, dtype=None, copy=None):
+    self.asked.append(self.step)
+    return np.ones((), dtype)
+
+  def __float__(self):
+    return float(self.__array__())
+
+
+@pytest.mark.slow
+def test_values_are_fetched_when_they_are_logged_only(monkeypatch, config, tmp_path):
+  config.train.log_every = 3
+  asked, seen = [], []
+  compile_step, next_rows = train.Run._compile, train.Run._next_rows
+
+  def compile_it(self):
+    compile_step(self)
+    compiled = self.train_step
+
+    def step(state, batch):
+      return compiled(state, batch)[0], Loss(len(seen), asked)
+
+    self.train_step = step
+
+  def rows(self):
+    seen.append(sorted(asked))
+    return next_rows(self)
+
+  monkeypatch.setattr(train.Run, "_compile", compile_it)
+  monkeypatch.setattr(train.Run, "_next_rows", rows)
+  train.train(config, tmp_path)
+  assert seen == [[], [], [], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
+  assert sorted(asked) == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.slow
 def test_what_a_signal_leaves_unmeasured_is_measured_by_the_next_start(
   monkeypatch, config, tmp_path
