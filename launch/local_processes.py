@@ -1,11 +1,12 @@
 """One run by several processes of this machine, for tests and debugging.
 
   python launch/local_processes.py --processes=2 --config=configs/mosi.py:smoke
-  ... --devices=4                   CPU devices of each process
+  ... --devices=4                   devices of each process
   ... --dry_run                     only prints the commands
 
 Everything else goes to `motion_jax.main`. The processes use the CPU, unless
-JAX_PLATFORMS says otherwise; on GPUs one process serves all of a machine.
+JAX_PLATFORMS says otherwise; with JAX_PLATFORMS=cuda the first of them has the first
+GPUs. (One process alone, without this script, serves all GPUs of a machine.)
 """
 
 import argparse
@@ -44,8 +45,13 @@ def plan(options, rest: list[str]) -> tuple[dict[str, str], list[list[str]]]:
   if environment["JAX_PLATFORMS"] == "cpu":
     flag = f"--xla_force_host_platform_device_count={options.devices}"
     environment["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
-  processes = range(options.processes)
-  return environment, [[*shared, f"--process_index={index}"] for index in processes]
+  commands = [[*shared, f"--process_index={i}"] for i in range(options.processes)]
+  if environment["JAX_PLATFORMS"] not in ("cpu", "tpu"):
+    count = options.devices
+    for index, command in enumerate(commands):
+      own = map(str, range(index * count, (index + 1) * count))
+      command[:0] = ["env", f"JAX_LOCAL_DEVICE_IDS={','.join(own)}"]
+  return environment, commands
 
 
 def run(commands: list[list[str]], environment: dict[str, str]) -> int:
@@ -78,7 +84,7 @@ def _parse(arguments):
   )
   add = parser.add_argument
   add("--processes", type=int, default=2)
-  add("--devices", type=int, default=1, help="CPU devices of each process")
+  add("--devices", type=int, default=1, help="devices of each process")
   add("--port", type=int, default=0, help="of process 0; 0: any that is free")
   add("--module", default="motion_jax.main", help="what is run")
   add("--dry_run", action="store_true", help="only print the commands")

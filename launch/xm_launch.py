@@ -11,6 +11,8 @@ again and others resume, so the command may be interrupted (the run under way sa
 checkpoint; a second Ctrl-C kills it) and repeated. The folder of a run is named after
 its settings, and after a digest of the overrides if there are any. XManager has no
 executor for current TPU pods: there, use tpu_pod.sh or gke.sh.
+
+Not run with the real XManager: the experiment is tested with a stand-in for it.
 """
 
 import argparse

@@ -43,7 +43,9 @@ def join(
 
   On TPU pods and within SLURM's `srun`, JAX finds the others by itself; elsewhere the
   arguments say where they are. A single process needs neither. The tasks of one `srun`
-  are one run, unless `processes` is 1: then each is a run of its own.
+  are one run, unless `processes` is 1: then each is a run of its own. A process takes
+  all GPUs that it sees, of several tasks of a node each one of them, and those alone
+  that JAX_LOCAL_DEVICE_IDS names, such as 0,1.
 
   Args:
     coordinator: 'host:port' of process 0; '' to look for a cluster.
@@ -70,7 +72,9 @@ def join(
       process_id=process_index,
       cluster_detection_method="deactivate",
     )
-  elif _started_by_srun() or _on_tpu_pod():
+  elif _started_by_srun():
+    _connect(local_device_ids=_gpus_of_srun())
+  elif _on_tpu_pod():
     _connect()
   elif _on_tpu_machine():
     try:
@@ -232,6 +236,16 @@ def _connect(**where):
 def _started_by_srun() -> bool:
   # Not SLURM_NTASKS: a batch script has that, too, before it calls srun.
   return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+
+
+def _gpus_of_srun() -> list[int] | None:
+  """All GPUs of its node for a task that is alone there; None: JAX gives it one."""
+  tasks, nodes = (
+    os.environ.get(f"SLURM_STEP_NUM_{name}") for name in ("TASKS", "NODES")
+  )
+  if tasks != nodes or "JAX_LOCAL_DEVICE_IDS" in os.environ:
+    return None
+  return [*range(int(os.environ.get("SLURM_GPUS_ON_NODE") or 0))] or None
 
 
 def _on_tpu_pod() -> bool:

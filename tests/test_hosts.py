@@ -217,6 +217,26 @@ def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
   hosts.join("", 1, None)
   assert not joined
   hosts.join("", None, None)
+  monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+  monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+  hosts.join("", None, None)
+  monkeypatch.setenv("SLURM_STEP_NUM_NODES", "4")
+  hosts.join("", None, None)
+  monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "1")
+  hosts.join("", None, None)
+  found = [where["local_device_ids"] for where in joined]
+  assert found == [None, None, [0, 1], None]
+
+
+@pytest.mark.parametrize(
+  ("name", "value"),
+  [("TPU_WORKER_HOSTNAMES", "t1v-0,t1v-1"), ("MEGASCALE_NUM_SLICES", "2")],
+)
+def test_the_hosts_of_a_tpu_pod_are_found_by_jax(monkeypatch, name, value):
+  joined = []
+  monkeypatch.setattr(hosts, "_connect", lambda **where: joined.append(where))
+  monkeypatch.setenv(name, value)
+  hosts.join("", None, None)
   assert joined == [{}]
 
 

@@ -60,6 +60,16 @@ def test_local_processes_print_one_command_each():
   assert len(processes) == 3
 
 
+def test_local_processes_share_the_gpus():
+  words = ("--dry_run", "--devices=2", "--config=configs/mosi.py:smoke")
+  command = (sys.executable, LAUNCH / "local_processes.py", *words)
+  code, text, _ = run(*command, JAX_PLATFORMS="cuda")
+  assert code == 0
+  first, second, _ = commands(text)
+  assert first[:3] == ["JAX_PLATFORMS=cuda", "env", "JAX_LOCAL_DEVICE_IDS=0,1"]
+  assert second[:3] == ["JAX_PLATFORMS=cuda", "env", "JAX_LOCAL_DEVICE_IDS=2,3"]
+
+
 def test_a_launcher_without_a_config_says_so():
   code, _, text = python("local_processes.py", "--dry_run")
   assert code == 2
@@ -155,6 +165,7 @@ def test_a_sweep_names_its_folders_and_trains(word):
 def test_launchers_that_could_not_be_tried_say_so():
   for name in (*SHELL, "gke_jobset.yaml"):
     assert "# Not run on " in (LAUNCH / name).read_text()
+  assert "Not run with the real XManager" in (LAUNCH / "xm_launch.py").read_text()
 
 
 def test_other_overrides_are_other_runs():
