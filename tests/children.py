@@ -2,8 +2,18 @@
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
+
+TESTS = pathlib.Path(__file__).parent
+
+
+def environment(devices: int) -> dict[str, str]:
+  """That of a Python program with so many CPU devices, which can import the tests."""
+  flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+  paths = f"{TESTS.parent}:{TESTS}"
+  return {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths, "XLA_FLAGS": flags}
 
 
 @contextlib.contextmanager

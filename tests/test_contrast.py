@@ -3,12 +3,12 @@
 import functools
 import json
 import math
-import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -250,14 +250,12 @@ print(json.dumps([found, *(test_contrast.run_steps(n) for n in (1, 2, 4, 8))]))
 
 @pytest.mark.slow
 def test_devices_agree_and_no_key_of_the_queue_travels():
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-  }
   script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
   output = subprocess.run(
-    [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    [sys.executable, "-c", script],
+    env=children.environment(8),
+    capture_output=True,
+    check=True,
   ).stdout
   found, one, *more = json.loads(output)
   # Queries to every device, and per query a number or a gradient back: 64 x 128.

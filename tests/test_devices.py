@@ -1,7 +1,6 @@
 """Every method trains alike however its work is split: on devices, in processes."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,18 +14,6 @@ PROCESSES = 2
 METHODS = ("mosi", "modist", "mas", "joint", "classify", "detect")
 
 
-def environment(devices):
-  """Of a process with so many devices, which compiles fast: it computes little."""
-  flags = (
-    f"--xla_force_host_platform_device_count={devices}",
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-  )
-  paths = f"{ROOT}:{ROOT}/tests"
-  settings = dict(JAX_PLATFORMS="cpu", PYTHONPATH=paths, XLA_FLAGS=" ".join(flags))
-  return {**os.environ, **settings}
-
-
 def command(name, devices, *more):
   return [sys.executable, ROOT / "tests" / "same_steps.py", name, devices, *more]
 
@@ -35,7 +22,7 @@ def on_devices(name, counts):
   """{devices: numbers} of one process."""
   counts = [str(count) for count in counts]
   result = children.run(
-    command(name, ",".join(counts)), env=environment(counts[-1]), timeout=900
+    command(name, ",".join(counts)), env=children.environment(counts[-1]), timeout=900
   )
   assert result.returncode == 0, result.stderr
   found = json.loads(result.stdout)[name]
@@ -56,7 +43,7 @@ def in_processes(name):
     for index in range(PROCESSES)
   ]
   pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-  with children.started(*commands, env=environment(2), **pipes) as processes:
+  with children.started(*commands, env=children.environment(2), **pipes) as processes:
     texts = [process.communicate(timeout=900) for process in processes]
     codes = [process.returncode for process in processes]
   assert codes == [0] * PROCESSES, texts
@@ -107,12 +94,13 @@ def test_two_processes_evaluate_like_one(config, tmp_path):
     return workdir, [*words, f"--config={ROOT}/configs/{config}", *flags]
 
   alone, run = start(1)
-  result = children.run(run, env=environment(4), timeout=900)
+  result = children.run(run, env=children.environment(4), timeout=900)
   assert result.returncode == 0, result.stderr
   flags = f"--coordinator={free_address()}", f"--processes={PROCESSES}"
   together, run = start(PROCESSES, *flags)
   runs = [[*run, f"--process_index={index}"] for index in range(PROCESSES)]
-  with children.started(*runs, env=environment(2), stderr=subprocess.PIPE) as processes:
+  pipes = dict(env=children.environment(2), stderr=subprocess.PIPE)
+  with children.started(*runs, **pipes) as processes:
     texts = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * PROCESSES, texts
   values, expected = (

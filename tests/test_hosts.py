@@ -1,6 +1,5 @@
 """Several processes train as one, stop as one, and go on as another number of them."""
 
-import os
 import shutil
 import signal
 import socket
@@ -51,13 +50,7 @@ def start(pictures, workdir, *overrides, processes=2, devices=2, seconds=0.0):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": str(ROOT),
-    "STEP_SECONDS": str(seconds),
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-  }
+  environment = {**children.environment(devices), "STEP_SECONDS": str(seconds)}
   values = {**OVERRIDES, "data.path": pictures}
   command = [
     sys.executable,
@@ -300,20 +293,11 @@ def calling(function, workdir, *arguments):
   return [sys.executable, "-c", f"import pathlib, test_hosts; {call}"]
 
 
-def with_devices(count):
-  return {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
-  }
-
-
 @pytest.fixture(scope="module")
 def of_eight_devices(tmp_path_factory):
   workdir = tmp_path_factory.mktemp("eight")
   command = calling("save_on_eight_devices", workdir)
-  result = children.run(command, env=with_devices(8))
+  result = children.run(command, env=children.environment(8))
   assert result.returncode == 0, result.stderr
   return workdir
 
@@ -321,7 +305,7 @@ def of_eight_devices(tmp_path_factory):
 @pytest.mark.slow
 def test_the_queues_of_eight_devices_go_on_with_fewer(of_eight_devices):
   command = calling("restore_on", of_eight_devices, 4, 2, 1)
-  result = children.run(command, env=with_devices(8))
+  result = children.run(command, env=children.environment(8))
   assert result.returncode == 0, result.stderr
 
 
@@ -334,7 +318,7 @@ def test_the_queues_of_eight_devices_go_on_in_two_processes(of_eight_devices):
     calling("restore_in_process", of_eight_devices, address, index)
     for index in range(2)
   ]
-  pipes = dict(env=with_devices(4), stderr=subprocess.PIPE)
+  pipes = dict(env=children.environment(4), stderr=subprocess.PIPE)
   with children.started(*commands, **pipes) as processes:
     codes, texts = finish(processes)
   assert codes == [0, 0], texts
@@ -346,7 +330,7 @@ def test_sigterm_ends_a_process_that_does_not_train(tmp_path):
     free.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{free.getsockname()[1]}"
   commands = [calling("wait_in_process", tmp_path, address, index) for index in (0, 1)]
-  with children.started(*commands, env=with_devices(1)) as processes:
+  with children.started(*commands, env=children.environment(1)) as processes:
     while len([*tmp_path.iterdir()]) < 2:
       assert all(process.poll() is None for process in processes)
       time.sleep(0.02)

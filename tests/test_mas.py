@@ -2,11 +2,11 @@
 
 import functools
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
+import children
 import cv2
 import jax
 import jax.numpy as jnp
@@ -322,14 +322,12 @@ print(json.dumps(test_mas.steps(2)))
 def test_one_and_four_devices_agree():
   results = []
   for devices in (1, 4):
-    environment = {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
     output = subprocess.run(
-      [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+      [sys.executable, "-c", script],
+      env=children.environment(devices),
+      capture_output=True,
+      check=True,
     ).stdout
     results.append(json.loads(output))
   np.testing.assert_allclose(results[1], results[0], rtol=1e-3)

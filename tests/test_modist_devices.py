@@ -1,11 +1,11 @@
 """MoDist on many devices, and after a restart."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
+import children
 import grain
 import jax
 import numpy as np
@@ -80,14 +80,12 @@ print(json.dumps(test_modist_devices.compare_devices()))
 
 @pytest.mark.slow
 def test_devices_agree_and_no_key_of_a_queue_travels():
-  environment = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-  }
   script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
   output = subprocess.run(
-    [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+    [sys.executable, "-c", script],
+    env=children.environment(8),
+    capture_output=True,
+    check=True,
   ).stdout
   (one, none), *more = json.loads(output)
   assert not none

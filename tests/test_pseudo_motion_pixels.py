@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import cv2
 import jax
 import jax.numpy as jnp
@@ -119,13 +120,11 @@ for name in ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute'):
 
 @pytest.mark.slow
 def test_four_devices_give_the_same_clips_without_communication():
-  flags = "--xla_force_host_platform_device_count=4"
-  environment = dict(JAX_PLATFORMS="cpu", XLA_FLAGS=flags, PATH="/usr/bin:/bin")
   root = Path(__file__).parent.parent
   result = subprocess.run(
     [sys.executable, "-c", SHARDED],
     cwd=root,
-    env=environment,
+    env=children.environment(4),
     capture_output=True,
     text=True,
   )

@@ -1,12 +1,12 @@
 """The train step: masks, randomness, accumulation, many devices."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import types
 
+import children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,14 +113,12 @@ print(json.dumps(losses + [float(current.params['kernel'].sum())]))
 def test_one_two_and_four_devices_agree(parts):
   results = []
   for devices in (1, 2, 4):
-    environment = {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    }
     script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent), parts=parts)
     output = subprocess.run(
-      [sys.executable, "-c", script], env=environment, capture_output=True, check=True
+      [sys.executable, "-c", script],
+      env=children.environment(devices),
+      capture_output=True,
+      check=True,
     ).stdout
     results.append(json.loads(output))
   np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
