@@ -91,6 +91,17 @@ def _golden_model(name):
   return encoder, head
 
 
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_weights_come_back_equal(name):
+  state, layout = golden_weights.weights(name), GOLDEN[name][1]
+  found = {}
+  for part in _golden_model(name):
+    found |= convert.export_weights(part, layout)
+  assert found.keys() == state.keys()
+  for key, value in found.items():
+    np.testing.assert_array_equal(value, state[key], err_msg=key)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _loss(encoder, head, train, params, stats, head_params, video, labels):
   ends, stats = common.call(
