@@ -53,7 +53,7 @@ def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
   method = make_method(config)
   key = jax.random.key(config.seed)
   params, aux = state.initial_weights(method, key, sharding.make_mesh())
-  encoder = starting_point.load_torch_encoder(weights, method.encoder(params, aux))
+  encoder, _ = starting_point.load_torch_encoder(weights, method.encoder(params, aux))
   params, aux = method.with_encoder(params, aux, encoder)
   stored = config.to_dict() | {ENCODER_ONLY: True}
   checkpoints.save_weights(params, aux, stored)

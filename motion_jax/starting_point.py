@@ -11,11 +11,15 @@ from ml_collections import ConfigDict
 
 from motion_jax.checkpoint import ENCODER_ONLY, load_encoder
 from motion_jax.config import UserError
-from motion_jax.models import convert
+from motion_jax.models import convert, resnet3d
 
 logger = logging.getLogger("motion_jax")
 
 SCRATCH = "scratch"
+
+# What stands on the encoder in checkpoints: classifiers of MoSI, SlowFast and
+# torchvision; DPC's aggregation and prediction.
+_ON_TOP = ("head.", "fc.", "agg.", "network_pred.")
 
 
 def load_into(config: ConfigDict, method, params, aux):
@@ -48,7 +52,7 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   """Reads the encoder that `config.init_from` names; its structure is `target`'s."""
   path = pathlib.Path(config.init_from).expanduser()
   if path.is_file():
-    return load_torch_encoder(path, target)
+    return load_torch_encoder(path, target)[0]
   trained = load_encoder(path)
   stored, wanted = trained.config.model, config.model
   if (stored.name, stored.width) != (wanted.name, wanted.width):
@@ -68,17 +72,19 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   return trained.module
 
 
-def load_torch_encoder(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
+def load_torch_encoder(
+  path: pathlib.Path, target: nnx.Module
+) -> tuple[nnx.Module, convert.Report]:
   """Reads a PyTorch file into a copy of `target`, in the layout that fits best.
+
+  Returns:
+    (the encoder, what was read).
 
   Raises:
     UserError: if it cannot be read, or is not of this network; the message says why.
   """
-  try:
-    state = convert.load_torch(path)
-  except (OSError, ValueError) as error:
-    raise UserError(f"cannot read PyTorch weights: {error}") from error
   best, report, reasons = None, None, []
+  state = read_torch(path)
   for layout in convert.LAYOUTS:
     try:
       module, found = convert.import_weights(target, state, layout)
@@ -95,17 +101,46 @@ def load_torch_encoder(path: pathlib.Path, target: nnx.Module) -> nnx.Module:
       f"the layouts {', '.join(convert.LAYOUTS)}; is model.name the right network, "
       "model.width 64?" + "".join(f"\n  {reason}" for reason in reasons)
     )
+  _check_complete(path, report)
+  logger.info("encoder: from %s, names of %s; %s", path, report.layout, report)
+  _warn_of_others(path, report)
+  return best, report
+
+
+def read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads the arrays of a PyTorch file by name; raises UserError if it cannot."""
+  try:
+    return convert.load_torch(path)
+  except (OSError, ValueError) as error:
+    raise UserError(f"cannot read PyTorch weights: {error}") from error
+
+
+def _check_complete(path, report):
   statistics = [name for name in report.missing if "running_" in name]
   if len(statistics) < len(report.missing):
-    raise UserError(f"{path}: incomplete for this network; {report}")
+    raise UserError(
+      f"{path}: incomplete for this network; {report}; is it of another one "
+      f"(--config.model.name={'|'.join(resnet3d.VARIANTS)})? If not, give the whole "
+      "file as its training program wrote it"
+    )
   if statistics:  # DPC keeps none
     logger.warning(
       "%s has no running statistics of its batch norms: fine-tune all of the network; "
       "as it is, or with frozen stages, its features mean nothing",
       path,
     )
-  logger.info("encoder: from %s; %s", path, report)
-  return best
+
+
+def _warn_of_others(path, report):
+  """Tells of arrays that no known head explains."""
+  others = [name for name in report.unexpected if not name.startswith(_ON_TOP)]
+  if others:
+    logger.warning(
+      "%s: %d arrays have no place in the network and are left out: %s",
+      path,
+      len(others),
+      convert.few(others),
+    )
 
 
 def _check_shapes(path, source, target):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from test_config import CONFIGS, load
+from test_convert import encoder
 
-from motion_jax import build_model, evaluate, load_encoder
+from motion_jax import build_model, evaluate, load_encoder, starting_point
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.models import convert
@@ -61,6 +62,34 @@ def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
   assert "no running statistics" in caplog.text
   stats = nnx.state(load_encoder(tmp_path / "run").module, nnx.BatchStat)
   assert {float(array.mean()) for array in jax.tree.leaves(stats)} == {0.0, 1.0}
+
+
+def read(tmp_path, state, name="r3d_18"):
+  """Reads arrays of a network as a file does; its module without values, the report."""
+  convert.save_torch(tmp_path / "weights.pth", state)
+  target = nnx.eval_shape(lambda: build_model(name, rngs=nnx.Rngs(0), width=8))
+  return starting_point.load_torch_encoder(tmp_path / "weights.pth", target)
+
+
+def test_an_incomplete_file_may_be_of_another_network(tmp_path):
+  state = convert.export_weights(encoder("r3d_18"), "torchvision")
+  del state["layer4.1.conv2.0.weight"]
+  message = r"1 missing \(layer4.*\); is it .*model\.name=r2d3d_18\|.*the whole file"
+  with pytest.raises(UserError, match=message):
+    read(tmp_path, state)
+
+
+def test_arrays_that_no_head_explains_are_named(tmp_path, caplog):
+  state = convert.export_weights(encoder("r3d_18"), "torchvision")
+  known = {"fc.weight": np.zeros((5, 64)), "stem.1.num_batches_tracked": np.zeros(1)}
+  read(tmp_path, state | known)
+  assert not caplog.records
+  others = {f"extra.{index}": np.zeros(1) for index in range(7)}
+  read(tmp_path, state | known | others)
+  (record,) = caplog.records
+  assert record.levelname == "WARNING"
+  assert "7 arrays have no place" in record.message
+  assert record.message.endswith("extra.0, extra.1, extra.2, extra.3, extra.4, ...")
 
 
 def test_the_message_tells_which_array_does_not_fit(saved, tmp_path):

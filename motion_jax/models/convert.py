@@ -12,7 +12,7 @@ Layouts are the names that published checkpoints use:
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,11 +43,13 @@ class Report:
   """What an import did; all names are the checkpoint's.
 
   Attributes:
+    layout: whose names they are, one of `LAYOUTS`.
     loaded: arrays that were copied.
     missing: arrays of the network that the checkpoint lacks; they kept their values.
     unexpected: arrays of the checkpoint that the network has no place for.
   """
 
+  layout: str
   loaded: tuple[str, ...]
   missing: tuple[str, ...]
   unexpected: tuple[str, ...]
@@ -57,9 +59,13 @@ class Report:
     for title in ("missing", "unexpected"):
       names = getattr(self, title)
       if names:
-        more = ", ..." if len(names) > 5 else ""
-        parts.append(f"{len(names)} {title} ({', '.join(names[:5])}{more})")
+        parts.append(f"{len(names)} {title} ({few(names)})")
     return "; ".join(parts)
+
+
+def few(names: Sequence[str]) -> str:
+  """The first five names, for a message."""
+  return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def import_weights(
@@ -105,9 +111,8 @@ def import_weights(
       f" expected {', '.join(missing[:3])}, ...; layouts: {', '.join(LAYOUTS)}"
     )
   ignored = {*loaded, *(n for n in state if n.endswith("num_batches_tracked"))}
-  report = Report(
-    tuple(loaded), tuple(missing), tuple(n for n in state if n not in ignored)
-  )
+  unexpected = tuple(name for name in state if name not in ignored)
+  report = Report(layout, tuple(loaded), tuple(missing), unexpected)
   _check_depth(module, report.unexpected, layout)
   return (module if is_module else common.split(module)), report
 
@@ -137,7 +142,9 @@ def _named_variables(module, layout) -> Iterator[tuple[str, nnx.Variable]]:
     raise ValueError(f"layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}")
   if isinstance(module, heads.Classifier):
     if layout not in _HEADS:
-      raise ValueError(f"layout {layout!r} has no classifier; use one of {_HEADS}")
+      raise ValueError(
+        f"layout {layout!r} has no classifier; use one of {', '.join(_HEADS)}"
+      )
     yield f"{_HEADS[layout]}.weight", module.kernel
     yield f"{_HEADS[layout]}.bias", module.bias
     return
