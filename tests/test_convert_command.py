@@ -1,8 +1,12 @@
 """PyTorch files become runs that other commands take."""
 
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT
 from flax import nnx
 from test_config import CONFIGS, load
 from test_convert import encoder
@@ -53,6 +57,23 @@ def test_an_official_file_becomes_a_run(method, saved, tmp_path):
     evaluate.evaluate(smoke(method), tmp_path / "run")
   with pytest.raises(UserError, match=r"no run; .* motion_jax\.convert --weights="):
     load_encoder(path)
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_run(saved, tmp_path):
+  module, path = saved("r3d_18", "torchvision")
+  command = [sys.executable, "-m", "motion_jax.convert", f"--weights={path}"]
+  command += ["--config=configs/mosi.py:smoke", f"--workdir={tmp_path / 'run'}"]
+  command += ["--config.model.name=r3d_18", "--config.model.width=8"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert "names of torchvision; loaded" in done.stderr
+  found = load_encoder(tmp_path / "run")
+  jax.tree.map(
+    np.testing.assert_array_equal, nnx.state(found.module), nnx.state(module)
+  )
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 2 and "holds a run already" in done.stderr
 
 
 def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
