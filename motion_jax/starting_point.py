@@ -18,8 +18,10 @@ logger = logging.getLogger("motion_jax")
 SCRATCH = "scratch"
 
 # What stands on the encoder in checkpoints: classifiers of MoSI, SlowFast and
-# torchvision; DPC's aggregation and prediction.
+# torchvision; DPC's aggregation and prediction, and the classifier of its evaluation.
 _ON_TOP = ("head.", "fc.", "agg.", "network_pred.")
+_ON_TOP += ("convrnn.", "final_bn.", "final_fc.")
+_DPC_EPS = 1e-5
 
 
 def load_into(config: ConfigDict, method, params, aux):
@@ -103,7 +105,7 @@ def load_torch_encoder(
     )
   _check_complete(path, report)
   logger.info("encoder: from %s, names of %s; %s", path, report.layout, report)
-  _warn_of_others(path, report)
+  _warn_of_others(path, target, report)
   return best, report
 
 
@@ -131,8 +133,8 @@ def _check_complete(path, report):
     )
 
 
-def _warn_of_others(path, report):
-  """Tells of arrays that no known head explains."""
+def _warn_of_others(path, target, report):
+  """Tells of arrays that no known head explains, and of DPC's batch norm."""
   others = [name for name in report.unexpected if not name.startswith(_ON_TOP)]
   if others:
     logger.warning(
@@ -140,6 +142,15 @@ def _warn_of_others(path, report):
       path,
       len(others),
       convert.few(others),
+    )
+  eps = next(target.paths()).norms[0].eps
+  if report.layout == "dpc" and eps != _DPC_EPS:
+    logger.warning(
+      "%s: its names are DPC's, whose batch norm has epsilon %g, this network's %g: "
+      "take --config.model.name=r2d3d_18_dpc",
+      path,
+      _DPC_EPS,
+      eps,
     )
 
 

@@ -23,7 +23,7 @@ LAYOUTS = [
   *FIXTURES.values(),
   ("r2d3d_18", "tada_finetuned"),
   ("r2plus1d_18", "torchvision"),
-  *((name, "dpc") for name in ("r2d3d_18", "r2d3d_34")),
+  *((name, "dpc") for name in ("r2d3d_18_dpc", "r2d3d_34")),
 ]
 HEADS = {"tada": "head.out_joint", "tada_finetuned": "head.out", "torchvision": "fc"}
 HEADS |= {"slowfast": "head.projection"}

@@ -113,6 +113,18 @@ def test_arrays_that_no_head_explains_are_named(tmp_path, caplog):
   assert record.message.endswith("extra.0, extra.1, extra.2, extra.3, extra.4, ...")
 
 
+def test_dpcs_batch_norm_has_its_epsilon(tmp_path, caplog):
+  state = convert.export_weights(encoder("r2d3d_18"), "dpc")
+  state = {f"module.resnet.{name}": value for name, value in state.items()}
+  state["module.convrnn.reset.bias"] = np.zeros(3)
+  module, report = read(tmp_path, state, "r2d3d_18_dpc")
+  assert {norm.eps for path in module.paths() for norm in path.norms} == {1e-5}
+  assert report.layout == "dpc" and not caplog.records
+  read(tmp_path, state, "r2d3d_18")
+  assert "epsilon 1e-05, this network's 0.001: take " in caplog.text
+  assert "--config.model.name=r2d3d_18_dpc" in caplog.text
+
+
 def test_the_message_tells_which_array_does_not_fit(saved, tmp_path):
   _, path = saved("r2d3d_18", "tada")
   config = smoke("mosi")

@@ -28,6 +28,8 @@ LAYOUTS = ("tada", "tada_finetuned", "torchvision", "dpc", "slowfast")
 
 _HEADS = {"tada": "head.out_joint", "tada_finetuned": "head.out", "torchvision": "fc"}
 _HEADS["slowfast"] = "head.projection"
+# Of programs that wrap the network; DPC's classifier calls it `resnet`.
+_WRAPPERS = {"dpc": ("backbone.", "resnet."), "slowfast": ("backbone.",)}
 _TO_TORCH = {5: (4, 3, 0, 1, 2), 2: (1, 0), 1: (0,)}
 _FROM_TORCH = {5: (2, 3, 4, 1, 0), 2: (1, 0), 1: (0,)}
 
@@ -89,8 +91,8 @@ def import_weights(
   """
   is_module = isinstance(target, nnx.Module)
   module = nnx.merge(*(common.split(target) if is_module else target))
-  if layout in ("dpc", "slowfast"):  # of programs that wrap the network
-    state = {name.removeprefix("backbone."): value for name, value in state.items()}
+  for prefix in _WRAPPERS.get(layout, ()):
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
   loaded, missing = [], []
   for name, variable in _named_variables(module, layout):
     if name not in state:

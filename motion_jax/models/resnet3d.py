@@ -72,7 +72,9 @@ VARIANTS = {
   "r2plus1d_10": Variant(
     blocks=(1, 1, 1, 1), factorised="conv", stem_middle=83, eps=1e-3, init="uniform"
   ),
-  # DPC's deeper network. Differs from DPC: the last ReLU is kept, as in MoSI's.
+  # DPC's: eps 1e-5. Differs from DPC: the last ReLU is kept, as in MoSI's; DPC has it
+  # behind the network, in its loss and in its classifier.
+  "r2d3d_18_dpc": Variant(blocks=(2, 2, 2, 2), **_R2D3D),
   "r2d3d_34": Variant(blocks=(3, 4, 6, 3), **_R2D3D),
   # As in torchvision.
   "r3d_18": Variant(blocks=(2, 2, 2, 2)),
