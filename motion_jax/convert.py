@@ -11,14 +11,25 @@ is `motion_jax.export`.
 
 import pathlib
 import sys
+from collections.abc import Container
 
 import jax
 from absl import flags
+from ml_collections import config_flags
 
 from motion_jax import command, logs, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints, load_encoder
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
+
+# By layout; of the others it is the config's.
+_NORMALISATION = {
+  "torchvision": {  # of its video networks
+    "mean": (0.43216, 0.394666, 0.37645),
+    "std": (0.22803, 0.22145, 0.216989),
+  },
+  "dpc": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+}
 
 
 def main() -> None:
@@ -30,16 +41,24 @@ def main() -> None:
   weights = pathlib.Path(given.weights).expanduser()
   if not weights.is_file():
     raise UserError(f"--weights={weights}: there is no such file")
-  convert(weights, given.config, pathlib.Path(given.workdir).expanduser())
+  own = config_flags.get_override_values(given["config"])
+  convert(weights, given.config, pathlib.Path(given.workdir).expanduser(), own=own)
 
 
-def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
+def convert(
+  weights: pathlib.Path,
+  config,
+  workdir: pathlib.Path,
+  *,
+  own: Container[str] = (),
+) -> None:
   """Writes an encoder as the checkpoint of step 0 of a run.
 
   Args:
     weights: PyTorch file.
     config: a whole config of a pretraining.
     workdir: folder of the run; must hold no checkpoint.
+    own: keys that the user has set, such as 'method.mean': they stay.
 
   Raises:
     UserError: if the weights are of another network, or there is a run already.
@@ -53,12 +72,23 @@ def convert(weights: pathlib.Path, config, workdir: pathlib.Path) -> None:
   method = make_method(config)
   key = jax.random.key(config.seed)
   params, aux = state.initial_weights(method, key, sharding.make_mesh())
-  encoder, _ = starting_point.load_torch_encoder(weights, method.encoder(params, aux))
+  encoder, report = starting_point.load_torch_encoder(
+    weights, method.encoder(params, aux)
+  )
   params, aux = method.with_encoder(params, aux, encoder)
+  _normalise_as(report.layout, config, own)
   stored = config.to_dict() | {ENCODER_ONLY: True}
   checkpoints.save_weights(params, aux, stored)
   checkpoints.close()
   logs.logger.info("%s: %s", workdir, load_encoder(workdir))
+
+
+def _normalise_as(layout, config, own):
+  """Puts the mean and std of the program that trained the network into its run."""
+  for name, values in _NORMALISATION.get(layout, {}).items():
+    if f"method.{name}" not in own:
+      config.method[name] = values
+      logs.logger.info("method.%s=%s, as with %s", name, values, layout)
 
 
 if __name__ == "__main__":  # flags only here: those of motion_jax.main have these names

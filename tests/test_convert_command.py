@@ -65,6 +65,7 @@ def test_the_command_makes_a_run(saved, tmp_path):
   command = [sys.executable, "-m", "motion_jax.convert", f"--weights={path}"]
   command += ["--config=configs/mosi.py:smoke", f"--workdir={tmp_path / 'run'}"]
   command += ["--config.model.name=r3d_18", "--config.model.width=8"]
+  command += ["--config.method.std=(0.2,0.2,0.3)"]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert "names of torchvision; loaded" in done.stderr
@@ -72,17 +73,25 @@ def test_the_command_makes_a_run(saved, tmp_path):
   jax.tree.map(
     np.testing.assert_array_equal, nnx.state(found.module), nnx.state(module)
   )
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  method = found.config.method
+  assert method.mean == [0.43216, 0.394666, 0.37645]  # of torchvision's video networks
+  assert method.std == [0.2, 0.2, 0.3]  # the user's
+  done = subprocess.run(command[:-1], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2 and "holds a run already" in done.stderr
 
 
 def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
   without = ("running_mean", "running_var")
-  _, path = saved("r2d3d_18", "dpc", without)
-  convert_file(path, smoke("mosi"), tmp_path / "run")
+  _, path = saved("r2d3d_18_dpc", "dpc", without)
+  convert_file(
+    path, smoke("mosi", "r2d3d_18_dpc"), tmp_path / "run", own=("method.std",)
+  )
   assert "no running statistics" in caplog.text
-  stats = nnx.state(load_encoder(tmp_path / "run").module, nnx.BatchStat)
+  found = load_encoder(tmp_path / "run")
+  stats = nnx.state(found.module, nnx.BatchStat)
   assert {float(array.mean()) for array in jax.tree.leaves(stats)} == {0.0, 1.0}
+  assert found.config.method.mean == [0.485, 0.456, 0.406]  # DPC's
+  assert found.config.method.std == [0.225, 0.225, 0.225]  # the user's
 
 
 def read(tmp_path, state, name="r3d_18"):
