@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -180,10 +180,19 @@ class TrainedEncoder:
     features: size D of the features.
     config: what the run was trained with.
     step: the train step of its checkpoint.
+    classifiers: what the run has that turns features [B, D] into logits: a fine-tuned
+      network's classifier, MoSI's heads.
   """
 
-  def __init__(self, module: nnx.Module, config: ConfigDict, step: int):
+  def __init__(
+    self,
+    module: nnx.Module,
+    config: ConfigDict,
+    step: int,
+    classifiers: Sequence[nnx.Module] = (),
+  ):
     self.module, self.config, self.step = module, config, step
+    self.classifiers = tuple(classifiers)
     self.features = module.features
     graphdef, self._arrays = nnx.split(module)
     self._apply = jax.jit(lambda arrays, video: nnx.merge(graphdef, arrays)(video))
@@ -239,9 +248,10 @@ def load_encoder(
   config.model.lowering = lowering or config.model.lowering
   method = make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
-  module = method.encoder(*checkpoints.restore_weights(step, *weights))
+  weights = checkpoints.restore_weights(step, *weights)
   checkpoints.close()
-  return TrainedEncoder(module, config, step)
+  heads = () if config.get(ENCODER_ONLY) else method.classifiers(*weights)
+  return TrainedEncoder(method.encoder(*weights), config, step, heads)
 
 
 def locate(

@@ -10,7 +10,8 @@ clips, on CPU, GPU and TPU. JAX alone runs it:
   encode = jax.export.deserialize(pathlib.Path("encoder.stablehlo").read_bytes()).call
   features = encode(video)  # [B, T, S, S, 3] uint8, RGB -> [B, D] float32
 
-`.pth` is a PyTorch state_dict with the names of another program.
+`.pth` is a PyTorch state_dict with the names of another program, with the classifier
+of a fine-tuned run and MoSI's of its pretext task.
 """
 
 import argparse
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
   )
   parser.add_argument("--init_from", required=True, help="a run, or a checkpoint")
   parser.add_argument("--out", required=True, help="file: .stablehlo or .pth")
-  parser.add_argument("--layout", default="tada", help="names of arrays in a .pth file")
+  names = "names of arrays in a .pth file; tada, of a fine-tuned run tada_finetuned"
+  parser.add_argument("--layout", default="", help=names)
   options = parser.parse_args(arguments)
   return command.run(lambda: _export(vars(options)), ["export"])
 
@@ -52,13 +54,13 @@ def _export(options):
     raise UserError(f"--out={options['out']} cannot be written: {error}") from error
 
 
-def export(init_from: str, out: str, layout: str) -> None:
+def export(init_from: str, out: str, layout: str = "") -> None:
   """Writes an encoder as the ending of the file says; see the module.
 
   Args:
     init_from: folder of a run, or one of its checkpoints.
     out: file to write.
-    layout: for .pth, one of `convert.LAYOUTS`.
+    layout: for .pth, one of `convert.LAYOUTS`; '' for MoSI's.
 
   Raises:
     UserError: if there is no such encoder, or it cannot be written that way.
@@ -70,7 +72,9 @@ def export(init_from: str, out: str, layout: str) -> None:
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == ".pth":
     trained = checkpoint.load_encoder(init_from)
-    save_state_dict(trained, out, layout)
+    is_classifier = trained.config.method.name == "classify"
+    own = "tada_finetuned" if is_classifier else "tada"
+    save_state_dict(trained, out, layout or own)
   else:
     # The other lowerings want to know the number of clips.
     trained = checkpoint.load_encoder(init_from, lowering="native")
@@ -108,7 +112,7 @@ def save_function(
 def save_state_dict(
   trained: checkpoint.TrainedEncoder, path: str | os.PathLike, layout: str
 ) -> None:
-  """Writes an encoder's weights as a PyTorch state_dict.
+  """Writes an encoder's weights, and its classifier's, as a PyTorch state_dict.
 
   Args:
     trained: from `load_encoder`.
@@ -122,17 +126,44 @@ def save_state_dict(
   try:
     arrays = convert.export_weights(trained.module, layout)
   except ValueError as error:
-    fitting = []
-    for name in convert.LAYOUTS:
-      with contextlib.suppress(ValueError):
-        convert.export_weights(trained.module, name)
-        fitting.append(name)
-    raise UserError(
-      f"{trained.config.model.name} cannot be written with the names of {layout!r}: "
-      f"{error}; names that fit: {', '.join(fitting) or 'none'}; --out=NAME.stablehlo "
-      "writes any network"
-    ) from error
-  convert.save_torch(path, arrays)
+    raise UserError(_refusal(trained, path, layout, error)) from error
+  convert.save_torch(path, arrays | _classifier(trained, layout))
+  eps = next(trained.module.paths()).norms[0].eps
+  logs.logger.info("the PyTorch network needs batch norms with eps=%g", eps)
+
+
+def _refusal(trained, path, layout, error):
+  name, fitting = trained.config.model.name, []
+  for other in convert.LAYOUTS:
+    with contextlib.suppress(ValueError):
+      convert.export_weights(trained.module, other)
+      fitting.append(other)
+  function = f"--out={pathlib.Path(path).with_suffix('.stablehlo')}"
+  if not fitting:
+    return (
+      f"{name} cannot be written as .pth: no published PyTorch program has names for "
+      f"it; it exports as StableHLO: {function}"
+    )
+  return (
+    f"{name} cannot be written with the names of {layout!r}: {error}; names that fit: "
+    f"{', '.join(fitting)}; {function} writes any network"
+  )
+
+
+def _classifier(trained, layout):
+  """Arrays of the run's classifier by their names in the layout; {} without them."""
+  heads = trained.classifiers
+  if len(heads) == 1:
+    try:
+      return convert.export_weights(heads[0], layout)
+    except ValueError as error:
+      reason = str(error)
+  elif heads:
+    reason = f"layout {layout!r} has no names for {len(heads)} heads"
+  else:
+    reason = "the run holds none"
+  logs.logger.info("the file has no classifier: %s", reason)
+  return {}
 
 
 if __name__ == "__main__":
