@@ -5,8 +5,8 @@
 
 The config says which network they are of and which clips it expects. Known are the
 checkpoints of MoSI, DPC, SlowFast and torchvision; see `models.convert`. Heads are left
-out: such a run is an encoder to start from, to evaluate and to look at. The other way
-is `motion_jax.export`.
+out, but for MoSI's of its pretext task: such a run is an encoder to start from, to
+evaluate and to look at. The other way is `motion_jax.export`.
 """
 
 import pathlib
@@ -21,6 +21,7 @@ from motion_jax import command, logs, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints, load_encoder
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
+from motion_jax.models.convert import OtherLayout, import_weights
 
 # By layout; of the others it is the config's.
 _NORMALISATION = {
@@ -52,7 +53,7 @@ def convert(
   *,
   own: Container[str] = (),
 ) -> None:
-  """Writes an encoder as the checkpoint of step 0 of a run.
+  """Writes a network as the checkpoint of step 0 of a run.
 
   Args:
     weights: PyTorch file.
@@ -76,11 +77,33 @@ def convert(
     weights, method.encoder(params, aux)
   )
   params, aux = method.with_encoder(params, aux, encoder)
+  heads = _pretext_heads(weights, report.layout, method.classifiers(params, aux))
+  if heads:
+    params, aux = method.with_classifiers(params, aux, heads)
   _normalise_as(report.layout, config, own)
-  stored = config.to_dict() | {ENCODER_ONLY: True}
+  stored = config.to_dict() | ({} if heads else {ENCODER_ONLY: True})
   checkpoints.save_weights(params, aux, stored)
   checkpoints.close()
   logs.logger.info("%s: %s", workdir, load_encoder(workdir))
+
+
+def _pretext_heads(weights, layout, classifiers):
+  """The method's heads with the arrays of MoSI's in the file; [] if they do not fit."""
+  reason = "the file or the method has none of MoSI's names"
+  if layout == "tada" and len(classifiers) == 1:
+    try:
+      arrays = starting_point.read_torch(weights)
+      head, report = import_weights(classifiers[0], arrays, layout)
+      if not report.missing:
+        logs.logger.info("pretext head: %s", ", ".join(report.loaded))
+        return [head]
+      reason = str(report)
+    except OtherLayout:
+      pass
+    except ValueError as error:
+      reason = str(error)
+  logs.logger.info("an encoder alone, without a pretext head: %s", reason)
+  return []
 
 
 def _normalise_as(layout, config, own):

@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from flax import nnx
 from test_config import CONFIGS, load
-from test_convert import encoder
+from test_convert import classifier, encoder
 
-from motion_jax import build_model, evaluate, load_encoder, starting_point
+from motion_jax import build_model, evaluate, export, load_encoder, starting_point
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.models import convert
@@ -78,6 +78,20 @@ def test_the_command_makes_a_run(saved, tmp_path):
   assert method.std == [0.2, 0.2, 0.3]  # the user's
   done = subprocess.run(command[:-1], cwd=ROOT, capture_output=True, text=True)
   assert done.returncode == 2 and "holds a run already" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_pretext_task_comes_back_whole(tmp_path):
+  state = convert.export_weights(encoder("r2d3d_18"), "tada")
+  head = convert.export_weights(classifier(dim=32, classes=9), "tada")
+  convert.save_torch(tmp_path / "official.pth", state | head)
+  convert_file(tmp_path / "official.pth", smoke("mosi"), tmp_path / "run")
+  export.export(str(tmp_path / "run"), str(tmp_path / "again.pth"))
+  found = convert.load_torch(tmp_path / "again.pth")
+  assert [*found] == [*state, *head]
+  for name, value in (state | head).items():
+    np.testing.assert_array_equal(found[name], value)
+  assert "encoder_only" not in load_encoder(tmp_path / "run").config
 
 
 def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):

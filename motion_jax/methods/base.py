@@ -68,6 +68,12 @@ class Method:
     """Returns what turns the encoder's features into classes, for Grad-CAM."""
     return []
 
+  def with_classifiers(
+    self, params: Tree, aux: Tree, classifiers: list[nnx.Module]
+  ) -> tuple[Tree, Tree]:
+    """Returns (params, aux) with the arrays of other `classifiers`, shaped alike."""
+    raise UserError(f"{type(self).__name__} has no classifiers to be replaced")
+
   def save_figures(self, directory: pathlib.Path, batch: Batch, key: jax.Array) -> None:
     """Writes pictures of the training input of `batch`, labels drawn in."""
 

@@ -120,6 +120,12 @@ class Mosi(Method):
   def classifiers(self, params, aux):
     return list(self._network(params, aux).heads)
 
+  def with_classifiers(self, params, aux, classifiers):
+    network = self._network(params, aux)
+    for own, other in zip(network.heads, classifiers, strict=True):
+      nnx.update(own, nnx.state(other))
+    return split(network)[1:]
+
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes every label's clip of the first source image, as a PNG and a GIF."""
     from motion_jax.visualize import clips as clip_figures
