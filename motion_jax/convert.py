@@ -23,15 +23,6 @@ from motion_jax.config import UserError
 from motion_jax.methods import make_method
 from motion_jax.models.convert import OtherLayout, import_weights
 
-# By layout; of the others it is the config's.
-_NORMALISATION = {
-  "torchvision": {  # of its video networks
-    "mean": (0.43216, 0.394666, 0.37645),
-    "std": (0.22803, 0.22145, 0.216989),
-  },
-  "dpc": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
-}
-
 
 def main() -> None:
   """Converts as the flags say."""
@@ -108,7 +99,7 @@ def _pretext_heads(weights, layout, classifiers):
 
 def _normalise_as(layout, config, own):
   """Puts the mean and std of the program that trained the network into its run."""
-  for name, values in _NORMALISATION.get(layout, {}).items():
+  for name, values in starting_point.NORMALISATION.get(layout, {}).items():
     if f"method.{name}" not in own:
       config.method[name] = values
       logs.logger.info("method.%s=%s, as with %s", name, values, layout)

@@ -17,6 +17,15 @@ logger = logging.getLogger("motion_jax")
 
 SCRATCH = "scratch"
 
+# Of the programs that trained the networks, by layout; of others it is the config's.
+NORMALISATION = {
+  "torchvision": {  # of its video networks
+    "mean": (0.43216, 0.394666, 0.37645),
+    "std": (0.22803, 0.22145, 0.216989),
+  },
+  "dpc": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+}
+
 # What stands on the encoder in checkpoints: classifiers of MoSI, SlowFast and
 # torchvision; DPC's aggregation and prediction, and the classifier of its evaluation.
 _ON_TOP = ("head.", "fc.", "agg.", "network_pred.")
@@ -54,7 +63,9 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   """Reads the encoder that `config.init_from` names; its structure is `target`'s."""
   path = pathlib.Path(config.init_from).expanduser()
   if path.is_file():
-    return load_torch_encoder(path, target)[0]
+    module, report = load_torch_encoder(path, target)
+    _warn_of_normalisation(config.method, NORMALISATION.get(report.layout, {}))
+    return module
   trained = load_encoder(path)
   stored, wanted = trained.config.model, config.model
   if (stored.name, stored.width) != (wanted.name, wanted.width):
@@ -67,6 +78,7 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
     )
   _check_shapes(path, trained.module, target)
   _warn_of_seen_videos(config, trained.config)
+  _warn_of_normalisation(config.method, trained.config.method)
   origin = f"step {trained.step}, trained by {trained.config.method.name}"
   if trained.config.get(ENCODER_ONLY):
     origin = "converted from PyTorch weights"
@@ -160,6 +172,20 @@ def _check_shapes(path, source, target):
   ]
   if shapes[0] != shapes[1]:
     raise UserError(f"the arrays of {path} do not have the shapes of this network")
+
+
+def _warn_of_normalisation(method, trained):
+  """Tells when pixels are normalised in another way than the encoder has learned."""
+  keys = [
+    key
+    for key in ("mean", "std")
+    if key in method and key in trained and [*method[key]] != [*trained[key]]
+  ]
+  if keys:
+    logger.warning(
+      "the encoder knows pixels that are normalised in another way; this takes it: %s",
+      " ".join(f"--config.method.{key}='{tuple(trained[key])}'" for key in keys),
+    )
 
 
 def _warn_of_seen_videos(config, before):

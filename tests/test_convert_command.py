@@ -136,6 +136,21 @@ def test_arrays_that_no_head_explains_are_named(tmp_path, caplog):
   assert record.message.endswith("extra.0, extra.1, extra.2, extra.3, extra.4, ...")
 
 
+def test_fine_tuning_is_told_of_another_normalisation(tmp_path, caplog):
+  arrays = convert.export_weights(encoder("r3d_18"), "torchvision")
+  convert.save_torch(tmp_path / "weights.pth", arrays)
+  config = smoke("finetune", "r3d_18")
+  config.init_from = str(tmp_path / "weights.pth")
+  target = nnx.eval_shape(lambda: build_model("r3d_18", rngs=nnx.Rngs(0), width=8))
+  starting_point.load_encoder_of(config, target)
+  assert "--config.method.mean='(0.43216, 0.394666, 0.37645)' --" in caplog.text
+  caplog.clear()
+  config.method.mean = (0.43216, 0.394666, 0.37645)
+  config.method.std = (0.22803, 0.22145, 0.216989)
+  starting_point.load_encoder_of(config, target)
+  assert not caplog.records
+
+
 def test_dpcs_batch_norm_has_its_epsilon(tmp_path, caplog):
   state = convert.export_weights(encoder("r2d3d_18"), "dpc")
   state = {f"module.resnet.{name}": value for name, value in state.items()}
