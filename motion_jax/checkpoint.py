@@ -19,6 +19,9 @@ from motion_jax.state import TrainState
 # What Orbax says when shapes or names differ from the stored ones.
 _OTHER_TREE = ("not compatible with the stored shape", "tree structures do not match")
 
+# And when a checkpoint has no position in the data: there is no training to go on with.
+_NO_DATA = ("data/metadata", 'Item "data" was not found')
+
 # Key of a stored config: the weights are an encoder's, those of heads are random.
 ENCODER_ONLY = "encoder_only"
 
@@ -145,7 +148,7 @@ class Checkpoints:
     except Exception as error:
       if any(sign in str(error) for sign in _OTHER_TREE):
         reason, fix = "holds another network", "use the config it was written with"
-      elif "data/metadata" in str(error):
+      elif any(sign in str(error) for sign in _NO_DATA):
         reason = "holds weights alone, or is of an earlier version of motion_jax"
         fix = (
           "train in another --workdir; its weights can still be loaded, also by "

@@ -15,6 +15,7 @@ from motion_jax import build_model, evaluate, export, load_encoder, starting_poi
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.models import convert
+from motion_jax.train import train
 
 VIDEO = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
 
@@ -92,6 +93,8 @@ def test_a_pretext_task_comes_back_whole(tmp_path):
   for name, value in (state | head).items():
     np.testing.assert_array_equal(found[name], value)
   assert "encoder_only" not in load_encoder(tmp_path / "run").config
+  with pytest.raises(UserError, match=r"holds weights alone.* in another --workdir"):
+    train(smoke("mosi"), tmp_path / "run")
 
 
 def test_a_file_of_dpc_has_no_running_statistics(saved, tmp_path, caplog):
