@@ -5,7 +5,7 @@
   ... --config.data.name=hmdb51             or on another data set
 
 Needs scikit-learn: pip install 'motion_jax[visualize]'. Into runs/visualize/pictures,
-or that folder of --workdir, go
+or that folder of --workdir, go, in place of those of an earlier run,
 
   gradcam.png, .gif    where the network looks, beside random initialisation and the
                        flow's magnitude (MoSI, Huang et al., CVPR 2021, figure 4);

@@ -28,6 +28,18 @@ from motion_jax.visualize.confusion import save_confusion
 logger = logging.getLogger("motion_jax")
 
 TRAINED, RANDOM = "trained", "random_init"
+# All that a run of the command may write into its folder; what an earlier one has left
+# there would be taken for this one's.
+FILES = (
+  "gradcam.png",
+  "gradcam.gif",
+  "motion_share.json",
+  "clusters.png",
+  "clusters.gif",
+  "tsne.png",
+  "retrieval.png",
+  "confusion.png",
+)
 _MISTAKES = 12  # listed beside the confusion matrix
 
 
@@ -37,7 +49,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   Args:
     config: `init_from`; `data` and `eval`, of which what is not None replaces the
       run's own; `pictures`.
-    workdir: gets the folder pictures.
+    workdir: gets the folder pictures; those of an earlier call are removed.
 
   Returns:
     What motion_share.json holds: see `motion_share.MotionShares.result`.
@@ -67,8 +79,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   }
   stored, is_other = evaluate.overlaid(stored, config)
   videos = _videos(stored, is_other, options.max_videos, config.seed)
-  folder = workdir / "pictures"
-  folder.mkdir(parents=True, exist_ok=True)
+  folder = _emptied(workdir / "pictures")
   values = save_maps(folder, viewers, videos.shown, stored, mesh, options)
   values = {"init_from": str(config.init_from), "step": step, **values}
   logs.write_json(folder / "motion_share.json", values)
@@ -152,6 +163,14 @@ def share_text(values: dict[str, float], kind: str, moving: float) -> str:
     )
   lines.append(f"  {'the same everywhere':24s}{moving:.3f}")
   return "\n".join(lines)
+
+
+def _emptied(folder: pathlib.Path) -> pathlib.Path:
+  """Makes the folder; what others have put there stays."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in FILES:
+    (folder / name).unlink(missing_ok=True)
+  return folder
 
 
 @dataclasses.dataclass(frozen=True)

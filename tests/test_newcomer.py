@@ -56,7 +56,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
-  for name in ("evaluate/evaluation.json", "visualize/pictures/gradcam.png"):
+  drawn = [f"{run}/pictures/gradcam.png" for run in ("visualize", "my-videos")]
+  for name in ("evaluate/evaluation.json", *drawn):
     assert (tmp_path / "runs" / name).exists()
   for name in ("videos.npz", "encoder.pth", "encoder.stablehlo"):
     assert (tmp_path / name).exists()

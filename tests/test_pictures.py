@@ -258,10 +258,14 @@ FILES += ["motion_share.json", "retrieval.png", "tsne.png"]
 @pytest.mark.slow
 def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   make_run(tmp_path / "run", "mosi", videos)
+  folder = tmp_path / "pictures"
+  folder.mkdir()
+  for name in (*pictures.FILES, "mine.txt"):  # of an earlier run, and of someone
+    (folder / name).touch()
   with caplog.at_level("INFO", "motion_jax"):
     values = draw(tmp_path / "run", tmp_path, videos)
-  folder = tmp_path / "pictures"
-  assert sorted(path.name for path in folder.iterdir()) == FILES
+  assert {path.name for path in folder.iterdir()} == {*FILES, "mine.txt"}
+  assert all((folder / name).stat().st_size for name in FILES)
   assert values["clips"] + values["still_clips"] + values["empty_maps"] == 10
   assert values["clips"] and 0 < values["trained"] < 1
   assert json.loads((folder / "motion_share.json").read_text()) == values
