@@ -121,7 +121,10 @@ class Joint(Method):
     }
 
   def encoder(self, params, aux):
-    """The encoder, with BatchNorm statistics of clips as plain as there are."""
+    """The encoder, with BatchNorm statistics of clips as plain as there are.
+
+    MoSI's heads are no `classifiers` of it: they know features with MoSI's statistics.
+    """
     name = next(n for n in ("mas", "modist", "mosi") if n in self._parts)
     return self._parts[name].encoder(_of_part(params, name), aux[name])
 
