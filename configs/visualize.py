@@ -8,9 +8,9 @@ Needs scikit-learn: pip install 'motion_jax[visualize]'. Into runs/visualize/pic
 or that folder of --workdir, go, in place of those of an earlier run,
 
   gradcam.png, .gif    where the network looks, beside random initialisation and the
-                       flow's magnitude (MoSI, Huang et al., CVPR 2021, figure 4);
-                       an encoder without a classifier gets its attention (MAS, Wang et
-                       al., CVPR 2019, figure 6)
+                       flow's magnitude (MoSI, Huang et al., CVPR 2021, figure 4)
+  attention.png, .gif  the same of a network without classes (MAS, MoDist, joint, a
+                       converted encoder; MAS, Wang et al., CVPR 2019, figure 6)
   motion_share.json    how much of these maps lies in moving pixels
   clusters.png, .gif   k-means clusters of the features, with examples (MoSI, figure 5)
   tsne.png             a map of the features
@@ -78,7 +78,7 @@ def pictures():
       max_videos=500,  # shown, and searched in; 0: all
       stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
       smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
-      examples=4,  # clips in gradcam.png
+      examples=4,  # clips in gradcam.png or attention.png
       moving=0.2,  # share of a frame's pixels that count as moving: the fastest
       clusters=5,  # MoSI, figure 5
       cluster_examples=6,

@@ -33,6 +33,8 @@ TRAINED, RANDOM = "trained", "random_init"
 FILES = (
   "gradcam.png",
   "gradcam.gif",
+  "attention.png",
+  "attention.gif",
   "motion_share.json",
   "clusters.png",
   "clusters.gif",
@@ -99,7 +101,10 @@ def save_maps(
   mesh: Mesh,
   options: ConfigDict,
 ) -> dict[str, float]:
-  """Writes gradcam.png and gradcam.gif, and measures maps against motion.
+  """Writes maps as PNG and GIF, and measures them against motion.
+
+  Of networks with classes they are Grad-CAM, gradcam.png and gradcam.gif; of others
+  attention.png and attention.gif.
 
   Args:
     folder: for the files.
@@ -129,7 +134,8 @@ def save_maps(
   values = shares.result()
   if not examples:
     raise UserError(f"{source.name}: none of the videos to be drawn can be decoded")
-  kind = "Grad-CAM" if viewers[TRAINED].heads else "attention"
+  has_classes = len(viewers[TRAINED].heads) > 0
+  kind, name = ("Grad-CAM", "gradcam") if has_classes else ("attention", "attention")
   rows = {
     "clip": np.stack([e.clip for e in examples]),
     f"{kind}\n{options.stage}": np.stack([e.maps[TRAINED] for e in examples]),
@@ -137,8 +143,8 @@ def save_maps(
     "flow\nmagnitude": np.stack([e.speed for e in examples]),
   }
   titles = [source.id_of(e.position) for e in examples]
-  map_pictures.save_map_grid(folder / "gradcam.png", rows, titles)
-  map_pictures.save_map_gif(folder / "gradcam.gif", rows)
+  map_pictures.save_map_grid(folder / f"{name}.png", rows, titles)
+  map_pictures.save_map_gif(folder / f"{name}.gif", rows)
   if values["clips"]:
     logger.info("%s", share_text(values, kind, options.moving))
   else:

@@ -4,24 +4,22 @@ import json
 import sys
 
 import flax.nnx as nnx
-import grain
 import jax
 import jax.numpy as jnp
 import media_files
 import numpy as np
-import optax
 import pytest
 import tiny
 from PIL import Image
 from test_config import CONFIGS, load
 
-from motion_jax import pictures, sharding, state
+from motion_jax import pictures
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.downstream import explain, feature_pictures
 from motion_jax.evaluation import clusters, confusion
-from motion_jax.methods import classify, make_method, mosi
+from motion_jax.methods import classify, make_method, mas, modist, mosi
 from motion_jax.ops import augment, crops
 from motion_jax.visualize import canvas, grids, maps, scatter
 from motion_jax.visualize.confusion import save_confusion
@@ -197,7 +195,7 @@ class Encoder(tiny.Encoder):
 @pytest.fixture
 def small(monkeypatch):
   """Networks that compile in a second, and differences in the place of flow."""
-  for module in (mosi, classify):
+  for module in (mosi, modist, mas, classify):
     monkeypatch.setattr(
       module, "build_model", lambda name, **options: Encoder(**options)
     )
@@ -209,6 +207,13 @@ def small(monkeypatch):
   # As before a command sent the log lines to its own stderr.
   monkeypatch.setattr(pictures.logger, "propagate", True)
   monkeypatch.setattr(pictures.logger, "handlers", [])
+
+
+@pytest.fixture
+def quick_to_compile():
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -224,23 +229,17 @@ def videos(tmp_path_factory):
 
 
 def make_run(workdir, name, path, stored=(), **method):
-  """A checkpoint of an untrained method, as a training would have left it.
-
-  `stored` goes into the config that is kept with it.
-  """
+  """A checkpoint of an untrained method; `stored` goes into the config kept with it."""
   config = load(CONFIGS / f"{name}.py").get_config("smoke")
   config.data.name, config.data.path = "folder", str(path)
   config.data.heldout_fraction = 0.4
   config.method.update(method)
   task = make_method(config)
-  mesh = sharding.make_mesh()
-  fresh = state.create(task, optax.sgd(0.1), jax.random.key(5), mesh)
+  weights = jax.jit(task.init)(jax.random.key(5))
   checkpoints = Checkpoints(workdir)
-  batches = iter(grain.MapDataset.range(9).to_iter_dataset())
-  checkpoints.save(fresh, batches, {**config.to_dict(), **dict(stored)}, {})
-  checkpoints.wait()
+  checkpoints.save_weights(*weights, {**config.to_dict(), **dict(stored)})
   checkpoints.close()
-  return task, config, (fresh.params, fresh.aux)
+  return task, config, weights
 
 
 def draw(run, workdir, path=None, **options):
@@ -251,8 +250,8 @@ def draw(run, workdir, path=None, **options):
   return pictures.visualize(config, workdir)
 
 
-FILES = ["clusters.gif", "clusters.png", "gradcam.gif", "gradcam.png"]
-FILES += ["motion_share.json", "retrieval.png", "tsne.png"]
+FEATURE_FILES = {"clusters.gif", "clusters.png", "retrieval.png", "tsne.png"}
+FILES = {*FEATURE_FILES, "gradcam.gif", "gradcam.png", "motion_share.json"}
 
 
 @pytest.mark.slow
@@ -273,14 +272,23 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   assert "1 of 11 videos are left out" in caplog.text
 
 
+# Of the networks that have no classes; the first is an encoder without its head.
+WITHOUT_CLASSES = {"mosi": {ENCODER_ONLY: True}, "modist": {}, "mas": {}, "joint": {}}
+
+
 @pytest.mark.slow
-def test_of_an_encoder_without_its_head_the_attention_is_drawn(
-  small, videos, tmp_path, caplog
+@pytest.mark.usefixtures("quick_to_compile")
+@pytest.mark.parametrize("name", WITHOUT_CLASSES)
+def test_of_a_network_without_classes_the_attention_is_drawn(
+  small, videos, tmp_path, caplog, monkeypatch, name
 ):
-  make_run(tmp_path / "run", "mosi", videos, stored={ENCODER_ONLY: True})
+  monkeypatch.setattr(pictures, "_draw_features", lambda *_: None)  # the same for all
+  make_run(tmp_path / "run", name, videos, stored=WITHOUT_CLASSES[name])
   with caplog.at_level("INFO", "motion_jax"):
-    draw(tmp_path / "run", tmp_path, videos)
+    draw(tmp_path / "run", tmp_path, videos / "a")
   assert "attention mass in the 20%" in caplog.text
+  found = {path.name for path in (tmp_path / "pictures").iterdir()}
+  assert found == {"attention.png", "attention.gif", "motion_share.json"}
 
 
 @pytest.mark.slow
