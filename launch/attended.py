@@ -28,7 +28,8 @@ def main() -> int:
   code = run(command)
   if _last(command, "config.mode") not in ("", "train"):
     return code
-  return code or (0 if _seen_finished(pathlib.Path(workdir)) else UNFINISHED)
+  folder = pathlib.Path(workdir).expanduser()  # as motion_jax.main
+  return code or (0 if _seen_finished(folder) else UNFINISHED)
 
 
 def finished(workdir: pathlib.Path) -> bool:

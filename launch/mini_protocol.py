@@ -84,7 +84,7 @@ def main(argv):
   unknown = sorted({*_ROWS.value} - {*ROWS})
   if unknown:
     sys.exit(f"unknown rows {unknown}; known: {', '.join(ROWS)}")
-  root = pathlib.Path(_ROOT.value) / _data_name()
+  root = pathlib.Path(_ROOT.value).expanduser() / _data_name()
   rows = {name: ROWS[name] for name in _ROWS.value or ROWS}
   jobs = [(seed, name) for seed in range(_SEEDS.value) for name in rows]
   began, done = time.monotonic(), 0

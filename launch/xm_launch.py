@@ -81,7 +81,7 @@ def sweep_runs(options, overrides: list[str]) -> list[Run]:
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", options.module, f"--config={path}:{argument}"]
     name = _name(pathlib.Path(path).stem, argument, settings, overrides)
-    workdir = pathlib.Path(options.root) / name
+    workdir = pathlib.Path(options.root).expanduser() / name
     runs.append(Run(workdir, [*command, f"--workdir={workdir}", *flags, *overrides]))
   if not runs:
     sys.exit(f"error: {path} sweeps over {', '.join(words)}, not over {wanted!r}")

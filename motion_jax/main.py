@@ -47,6 +47,7 @@ def main() -> None:
   command.use_compilation_cache()
   command.keep_freed_memory()
   workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
+  workdir = workdir.expanduser()  # shells leave the ~ of --workdir=~/run as it is
   if config.mode != "evaluate":
     _check_writable(workdir)
     hosts.check_shared(workdir)

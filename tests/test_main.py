@@ -111,6 +111,21 @@ def test_a_workdir_that_cannot_be_written_is_refused(capsys, tmp_path):
   assert "choose another --workdir" in text
 
 
+@pytest.mark.parametrize(
+  ("config", "args"),
+  [
+    ("mosi.py:smoke", ["--config.mode=evaluate", "--workdir=~/run"]),
+    ("evaluate.py", ["--config.init_from=~/run"]),
+  ],
+)
+def test_a_tilde_is_the_home_folder(config, args, capsys, tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  monkeypatch.chdir(tmp_path)
+  code, text = run(capsys, *args, config=config)
+  assert code == 2
+  assert f"no checkpoint in {tmp_path}/home/run" in text
+
+
 def test_evaluating_before_training_says_so(capsys, tmp_path):
   code, text = run(capsys, "--config.mode=evaluate", f"--workdir={tmp_path}")
   assert code == 2

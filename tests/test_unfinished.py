@@ -164,6 +164,8 @@ def test_a_training_without_its_report_is_not_finished(
 ):
   (tmp_path / report).touch()
   script = "import attended, sys; attended._SEEN_SECONDS = 0; sys.exit(attended.main())"
-  command = attended(tmp_path, "--quick", f"--config.mode={mode}")[2:]
-  code, _, errors = run(sys.executable, "-c", script, *command, PYTHONPATH=str(LAUNCH))
+  flags = f"--workdir=~/{tmp_path.name}", f"--config.mode={mode}"
+  command = attended(tmp_path, "--quick", *flags)[2:]
+  known = dict(PYTHONPATH=str(LAUNCH), HOME=str(tmp_path.parent))
+  code, _, errors = run(sys.executable, "-c", script, *command, **known)
   assert code == expected, errors
