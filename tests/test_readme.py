@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from commands import parsed
 from conftest import ROOT
+from PIL import Image
+from test_config import load
 
 from motion_jax.data import datasets
 from motion_jax.flow_sets import prepare_flow
@@ -76,6 +78,14 @@ def test_every_file_that_is_named_exists():
   assert len(named) > 10
   for path in named:
     assert (ROOT / path.split(":")[0]).exists(), path
+
+
+def test_the_first_picture_is_its_scripts_and_quick_to_load():
+  path = ROOT / "docs" / "pretexts.jpg"
+  assert "(docs/pretexts.jpg)" in TEXT
+  with Image.open(path) as picture:
+    assert picture.size == load(path.with_name("make_pretexts.py")).SIZE
+  assert path.stat().st_size < 250_000
 
 
 def test_every_extra_that_is_named_is_declared():

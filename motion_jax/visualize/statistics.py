@@ -96,6 +96,13 @@ def save_flow_gif(path: str | os.PathLike, video: np.ndarray, flow: np.ndarray) 
   save_gif(path, np.concatenate([video[:, :-1], colours], axis=3))
 
 
+def inner_pixel(region: np.ndarray) -> tuple[int, int]:
+  """A pixel (x, y) well inside a region [S, S] bool: a ring's is not at its centre."""
+  depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)
+  y, x = np.unravel_index(depth.argmax(), depth.shape)
+  return x - 1, y - 1
+
+
 def _draw_flow(axes, frame, flow):
   size, step = frame.shape[0], frame.shape[0] // 8
   _show(axes, frame, HEADS[0])
@@ -115,7 +122,7 @@ def _draw_flow(axes, frame, flow):
 def _draw_motion(axes, strength, masks, component, place, direction, guess):
   _show(axes, strength, HEADS[1 + "uv".index(component)], cmap="gray")
   _draw_regions(axes, masks, {place: STRONG}, {guess[0]: STRONG})
-  y, x = _middle(masks[place - 1])
+  x, y = inner_pixel(masks[place - 1])
   angle = (direction - 1) * np.pi / 4
   reach = len(strength) / 6
   axes.annotate(
@@ -178,10 +185,3 @@ def _draw_regions(axes, masks, chosen, guess):
       )
   axes.set_xlim(-0.5, size - 0.5)
   axes.set_ylim(size - 0.5, -0.5)
-
-
-def _middle(region):
-  """A pixel well inside a region: a ring's is not at its centre."""
-  depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)
-  y, x = np.unravel_index(depth.argmax(), depth.shape)
-  return y - 1, x - 1
