@@ -2,6 +2,9 @@
 
 import logging
 import pathlib
+import shlex
+
+from ml_collections import ConfigDict
 
 from motion_jax import hosts, logs
 from motion_jax.data import pipeline
@@ -10,13 +13,21 @@ from motion_jax.data.sources import Source
 logger = logging.getLogger("motion_jax")
 
 
-def write_report(workdir: pathlib.Path, source: Source, parameters: int) -> None:
-  """Writes summary.json and the curves; tells where the encoder is.
+# Methods that learn from labels, and which of the commands make sense after them; the
+# people of a detector's videos are not what the pictures are of.
+_SUPERVISED = {"classify": ("visualize",), "detect": ()}
+
+
+def write_report(
+  workdir: pathlib.Path, source: Source, parameters: int, config: ConfigDict
+) -> None:
+  """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
   Args:
     workdir: of the run; only process 0 may write there.
     source: what it was trained on.
     parameters: size of its networks.
+    config: of the run.
   """
   from motion_jax.visualize.curves import save_curves
 
@@ -32,9 +43,22 @@ def write_report(workdir: pathlib.Path, source: Source, parameters: int) -> None
   save_curves(figures / "curves.png", rows)
   logger.info(
     "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
-    "  curves: tensorboard --logdir %s",
+    "  curves: tensorboard --logdir %s%s",
     logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
     str(workdir),
     workdir / "figures",
     workdir,
+    "".join(f"\n  next: {line}" for line in next_commands(workdir, source, config)),
   )
+
+
+def next_commands(
+  workdir: pathlib.Path, source: Source, config: ConfigDict
+) -> list[str]:
+  """Commands that tell and show what the run has learned; see `write_report`."""
+  names = _SUPERVISED.get(config.method.name, ("evaluate", "visualize"))
+  init_from = shlex.quote(f"--config.init_from={workdir}")
+  # Images have no motion to be tested on.
+  other = " --config.data.path=VIDEOS" if source[0].kind == "image" else ""
+  start = "python -m motion_jax.main --config=configs"
+  return [f"{start}/{name}.py {init_from}{other}" for name in names]

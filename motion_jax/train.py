@@ -52,7 +52,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if stop.requested and not complete:
     logger.info("stopped by a signal; the same command goes on from here")
   elif jax.process_index() == 0:
-    write_report(workdir, run.sources.train, run.parameters)
+    write_report(workdir, run.sources.train, run.parameters, run.config)
     run.save_results()
   return values
 

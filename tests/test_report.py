@@ -1,0 +1,73 @@
+"""What a finished training tells and leaves."""
+
+import json
+import shlex
+
+import pytest
+from commands import parsed
+from ml_collections import ConfigDict
+
+from motion_jax import report
+from motion_jax.data.sources import Record
+
+
+class Videos(list):
+  name, split = "videos", "train"
+
+  def id_of(self, index):
+    return self[index].id
+
+
+def written(folder, caplog, monkeypatch, kind="video", method="mosi"):
+  """The lines that the report of a run with two rows of metrics logs."""
+  # As before a command sent the log lines to its own stderr.
+  monkeypatch.setattr(report.logger, "propagate", True)
+  folder.mkdir()
+  rows = [{"step": 1, "train/loss": 2.0}, {"step": 2, "eval/pretext_accuracy": 0.5}]
+  text = "\n".join(json.dumps(row) for row in rows)
+  (folder / "metrics.jsonl").write_text(text + "\n")
+  source = Videos([Record("a", kind, b"")])
+  config = ConfigDict(dict(method=dict(name=method)))
+  with caplog.at_level("INFO", "motion_jax"):
+    report.write_report(folder, source, 7, config)
+  return caplog.text.splitlines()
+
+
+def test_a_report_has_the_last_values_the_curves_and_the_encoder(
+  tmp_path, caplog, monkeypatch
+):
+  run = tmp_path / "run"
+  lines = written(run, caplog, monkeypatch)
+  summary = json.loads((run / "summary.json").read_text())
+  assert summary["train/loss"] == 2 and summary["eval/pretext_accuracy"] == 0.5
+  assert (summary["parameters"], summary["bad_files"]) == (7, 0)
+  assert (run / "figures" / "curves.png").exists()
+  assert f"  encoder: motion_jax.load_encoder({str(run)!r})" in lines
+
+
+@pytest.mark.parametrize(
+  ("method", "kind", "expected"),
+  [
+    ("mosi", "video", ["evaluate_run", "visualize"]),
+    ("joint", "frames", ["evaluate_run", "visualize"]),
+    ("mosi", "image", ["evaluate_run", "visualize"]),
+    ("classify", "video", ["visualize"]),
+    ("detect", "video", []),
+  ],
+)
+def test_a_run_ends_with_the_commands_to_try_next(
+  method, kind, expected, tmp_path, caplog, monkeypatch
+):
+  run = tmp_path / "my run"
+  lines = written(run, caplog, monkeypatch, kind, method)
+  found = [line.removeprefix("  next: ") for line in lines if "  next: " in line]
+  start = ["python", "-m", "motion_jax.main"]
+  modes = []
+  for words in map(shlex.split, found):
+    assert words[:3] == start
+    code, config, _ = parsed(words[3:])
+    assert (code, config.init_from) == (0, str(run))
+    # A run on images is tested on videos, which it does not know.
+    assert config.data.path == ("VIDEOS" if kind == "image" else None)
+    modes.append(config.mode)
+  assert modes == expected
