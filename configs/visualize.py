@@ -8,17 +8,29 @@ Needs scikit-learn: pip install 'motion_jax[visualize]'. Into runs/visualize/pic
 or that folder of --workdir, go, in place of those of an earlier run,
 
   gradcam.png, .gif    where the network looks, beside random initialisation and the
-                       flow's magnitude (MoSI, Huang et al., CVPR 2021, figure 4)
+                       flow's magnitude
   attention.png, .gif  the same of a network without classes (MAS, MoDist, joint, a
-                       converted encoder; MAS, Wang et al., CVPR 2019, figure 6)
+                       converted encoder)
   motion_share.json    how much of these maps lies in moving pixels
-  clusters.png, .gif   k-means clusters of the features, with examples (MoSI, figure 5)
+  clusters.png, .gif   k-means clusters of the features, with examples
   tsne.png             a map of the features
   retrieval.png        videos and their nearest ones
   confusion.png        of a classifier, from its predictions.tsv
 
 Of a folder without lists all videos are shown; else the held-out ones, and neighbours
 come from the training part.
+
+Figures 4 (gradcam) and 5 (tsne, clusters; unmasked) of MoSI, Huang et al., CVPR 2021,
+and 6 (attention) of MAS, Wang et al., CVPR 2019, take two commands each, options of
+python -m motion_jax.main:
+
+  4  --config=configs/mosi.py:hmdb51
+     --config=configs/visualize.py --config.init_from=runs/mosi-hmdb51
+  5  --config=configs/mosi.py:hmdb51 --config.method.mask_ratio='(1.0,1.0)'
+       --workdir=runs/mosi-hmdb51-unmasked
+     --config=configs/visualize.py --config.init_from=runs/mosi-hmdb51-unmasked
+  6  --config=configs/mas.py:ucf101
+     --config=configs/visualize.py --config.init_from=runs/mas-ucf101
 """
 
 from ml_collections import ConfigDict

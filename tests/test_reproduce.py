@@ -7,6 +7,7 @@ import pytest
 from absl import flags
 from commands import parsed
 from conftest import ROOT
+from test_config import load
 
 from motion_jax import main, prepare
 from motion_jax.data import datasets
@@ -43,6 +44,22 @@ def test_every_training_and_evaluation_has_known_words_and_keys(capsys):
     if "model" in config:
       for key in ("name", "width"):
         assert before.model[key] == config.model[key], f"{workdir}, model.{key}"
+
+
+def test_the_commands_for_figures_draw_runs_that_the_command_before_makes():
+  text = load(ROOT / "configs" / "visualize.py").__doc__
+  found = re.findall(
+    r"--config=configs/\S+\.py:.*(?:\n       .*)*|--config=.*init.*", text
+  )
+  lines = [shlex.split(line) for line in found][-6:]
+  for before, drawn in zip(lines[::2], lines[1::2], strict=True):
+    code, config, workdir = parsed(before)
+    assert code == 0, before
+    code, drawing, _ = parsed(drawn)
+    assert (code, drawing.mode) == (0, "visualize"), drawn
+    assert drawing.init_from == (workdir or f"runs/{config.name}")
+    if "unmasked" in workdir:
+      assert config.method.mask_ratio == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
