@@ -52,15 +52,7 @@ def pictures(cell):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "name",
-  [
-    "pretext_tasks",
-    "add_a_method",
-    pytest.param("pretrain_and_evaluate", marks=pytest.mark.long),
-    pytest.param("your_own_video", marks=pytest.mark.long),
-  ],
-)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_from_top_to_bottom(tmp_path, name):
   folder = tmp_path / "colabs"
   folder.mkdir()

@@ -31,9 +31,6 @@ KEY = jax.random.key(3)
 def quick_to_compile(monkeypatch):
   for part in (mosi, modist, mas):
     monkeypatch.setattr(part, "build_model", tiny.build_model)
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def smoke(**method):
