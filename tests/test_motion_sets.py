@@ -265,6 +265,8 @@ def test_the_solver_of_a_set_is_kept_and_compared(videos, monkeypatch):
   assert seen == [3]
   with pytest.raises(UserError, match=r"'iterations': 3,.*, not .*'iterations': 10,"):
     flow_sets.prepare(videos)
+  with pytest.raises(UserError, match="size=small is one of RAFT"):
+    flow_sets.prepare(videos, size="small")
 
 
 def test_weights_of_the_other_size_are_refused_before_anything_is_written(

@@ -36,7 +36,7 @@ def prepare_flow(
   *,
   method: str,
   weights: str = "",
-  size: str = "large",
+  size: str = "",
   iterations: int = 0,
   store: str = "edges",
   interval: int = 5,
@@ -56,7 +56,7 @@ def prepare_flow(
     name: of a prepared data set, all splits of which are taken, or a folder.
     method: "raft" (needs weights) or "variational".
     weights: file of RAFT's weights.
-    size: of RAFT, "large" or "small"; a file of the other size is refused.
+    size: of RAFT, "large" ('') or "small"; a file of the other size is refused.
     iterations: recurrent updates of RAFT, or primal-dual steps per update of the
       variational solver; 0 for 20 and 10.
     store: "edges" of the flow, or the "flow".
@@ -76,7 +76,6 @@ def prepare_flow(
     UserError: for wrong arguments, and if a set made otherwise is in the way.
   """
   choose("method", method, [*FLOWS])
-  choose("size", size, SIZES)
   choose("kind of motion", store, [*flow_files.CHANNELS])
   if min(interval, batch_size) < 1 or short_side < 16 or min(threads, iterations) < 0:
     raise UserError(
@@ -175,7 +174,7 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--dataset", required=True, help=text)
   add("--method", required=True, choices=[*FLOWS])
   add("--weights", default="", help="of RAFT, as the authors publish them")
-  add("--size", default="large", choices=[*SIZES], help="of RAFT")
+  add("--size", default="", choices=[*SIZES], help="of RAFT; large without it")
   text = "of RAFT (0: 20) or the variational solver (0: 10)"
   add("--iterations", type=int, default=0, help=text)
   add("--store", default="edges", choices=[*flow_files.CHANNELS])
@@ -209,8 +208,10 @@ def _fingerprint(source: Source) -> str:
 def _solver(method: str, size: str, iterations: int) -> dict:
   """Settings of a method, of which a command line may change two."""
   solver = dict(SOLVERS[method])
-  if "size" in solver:
-    solver["size"] = size
+  if size and "size" not in solver:
+    raise UserError(f"size={size} is one of RAFT; method {method!r} has no sizes")
+  if size:
+    solver["size"] = choose("size", size, SIZES)
   return solver | ({"iterations": iterations} if iterations else {})
 
 
