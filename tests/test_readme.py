@@ -17,6 +17,8 @@ TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 INLINE = re.findall(r"`(python [^`]+)`", TEXT)
 LINES = [line for block in BLOCKS for line in block.splitlines()] + INLINE
+# In tables `--config=...` stands for a whole command.
+FRAGMENTS = re.findall(r"`(--config=configs/[^`]+)`", TEXT)
 COMMANDS = [
   re.sub(r"^.*\bpython3? ", "", line)  # what stands behind the last 'python'
   for line in LINES
@@ -32,8 +34,9 @@ def starting_with(*words):
 
 
 def test_every_run_has_a_known_config_and_keys(capsys):
-  runs = starting_with("-m", "motion_jax.main")
-  assert len(runs) > 10
+  fragments = [shlex.split(text) for text in FRAGMENTS if "--communication" not in text]
+  runs = starting_with("-m", "motion_jax.main") + fragments
+  assert len(runs) > 30
   for words in runs:
     code, *_ = parsed([word.replace("=...", "=x") for word in words])
     assert code == 0, f"{words}\n{capsys.readouterr().err}"
@@ -69,6 +72,17 @@ def test_flow_is_prepared_by_options_that_there_are():
   assert whole
   for words in whole:
     prepare_flow.parse(words)
+
+
+def test_benchmarks_have_known_flags():
+  named = re.findall(r"`(?:python )?(tests/benchmarks/[^`]+)`", TEXT)
+  assert len(named) > 4
+  for line in named:
+    path, *words = line.split()
+    flags = {word.strip("[]").partition("=")[0] for word in words if "--" in word}
+    known = r'add_argument\("--(\w+)|flags\.DEFINE_\w+\("(\w+)'
+    names = {a or b for a, b in re.findall(known, (ROOT / path).read_text())}
+    assert {flag.removeprefix("--") for flag in flags} <= names, line
 
 
 def test_every_file_that_is_named_exists():
