@@ -22,18 +22,23 @@ def benchmark(*words):
 
 
 @pytest.mark.slow
-def test_with_a_peak_the_roofline_of_any_device_is_told(pictures):
+def test_with_a_peak_the_roofline_of_any_device_is_told(pictures, tmp_path):
   result = benchmark(
     SMOKE,
     "--config.data.name=folder",
     f"--config.data.path={pictures}",
     "--roofline",
     "--peak=2,100",
+    "--compare=native,folded",
+    f"--trace={tmp_path}",
     "--steps=2",
     "--input_seconds=0.2",
   )
   assert result.returncode == 0, result.stderr
-  [found] = map(json.loads, result.stdout.splitlines())
+  found, other = map(json.loads, result.stdout.splitlines())
+  assert [found["lowering"], other["lowering"]] == ["native", "folded"]
+  assert found["dtype"] == "float32"
+  assert [*tmp_path.rglob("*.xplane.pb")]
   intensity = 1e3 * found["teraflops_compiled"] / found["gigabytes_compiled"]
   assert found["operations_per_byte"] == pytest.approx(intensity)
   most = found["roofline_teraflops_per_second"]
