@@ -24,7 +24,12 @@ from motion_jax.train import train
 
 WEIGHTS = dict(mosi_weight=1.0, modist_weight=0.5, mas_weight=0.25)
 ALONE = {"mosi": mosi.Mosi, "modist": modist.Modist, "mas": mas.Mas}
-KEY = jax.random.key(3)
+
+
+@functools.cache
+def seed_key():
+  """A function: importing this file must not start JAX; see same_steps.py."""
+  return jax.random.key(3)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +72,7 @@ def trainer():
   def create(seed):
     return state.create(method, optimizer, jax.random.key(seed), mesh)
 
-  return method, create, state.make_train_step(method, optimizer, KEY, mesh)
+  return method, create, state.make_train_step(method, optimizer, seed_key(), mesh)
 
 
 def run(steps, current, first=0):
@@ -106,7 +111,7 @@ def separately():
       found[name] = loss, grads, new
     return found
 
-  key = jax.random.fold_in(KEY, 0)
+  key = jax.random.fold_in(seed_key(), 0)
   return jax.device_get(compute(params, aux, batch(smoke()), key))
 
 
@@ -164,9 +169,9 @@ def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
 
     if part in fewer._parts:
       monkeypatch.setattr(fewer._parts[part], "loss", loss)
-      draw = jax.random.uniform(joint._key(KEY, part))
+      draw = jax.random.uniform(joint._key(seed_key(), part))
       expected += weight(part) * ((place + 1) * 5.0 + draw)
-  found = fewer.loss(params, dict.fromkeys(PARTS, 0), batch(smoke()), KEY, 0)[0]
+  found = fewer.loss(params, dict.fromkeys(PARTS, 0), batch(smoke()), seed_key(), 0)[0]
   assert float(found) == pytest.approx(float(expected))
 
 
@@ -220,7 +225,7 @@ def test_three_steps_are_two_and_one_more_after_a_restart(tmp_path):
 
 def test_metrics_carry_the_name_of_their_method():
   method = trainer()[0]
-  weights = jax.eval_shape(method.init, KEY)
+  weights = jax.eval_shape(method.init, seed_key())
   outputs = jax.eval_shape(method.predict, *weights, batch(smoke()))
   fields = method.metrics.__annotations__
   for name in ("mosi_pretext_accuracy", "modist_queue_fill", "mas_motion_constant"):
@@ -258,7 +263,7 @@ def test_each_part_draws_into_a_folder_of_its_name(monkeypatch, tmp_path):
       monkeypatch.setattr(
         part, what, lambda path, *_, key=(name, what): drawn.update({key: path})
       )
-  method.save_figures(tmp_path, batch(smoke()), KEY)
+  method.save_figures(tmp_path, batch(smoke()), seed_key())
   assert drawn == {(name, "save_figures"): tmp_path / name for name in PARTS}
   drawn.clear()
   current = trainer()[1](0)
