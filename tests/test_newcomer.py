@@ -16,6 +16,13 @@ from conftest import ROOT
 from test_readme import COMMANDS, TEXT
 
 RUN = "runs/mosi-synthetic_actions"
+# Runs `-m MODULE ...` with the short network of the notebooks' tests: it compiles soon.
+RUNNER = """
+import runpy, sys, test_colabs
+test_colabs.shorten_network()
+sys.argv[:3] = [sys.argv[2]]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 PROGRAMS = [["-m", f"motion_jax.{name}"] for name in ("main", "extract", "export")]
 SMALL = {  # commands without that run, and what stands for them
   "--config=configs/mosi.py": ["--config=configs/mosi.py:smoke", f"--workdir={RUN}"],
@@ -54,16 +61,17 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
   for number in range(3):
     media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12)
   (tmp_path / "configs").symlink_to(ROOT / "configs")
-  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+  environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
   options = dict(cwd=tmp_path, env=environment, capture_output=True, text=True)
   done = []
   for words in commands(tmp_path):
-    found = subprocess.run([sys.executable, *words], **options)
+    found = subprocess.run([sys.executable, "-c", RUNNER, *words], **options)
     assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
     done.append(words[1].partition(".")[2] + " " + words[2])
   assert len(done) == 12, done
   (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
+  code = f"import test_colabs\ntest_colabs.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
   drawn = [f"{run}/pictures/gradcam.png" for run in ("visualize", "my-videos")]
