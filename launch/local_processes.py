@@ -5,8 +5,8 @@
   ... --dry_run                     only prints the commands
 
 Everything else goes to `motion_jax.main`. The processes use the CPU, unless
-JAX_PLATFORMS says otherwise; with JAX_PLATFORMS=cuda the first of them has the first
-GPUs. (One process alone, without this script, serves all GPUs of a machine.)
+JAX_PLATFORMS says otherwise; with JAX_PLATFORMS=cuda process 0 has the first --devices
+GPUs, and so on. (One process alone, without this script, serves all of a machine.)
 """
 
 import argparse

@@ -9,8 +9,8 @@
 # Environment: NFS, a share (e.g. Filestore) that the hosts mount as /mnt/shared; prepared
 # data are in its folder data (or --config.data.data_dir=/mnt/shared/...), and WORKDIR
 # (default /mnt/shared/runs/<config name>) is below it, too. TYPE (default v6e-16) and its
-# RUNTIME say which TPU; SPOT=false asks for one that is not preempted; NAME (default: WORKDIR's last part)
-# names it, one for each run.
+# RUNTIME say which TPU; SPOT=false asks for one that is not preempted; NAME (default:
+# WORKDIR's last part) names it, one for each run.
 #
 # The same command on all hosts is enough: JAX finds them by itself. Start it where it
 # may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for,
@@ -64,7 +64,8 @@ fi
 
 case ${TYPE:-v6e-16} in
   v6e-*) ;;
-  *) : "${RUNTIME:?set RUNTIME, the software version of TYPE=$TYPE}" ;;
+  *) if $dry_run; then : "${RUNTIME:=RUNTIME}"; fi
+    : "${RUNTIME:?set RUNTIME, the software version of TYPE=$TYPE}" ;;
 esac
 
 name=${NAME:-$(basename "$workdir" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' -)}

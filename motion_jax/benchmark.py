@@ -143,7 +143,10 @@ def _checked(config):
 
 def _roofline(limits, result):
   counted = result["teraflops_compiled"] / result["teraflops_per_step"]
-  if counted < 0.5 or result["gigabytes_compiled"] <= 0:
+  if result["gigabytes_compiled"] <= 0:
+    logger.warning("no roofline: the compiler does not count bytes here")
+    return {"operations_per_byte": None}
+  if counted < 0.5:
     logger.warning(
       "no roofline: the compiler counts %.0f %% of the operations, the body of a loop "
       "once and calls of libraries not at all",

@@ -32,7 +32,8 @@ class Checkpoints:
   Args:
     workdir: folder of the run; checkpoints lie in its `checkpoints/`.
     keep: how many of the latest checkpoints to keep, beside the best one.
-    best: name of the metric, higher is better, whose best checkpoint is kept too.
+    best: name of a held-out metric, higher is better, whose best checkpoint is kept
+      too; of those that were evaluated before they were saved.
   """
 
   def __init__(self, workdir: pathlib.Path, *, keep: int = 2, best: str = ""):

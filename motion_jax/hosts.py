@@ -44,8 +44,8 @@ def join(
   On TPU pods and within SLURM's `srun`, JAX finds the others by itself; elsewhere the
   arguments say where they are. A single process needs neither. The tasks of one `srun`
   are one run, unless `processes` is 1: then each is a run of its own. A process takes
-  all GPUs that it sees, of several tasks of a node each one of them, and those alone
-  that JAX_LOCAL_DEVICE_IDS names, such as 0,1.
+  all GPUs that it sees; of several tasks on a node, each takes one.
+  JAX_LOCAL_DEVICE_IDS=0,1 overrides both.
 
   Args:
     coordinator: 'host:port' of process 0; '' to look for a cluster.

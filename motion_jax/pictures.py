@@ -86,8 +86,10 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {"init_from": str(config.init_from), "step": step, **values}
   logs.write_json(folder / "motion_share.json", values)
   _draw_features(folder, viewers[TRAINED].encoder, videos, stored, mesh, config)
-  latest = checkpoint.locate(run)[1]  # the step of predictions.tsv
-  if stored.method.name == "classify" and not is_other and step == latest:
+  # The checkpoint of predictions.tsv is that of a finished training.
+  latest, finished = checkpoint.locate(run)[1], (run / "summary.json").exists()
+  tested = stored.method.name == "classify" and step == latest and finished
+  if tested and not is_other:
     _draw_confusion(folder, run / "predictions.tsv")
   logger.info("pictures in %s", folder)
   return values

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import hosts, logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
-from motion_jax.config import UserError, difference
+from motion_jax.config import UserError, choose, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sources, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
@@ -32,8 +32,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     workdir: writable folder of the run.
 
   Returns:
-    What was measured at the last step, {'eval/<metric>': value}; empty if a signal
-    came before.
+    What this call measured at the last step it came to, {'eval/<metric>': value};
+    empty after a signal, or if nothing was left to do. summary.json has all.
 
   Raises:
     UserError: for data, settings or checkpoints that cannot be used, and for a loss
@@ -74,6 +74,9 @@ class Run:
     if resumed is not None:
       self._check_same_config(resumed)
     self.method = make_method(config)
+    if config.train.best:  # of the held-out examples: the test comes after saving
+      names = [f"eval/{name}" for name in self.method.metrics.__annotations__]
+      choose("train.best", config.train.best, names)
     self.plan = make_plan(config, examples=len(self.sources.train))
     hosts.in_turn(lambda: ensure_flow(config))  # minutes, so settings come first
     self._start_data()
@@ -110,9 +113,11 @@ class Run:
       self.plan.total_steps, self.clips_per_step, self.first_step
     )
     losses = LossWatch()
-    values, is_first = self._make_up(), jax.process_index() == 0
+    with progress.pause():
+      values = self._make_up(stop)
+    is_first = jax.process_index() == 0
     for step in range(self.first_step + 1, self.plan.total_steps + 1):
-      if stop.requested:  # before the first step
+      if stop.requested and step == self.first_step + 1:  # nothing to save
         break
       with progress.waiting():
         rows = self._next_rows()
@@ -133,13 +138,14 @@ class Run:
         # Who sends signals has little patience: the next start makes up for these.
         is_due = self.plan.is_evaluation(step) and not stop.requested
         values = self._evaluate(step) if is_due else {}
-        if self.plan.is_checkpoint(step) or stop.requested:
+        stopping = stop.requested  # once: a signal may come at any time
+        if self.plan.is_checkpoint(step) or stopping:
           losses.check()
           config = self.config.to_dict()
           self.checkpoints.save(self.state, self.batches, config, values)
-        if self._is_test(step) and not stop.requested:
+        if self._is_test(step) and not stopping:
           values |= self._test(step)  # can be long, so after the checkpoint
-      if stop.requested:
+      if stopping:
         break
     return values
 
@@ -303,19 +309,19 @@ class Run:
     return hosts.of_first(values)
 
   def _missing(self, step):
-    """Whether the evaluation and the test of a step are still to be made."""
+    """Whether the evaluation and the test of a step, a row each, are to be made."""
     rows = logs.read_rows(self.workdir / "metrics.jsonl")
     names = [[*row] for row in rows if row["step"] == step]
     made = sum(any(name.startswith("eval/") for name in row) for row in names)
     made = hosts.of_first({"made": made})["made"]
     return self.plan.is_evaluation(step) and made < 1, self._is_test(step) and made < 2
 
-  def _make_up(self):
+  def _make_up(self, stop):
     """Measures what a signal or a crash has left out at the resumed step."""
     step, values = self.first_step, {}
     evaluation, test = self._missing(step) if step else (False, False)
-    if evaluation:
+    if evaluation and not stop.requested:
       values |= self._evaluate(step)
-    if test:
+    if test and not stop.requested:
       values |= self._test(step)
     return values

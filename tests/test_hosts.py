@@ -30,6 +30,7 @@ OVERRIDES = {
   "train.log_every": 5,
   "train.checkpoint_every": f"{MIDDLE} steps",
   "train.keep": 9,
+  "train.best": "",
   "eval.every": "30 steps",
   "eval.probe": False,
 }

@@ -214,7 +214,7 @@ spec.loader.exec_module(mosi)
 def get_config(arg=None):
   config = mosi.get_config(arg)
   config.data.name, config.data.path = "folder", {pictures!r}
-  config.eval.probe = False
+  config.eval.probe, config.train.best = False, ""
   return config
 
 def sweep():
@@ -255,6 +255,7 @@ def test_two_local_processes_are_started_and_stopped_together(pictures, tmp_path
     *("--processes=2", f"--config={ROOT}/configs/mosi.py:smoke"),
     *("--config.data.name=folder", f"--config.data.path={pictures}"),
     *("--config.train.duration=9000 steps", f"--workdir={tmp_path}"),
+    "--config.train.best=",
   ]
   paths = f"{ROOT}:{ROOT}/tests"
   environment = {**os.environ, "PYTHONPATH": paths, "STEP_SECONDS": "0.1"}

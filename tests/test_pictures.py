@@ -297,6 +297,7 @@ def test_a_classifier_on_its_own_data_gets_its_confusion_matrix(
 ):
   run = tmp_path / "run"
   make_run(run, "finetune", videos, classes=2)
+  (run / "summary.json").touch()
   draw(run, tmp_path)
   assert "predictions.tsv is missing" in caplog.text
   (run / "predictions.tsv").write_text("class\tpredicted\na\tb\n")

@@ -4,7 +4,10 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import sys
+import time
 
+import children
 import cv2
 import media_files
 import numpy as np
@@ -142,6 +145,34 @@ def test_workers_leave_signals_to_the_training(folder, number):
   for worker in workers:
     worker.join(10)
   assert not any(worker.is_alive() for worker in workers)
+
+
+# Prints the worker's number and is killed.
+KILLED = """
+import multiprocessing, os, signal, sys
+from motion_jax.data import open_source, pipeline
+from motion_jax.data.clips import SourceFrame
+if __name__ == "__main__":
+  source = open_source(sys.argv[1], split="all")
+  make = dict(batch_size=4, seed=3, threads=1, workers=1)
+  stream = iter(pipeline.make_pipeline(source, SourceFrame(16, (16, 20)), **make))
+  next(stream)
+  print(multiprocessing.active_children()[0].pid, flush=True)
+  os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_training_that_is_killed(folder, tmp_path):
+  script = tmp_path / "killed.py"
+  script.write_text(KILLED)
+  result = children.run([sys.executable, script, folder], env=children.environment(1))
+  assert result.returncode == -signal.SIGKILL, result.stderr
+  worker = pathlib.Path("/proc", result.stdout.strip(), "cmdline")
+  patience = time.monotonic() + 10
+  while worker.exists() and worker.read_bytes():  # a zombie's is empty
+    assert time.monotonic() < patience
+    time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_the_commands_for_figures_draw_runs_that_the_command_before_makes():
     r"--config=configs/\S+\.py:.*(?:\n       .*)*|--config=.*init.*", text
   )
   lines = [shlex.split(line) for line in found][-6:]
+  assert len(lines) == 6
   for before, drawn in zip(lines[::2], lines[1::2], strict=True):
     code, config, workdir = parsed(before)
     assert code == 0, before

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 
 import grain
 import numpy as np
@@ -33,7 +36,7 @@ class Stream:
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
       options = grain.MultiprocessingOptions(num_workers=self._workers)
-      stream = stream.mp_prefetch(options, worker_init_fn=_ignore_signals)
+      stream = stream.mp_prefetch(options, worker_init_fn=_serve_the_training)
     return iter(stream)
 
 
@@ -73,7 +76,13 @@ class Position:
       self._opened = None
 
 
-def _ignore_signals(worker: int, workers: int) -> None:
-  """Leaves signals, which may reach a whole process group, to the training."""
+def _serve_the_training(worker: int, workers: int) -> None:
+  """Leaves signals, which may reach a whole group, to the training; ends with it."""
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+  multiprocessing.parent_process().join()
+  os._exit(1)
