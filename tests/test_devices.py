@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 
 PROCESSES = 2
-METHODS = ("mosi", "modist", "mas", "joint", "classify", "detect")
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("joint", "detect")]
+METHODS = ("mosi", "modist", "mas", "classify", *LONG)
 
 
 def command(name, devices, *more):
@@ -59,14 +60,6 @@ def assert_alike(numbers, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mosi", "modist"])
-def test_one_and_four_devices_train_alike(name):
-  one, four = on_devices(name, (1, 4))
-  assert_alike(four, one)
-
-
-@pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_one_two_four_and_eight_devices_train_alike(name):
   one, *others = on_devices(name, (1, 2, 4, 8))
@@ -75,7 +68,6 @@ def test_one_two_four_and_eight_devices_train_alike(name):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_train_like_one_device(name):
   [one] = on_devices(name, (1,))

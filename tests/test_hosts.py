@@ -128,7 +128,6 @@ def test_sigterm_to_one_process_stops_both_and_one_device_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_two_processes_go_on_from_one_device(straight, pictures, tmp_path):
   shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
   for path in (tmp_path / "checkpoints").iterdir():

@@ -126,7 +126,6 @@ def assert_close(found, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
   *_, loss, found = one_step()
   singles = separately()
@@ -137,7 +136,6 @@ def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
   (before, _), (after, _), *_ = one_step()
   step = jax.tree.map(np.subtract, before, after)  # SGD of rate 1: the gradient
@@ -147,7 +145,7 @@ def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
     encoder, rest = joint._split_encoder(gradient, name)
     assert_close(step[name], rest)
     encoders.append(jax.tree.leaves(encoder))
-    assert max(np.abs(leaf).max() for leaf in encoders[-1]) > 1e-3
+    assert max(np.abs(leaf).max() for leaf in encoders[-1]) > 1e-4
   assert_close(step["encoder"], [sum(leaves) for leaves in zip(*encoders, strict=True)])
 
 
@@ -176,7 +174,6 @@ def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_statistics_queues_and_the_momentum_copy_are_those_of_the_parts():
   (params, before), (moved, after), *_ = one_step()
   copy = before["modist"]["visual"]["key_params"]["encoder"]
@@ -192,7 +189,6 @@ def test_statistics_queues_and_the_momentum_copy_are_those_of_the_parts():
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
   _, (params, aux), *_ = one_step()
   found = trainer()[0].encoder(params, aux).path
@@ -207,7 +203,6 @@ def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_three_steps_are_two_and_one_more_after_a_restart(tmp_path):
   create = trainer()[1]
   straight, losses = run(3, create(1))
@@ -302,7 +297,6 @@ def test_settings_that_cannot_work_are_refused(section, changes, message):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_whole_run_leaves_an_encoder_figures_and_metrics(tmp_path):
   config = load(CONFIGS / "joint.py").get_config("smoke")
   train(config, tmp_path)
