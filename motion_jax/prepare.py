@@ -22,7 +22,6 @@ import pathlib
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import tqdm
@@ -40,6 +39,7 @@ from motion_jax.data.builders import (
   synthetic_actions,
 )
 from motion_jax.data.builders.official import OFFICIAL, TOLERANT
+from motion_jax.data.worker import serve_parent
 
 _SHOWN = 20  # damaged files named on the console
 
@@ -214,7 +214,10 @@ def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
     reasons = list(bar(map(work, items)))
   else:
     pool = concurrent.futures.ProcessPoolExecutor(
-      workers, multiprocessing.get_context("spawn"), _start_worker
+      workers,
+      multiprocessing.get_context("spawn"),
+      serve_parent,
+      (signal.SIGINT,),  # a pool that is broken ends its processes by SIGTERM
     )
     try:
       reasons = list(bar(pool.map(work, items)))
@@ -226,18 +229,6 @@ def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
     finally:
       pool.shutdown(cancel_futures=True)
   return {i.id: r for i, r in zip(items, reasons, strict=True) if r}
-
-
-def _start_worker() -> None:
-  """Leaves interrupts to the parent process, and ends when that one is killed."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-
-  def follow():
-    parent.join()
-    os._exit(1)
-
-  threading.Thread(target=follow, daemon=True).start()
 
 
 def main(argv: Sequence[str]) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# The tests compile much and compute little: without the compiler's optimisations they
-# take half the time. Set before JAX looks, for child processes, too.
+# The tests compile much and compute little: without the compiler's optimisations two
+# notebooks take 79 instead of 122 s of processor time. Set before JAX looks, for child
+# processes, too.
 _FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
 

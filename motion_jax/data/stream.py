@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 
 import grain
 import numpy as np
 from absl import flags
+
+from motion_jax.data.worker import serve_parent
 
 
 class Stream:
@@ -36,7 +35,7 @@ class Stream:
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
       options = grain.MultiprocessingOptions(num_workers=self._workers)
-      stream = stream.mp_prefetch(options, worker_init_fn=_serve_the_training)
+      stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
     return iter(stream)
 
 
@@ -76,13 +75,5 @@ class Position:
       self._opened = None
 
 
-def _serve_the_training(worker: int, workers: int) -> None:
-  """Leaves signals, which may reach a whole group, to the training; ends with it."""
-  for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, signal.SIG_IGN)
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-  multiprocessing.parent_process().join()
-  os._exit(1)
+def _start_worker(worker: int, workers: int) -> None:
+  serve_parent(signal.SIGINT, signal.SIGTERM)
