@@ -14,6 +14,7 @@ from ml_collections import config_flags
 
 from motion_jax import hosts
 from motion_jax.config import UserError
+from motion_jax.data import media
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -34,6 +35,7 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
     The exit code: 0, or 2 after a message when the input was wrong or the disk full.
     One of several processes does not return after an error, but ends (`hosts.leave`).
   """
+  media.set_up_opencv()
   try:
     _parse(argv)
     program()

@@ -29,7 +29,7 @@ from absl import app, flags, logging
 
 from motion_jax import config
 from motion_jax.config import UserError
-from motion_jax.data import datasets
+from motion_jax.data import datasets, media
 from motion_jax.data.builders import (
   base,
   folders,
@@ -233,6 +233,7 @@ def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line."""
+  media.set_up_opencv()
   try:
     if len(argv) != 2:
       raise UserError(f"expected one data set name.\n{__doc__}")

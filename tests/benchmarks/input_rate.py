@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from motion_jax.data import open_source, throughput
+from motion_jax.data import media, open_source, throughput
 from motion_jax.data.clips import SourceFrame
 
 _PATH = flags.DEFINE_string("path", None, "folder of videos", required=True)
@@ -31,6 +31,7 @@ _RESIZE = flags.DEFINE_bool("resize", False, "resize in the bare loop, too")
 
 def main(argv):
   del argv
+  media.set_up_opencv()
   source = open_source(_PATH.value, split="all")
   short = _SHORT_SIDE.value
   sampler = SourceFrame(short, (short, short * 4 // 3 + 1))

@@ -23,7 +23,7 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, command, evaluate, sharding
-from motion_jax.data import pipeline
+from motion_jax.data import media, pipeline
 from motion_jax.data.inputs import configured_sources, test_views
 from motion_jax.methods import make_method
 
@@ -33,6 +33,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "number of measurements of each")
 
 def main(argv):
   del argv
+  media.set_up_opencv()
   command.use_compilation_cache()
   command.keep_freed_memory()
   run, step = checkpoint.locate(_WORKDIR.value)
@@ -80,8 +81,8 @@ def _compare(config, mesh, held_out, test, weights):
   print(f"test / (decode + forward) = {ratio:.2f}")
 
 
-def _decode(media):
-  file = io.BytesIO(media) if isinstance(media, bytes) else str(media)
+def _decode(content):
+  file = io.BytesIO(content) if isinstance(content, bytes) else str(content)
   with av.open(file) as container:
     for frame in container.decode(video=0):
       frame.to_ndarray(format="rgb24")
