@@ -12,15 +12,17 @@ from collections.abc import Sequence
 
 from motion_jax.config import UserError
 from motion_jax.data import sources
+from motion_jax.data.files import (
+  IMAGE_SUFFIXES,
+  VIDEO_SUFFIXES,
+  PassedOver,
+  readable,
+  suffix,
+  walk,
+)
 
 logger = logging.getLogger("motion_jax")
 
-_VIDEOS = (
-  "3gp asf avi flv gif h264 m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"
-)
-_IMAGES = "bmp jpeg jpg pgm png ppm tif tiff webp"
-VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
-IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
 _SPLIT_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation"}
 _MIN_FRAMES = 2  # numbered images in a folder that make it a video
 _NUMBER = re.compile(r"(\d+)$")
@@ -28,21 +30,31 @@ _NUMBER = re.compile(r"(\d+)$")
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-  """Records of a folder; media are read when they are decoded."""
+  """Records of a folder; media are read when they are decoded.
+
+  Attributes:
+    paths: of the files and frame folders, in the folder.
+    ids: the same as text that can be stored; see `files.readable`.
+    kinds: see `sources.Kind`.
+  """
 
   name: str
   split: str
   classes: tuple[str, ...] | None
-  ids: Sequence[str] = dataclasses.field(repr=False)
+  paths: Sequence[str] = dataclasses.field(repr=False)
   kinds: Sequence[str] = dataclasses.field(repr=False)
   labels: Sequence[int] = dataclasses.field(repr=False)
+  ids: Sequence[str] = dataclasses.field(repr=False, init=False)
+
+  def __post_init__(self):
+    object.__setattr__(self, "ids", [*map(readable, self.paths)])
 
   def __len__(self) -> int:
     return len(self.ids)
 
   def __getitem__(self, index: int) -> sources.Record:
     kind = self.kinds[index]
-    path = pathlib.Path(self.name, self.ids[index])
+    path = pathlib.Path(self.name, self.paths[index])
     media, num_frames = path, None
     if kind == "frames":
       media = frame_paths(path)
@@ -81,12 +93,15 @@ def open_folder(
     raise UserError(f"a folder has no split {split!r}; use train, heldout or all")
   if not 0 <= heldout_fraction < 1:
     raise UserError(f"heldout_fraction is {heldout_fraction}; it must be in [0, 1)")
-  found = sorted(_scan(root, frame_folders))
+  found, others = _scan(root, frame_folders)
   if not found:
     raise UserError(
-      f"no videos or images in {root}. Looked in all sub-folders for files that end in "
+      f"no videos or images in {root} (files: {others or 'none'}). Looked in all "
+      "sub-folders for files that end in "
       f"{' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}."
     )
+  if others and names[split] != "heldout":  # opened beside the training part
+    logger.info("%s: passed over %s", root, others)
   classes, labels = _labels([entry[0] for entry in found])
   chosen = _select([e[0] for e in found], names[split], heldout_fraction)
   if not chosen:
@@ -110,51 +125,30 @@ def open_folder(
 
 def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   """Lists the images of a frame folder in the order of their numbers."""
-  names = [e.name for e in os.scandir(folder) if _suffix(e.name) in IMAGE_SUFFIXES]
+  names = [e.name for e in os.scandir(folder) if suffix(e.name) in IMAGE_SUFFIXES]
   names.sort(key=lambda name: (_frame_number(name) or 0, name))
   return tuple(folder / name for name in names)
 
 
-def _scan(root: str, frame_folders: bool) -> list[tuple[str, str]]:
-  """Finds (path in the folder, kind) of all media; opens no file."""
-  found, seen, pending = [], set(), [""]
-  while pending:
-    inside = pending.pop()
-    where = os.path.realpath(os.path.join(root, inside))
-    if where in seen:  # a link that leads back
-      continue
-    seen.add(where)
-    folders, files = _list(where)
+def _scan(root: str, frame_folders: bool) -> tuple[list[tuple[str, str]], PassedOver]:
+  """Finds (path in the folder, kind) of all media, sorted, and counts the others."""
+  found, others = [], PassedOver()
+  for inside, names in walk(root):
     prefix = f"{inside}/" if inside else ""
-    pending += [prefix + name for name in folders]
-    videos = [name for name in files if _suffix(name) in VIDEO_SUFFIXES]
-    images = [name for name in files if _suffix(name) in IMAGE_SUFFIXES]
-    found += [(prefix + name, "video") for name in videos]
+    images = []
+    for name in names:
+      end = suffix(name)
+      if end in VIDEO_SUFFIXES:
+        found.append((prefix + name, "video"))
+      elif end in IMAGE_SUFFIXES:
+        images.append(name)
+      else:
+        others.add(name)
     if frame_folders and inside and _are_frames(images):
       found.append((inside, "frames"))
     else:
       found += [(prefix + name, "image") for name in images]
-  return found
-
-
-def _list(folder: str) -> tuple[list[str], list[str]]:
-  """Lists the names of the folders and of the files in a folder."""
-  folders, files = [], []
-  try:
-    with os.scandir(folder) as entries:
-      for entry in entries:
-        if not entry.name.startswith("."):
-          (folders if _is_folder(entry) else files).append(entry.name)
-  except OSError as error:
-    logger.warning("left out %s: %s", folder, error.strerror)
-  return folders, files
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-  try:
-    return entry.is_dir()
-  except OSError:  # a link to itself
-    return False
+  return sorted(found), others
 
 
 def _are_frames(paths: list[str]) -> bool:
@@ -178,19 +172,15 @@ def _frame_number(name: str) -> int | None:
   return int(match[1]) if match else None
 
 
-def _suffix(name: str) -> str:
-  return os.path.splitext(name)[1].lower()
-
-
 def _labels(paths: list[str]) -> tuple[tuple[str, ...] | None, list[int]]:
   """Takes the first sub-folder as class if every medium lies in one of several."""
   tops = [path.partition("/") for path in paths]
-  classes = tuple(sorted({top for top, _, _ in tops}))
+  classes = tuple(sorted({readable(top) for top, _, _ in tops}))
   all_inside = all(rest for _, _, rest in tops)
   if not all_inside or len(classes) < 2 or _SPLIT_NAMES.issuperset(classes):
     return None, [-1] * len(paths)
   index = {name: number for number, name in enumerate(classes)}
-  return classes, [index[top] for top, _, _ in tops]
+  return classes, [index[readable(top)] for top, _, _ in tops]
 
 
 def _select(ids: list[str], split: str, fraction: float) -> list[int]:
@@ -236,10 +226,10 @@ def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:
 
 
 def _kind(name: str) -> str:
-  suffix = _suffix(name)
-  if suffix in VIDEO_SUFFIXES:
+  end = suffix(name)
+  if end in VIDEO_SUFFIXES:
     return "video"
-  return "image" if suffix in IMAGE_SUFFIXES else "frames"
+  return "image" if end in IMAGE_SUFFIXES else "frames"
 
 
 def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
@@ -248,7 +238,7 @@ def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
     return None
   folders: dict[int, set[str]] = {}
   for name, label in zip(ids, labels, strict=True):
-    folders.setdefault(label, set()).add(name.partition("/")[0])
+    folders.setdefault(label, set()).add(readable(name.partition("/")[0]))
   names = [str(label) for label in range(max(labels) + 1)]
   tops = [top for label, tops in folders.items() if label >= 0 for top in tops]
   if len(tops) == len(set(tops)) == len(folders.keys() - {-1}):

@@ -45,11 +45,13 @@ def make_plan(
   items = [
     plan.Item(
       name,
-      os.path.join(whole.name, name),
+      os.path.join(whole.name, path),
       label,
       "test" if name in heldout else "train",
     )
-    for name, kind, label in zip(whole.ids, whole.kinds, whole.labels, strict=True)
+    for name, path, kind, label in zip(
+      whole.ids, whole.paths, whole.kinds, whole.labels, strict=True
+    )
     if kind in kinds
   ]
   if not items:

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from motion_jax.config import UserError
-from motion_jax.data.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from motion_jax.data.files import (
+  IMAGE_SUFFIXES,
+  VIDEO_SUFFIXES,
+  PassedOver,
+  readable,
+  walk,
+)
 
 logger = logging.getLogger("motion_jax")
 
@@ -66,7 +72,8 @@ def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str
     suffixes: endings that count, in lower case.
 
   Returns:
-    (path, member) of every file, by its path in the source without the ending.
+    (path, member) of every file, by its path in the source without the ending, as
+    text that can be stored; see `files.readable`.
 
   Raises:
     UserError: if there is no such folder or archive, or nothing in it.
@@ -86,19 +93,25 @@ def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str
     with zipfile.ZipFile(path) as archive:
       found = {name: (str(path), name) for name in archive.namelist()}
   else:
-    found = {
-      os.path.relpath(os.path.join(where, name), path): (os.path.join(where, name), "")
-      for where, folders, names in os.walk(path, followlinks=True)
-      for name in names
-      if folders.sort() is None
-    }
-  chosen = {}
+    found = {}
+    for inside, names in walk(path):
+      for name in names:
+        found[f"{inside}/{name}" if inside else name] = (
+          os.path.join(path, inside, name),
+          "",
+        )
+  chosen, others = {}, PassedOver()
   for name in sorted(found):
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in suffixes and not os.path.basename(name).startswith("."):
-      chosen[stem.replace(os.sep, "/")] = found[name]
+    if suffix.lower() not in suffixes:
+      others.add(name)
+    elif not os.path.basename(name).startswith("."):
+      chosen[readable(stem)] = found[name]
   if not chosen:
-    raise UserError(f"--source: no files that end in {sorted(suffixes)} in {path}")
+    raise UserError(
+      f"--source: no files that end in {' '.join(sorted(suffixes))} in {path} (files: "
+      f"{others or 'none'})"
+    )
   return chosen
 
 
