@@ -76,8 +76,10 @@ def keep_freed_memory() -> None:
   from the system and unmaps them each time: 94,000 page faults per step of the small
   MoSI recipe, 9,000 with this, and a tenth off its time. No effect without glibc.
   """
+  if os.name != "posix" or jax.default_backend() != "cpu":
+    return
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-  if mallopt is None or jax.default_backend() != "cpu":
+  if mallopt is None:
     return
   m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8  # of glibc's malloc.h
   mallopt(m_mmap_max, 0)

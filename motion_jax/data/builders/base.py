@@ -7,7 +7,6 @@ A prepared data set is read back with `tfds.builder_from_directory`.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import pathlib
@@ -19,6 +18,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+
+try:
+  import fcntl
+except ImportError:  # on Windows
+  fcntl = None
 
 LAYOUTS = ("video", "frames", "image")
 
@@ -156,12 +160,19 @@ def write(builder: RecordBuilder) -> pathlib.Path:
 def writing(path: pathlib.Path) -> Iterator[None]:
   """Holds the right to write below `path`; a second process waits for its turn.
 
+  Where the system has no such locks (Windows), a warning says that nothing waits.
+
   Raises:
     OSError: if the folder cannot be created or written.
   """
   path.mkdir(parents=True, exist_ok=True)
   with open(path / ".lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    if fcntl is None:
+      logging.warning(
+        "no file locks on this system: let no other process write to %s now", path
+      )
+    else:
+      fcntl.flock(lock, fcntl.LOCK_EX)
     yield
 
 
