@@ -176,7 +176,7 @@ def test_a_movie_that_ends_before_its_key_frame_is_named(tmp_path, monkeypatch):
     ("ava_train_v2.2.csv", "", "train movies in the csv file: found 0"),
     ("ava_train_v2.2.csv", "a,2,0.1,0.2\n", "line 1: 'a,2,0.1,0.2' is not"),
     ("ava_train_v2.2.csv", "a,2,0.1,0.2,50,60,1,0\n", r"in \[0, 1\]"),
-    ("ava_val_excluded_timestamps_v2.2.csv", "x\n", "lines `video,second`"),
+    ("ava_val_excluded_timestamps_v2.2.csv", "x\n", "line 1: .x. is not video,second"),
     ("ava_action_list_v2.2.pbtxt", "", "is no action list"),
     ("ava_action_list_v2.2.pbtxt", None, "expected one ava_action_list"),
   ],

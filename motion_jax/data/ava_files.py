@@ -43,10 +43,15 @@ def read_excluded(path: str | os.PathLike) -> set[KeyFrame]:
   Raises:
     UserError: for other lines.
   """
-  try:
-    return {(row[0], int(float(row[1]))) for _, row in _rows(path)}
-  except (IndexError, ValueError) as error:
-    raise UserError(f"{path} must have lines `video,second`: {error}") from error
+  excluded = set()
+  for number, row in _rows(path):
+    try:
+      excluded.add((row[0], int(float(row[1]))))
+    except (IndexError, ValueError, OverflowError) as error:
+      raise UserError(
+        f"{path}, line {number}: {','.join(row)!r} is not video,second ({error})"
+      ) from error
+  return excluded
 
 
 def read_actions(path: str | os.PathLike) -> dict[int, str]:
@@ -87,7 +92,7 @@ def _box(path, number: int, row: list[str], scored: bool) -> BoxRow:
     action = int(row[6]) if row[6].strip() else -1
     score = float(row[7]) if scored else 1.0
     frame = (video, int(float(second)))
-  except (IndexError, ValueError) as error:
+  except (IndexError, ValueError, OverflowError) as error:
     raise UserError(
       f"{path}, line {number}: {','.join(row)!r} is not {columns} ({error})"
     ) from error
@@ -105,9 +110,12 @@ def _box(path, number: int, row: list[str], scored: bool) -> BoxRow:
 
 def _rows(path) -> Iterator[tuple[int, list[str]]]:
   lines = _read(path).splitlines()
-  for number, row in enumerate(csv.reader(lines), 1):
-    if row:
-      yield number, row
+  try:
+    for number, row in enumerate(csv.reader(lines), 1):
+      if row:
+        yield number, row
+  except csv.Error as error:
+    raise UserError(f"cannot read {path}: {error}") from error
 
 
 def _read(path) -> str:

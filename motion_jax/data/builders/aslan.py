@@ -35,8 +35,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  plan.require(splits, "splits", f"the folder of the official {_FILE}")
-  table = _read(pathlib.Path(splits).expanduser() / _FILE)
+  table = _read(plan.lists_folder(splits, f"the official {_FILE}") / _FILE)
   plan.check_count(f"folds of {_FILE}", table.shape[2], FOLDS, allow_missing)
   plan.check_count(f"pairs per fold of {_FILE}", table.shape[0], PAIRS, allow_missing)
   pairs, actions = [], {}
@@ -70,9 +69,15 @@ def _read(path: pathlib.Path) -> np.ndarray:
   if _TABLE not in content:
     raise UserError(f"--splits: {path} has no table {_TABLE}; get it again")
   table = content[_TABLE]
-  if table.ndim != 3 or table.shape[1] != 5 or not np.isin(table[:, 2], (0, 1)).all():
+  is_table = table.ndim == 3 and table.shape[1] == 5 and table.dtype.kind in "iuf"
+  if (
+    not is_table
+    or not np.isin(table[:, 2], (0, 1)).all()
+    or not (table[:, [0, 1, 3, 4]] >= 1).all()
+  ):
     raise UserError(
-      f"--splits: {_TABLE} of {path} has shape {table.shape}; expected [pairs, 5, "
-      "folds], with 0 or 1 in the third column; get it again"
+      f"--splits: {_TABLE} of {path} has shape {table.shape}, type {table.dtype}; "
+      "expected numbers [pairs, 5, folds], with 0 or 1 in the third column and from 1 "
+      "on in the others; get it again"
     )
   return table.astype(np.int64)

@@ -39,14 +39,14 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  root = pathlib.Path(
-    plan.require(splits, "splits", "the folder of the csv and pbtxt files of AVA")
-  ).expanduser()
+  root = plan.lists_folder(splits, "the csv and pbtxt files of AVA")
   notes = {**_actions(root, allow_missing), "boxes": {}, "persons": {}, "excluded": []}
   lookup = plan.Lookup(plan.find_videos(source))
   items, missing = [], []
   for split, videos in VIDEOS.items():
-    rows = ava_files.read_boxes(_one(root, f"ava_{split}_v*.csv"))
+    file = _one(root, f"ava_{split}_v*.csv")
+    rows = ava_files.read_boxes(file)
+    _check_actions(file, rows, notes["actions"])
     count = len({video for (video, _), *_ in rows})
     plan.check_count(f"{split} movies in the csv file", count, videos, allow_missing)
     excluded = ava_files.read_excluded(
@@ -84,6 +84,15 @@ def _actions(root: pathlib.Path, allow_missing: bool) -> dict:
   plan.check_count(evaluated[0].name, len(chosen), EVALUATED, allow_missing)
   named = {str(number): name for number, name in actions.items()}
   return {"actions": named, "evaluated": sorted(chosen)}
+
+
+def _check_actions(file: pathlib.Path, rows, actions: dict[str, str]) -> None:
+  unknown = sorted({action for *_, action, _ in rows} - {-1, *map(int, actions)})
+  if unknown:
+    raise UserError(
+      f"--splits: {file}: the actions {unknown[:5]} are not in the list of actions; "
+      "take both from the same version of AVA"
+    )
 
 
 def _one(root: pathlib.Path, pattern: str) -> pathlib.Path:

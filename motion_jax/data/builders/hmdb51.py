@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
-
 from motion_jax.config import UserError
 from motion_jax.data.builders import base, plan
 
 _ROLES = {"0": "unused", "1": "train", "2": "test"}
 SIZES = {"train": 3570, "test": 1530}  # of each official split
-_SPLITS = 3
+_LINE = r"(.+?)(?:\.avi)?\s+([012])", "video.avi 0, 1 or 2"
 
 
 class Hmdb51(base.RecordBuilder, skip_registration=True):
@@ -33,21 +31,20 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  plan.require(splits, "splits", "the folder of the official lists of HMDB51")
+  folder = plan.lists_folder(splits, "the official lists of HMDB51")
   ending = "_test_split1.txt"
-  files = sorted(pathlib.Path(splits).expanduser().glob(f"*{ending}"))
+  files = sorted(folder.glob(f"*{ending}"))
   classes = tuple(file.name.removesuffix(ending) for file in files)
   if not classes:
     raise UserError(f"--splits: no files <class>{ending} in {splits}")
   plan.check_count(f"classes in {splits}", len(classes), 51, allow_missing)
   roles: dict[str, list[str]] = {}
   for name in classes:
-    for number in range(_SPLITS):
-      for line in plan.read_lines(splits, f"{name}_test_split{number + 1}.txt"):
-        video, role = line.rsplit(maxsplit=1)
-        key = f"{name}/{video.removesuffix('.avi')}"
-        roles.setdefault(key, ["unused"] * _SPLITS)[number] = _ROLES[role]
-  for number in range(_SPLITS):
+    for number in range(plan.SPLITS):
+      path = folder / f"{name}_test_split{number + 1}.txt"
+      for (video, role), place in plan.read_list(path, *_LINE):
+        plan.set_role(roles, f"{name}/{video}", number, _ROLES[role], place)
+  for number in range(plan.SPLITS):
     for role, size in SIZES.items():
       found = sum(has[number] == role for has in roles.values())
       plan.check_count(f"{role} of split {number + 1}", found, size, allow_missing)

@@ -80,10 +80,10 @@ def make_plan(
 
 def _listed(path: str) -> dict[str, list[str]]:
   """Reads `<wnid>/<image>`, without the ending, by class."""
-  file = pathlib.Path(path).expanduser()
   listed: dict[str, list[str]] = {}
-  for line in plan.read_lines(str(file.parent), file.name):
-    parts = pathlib.PurePosixPath(line.split()[0]).with_suffix("").parts
+  columns = r"(\S*[^/\s])(?:\s+-?\d+)?", "wnid/image [label]"
+  for (name,), _ in plan.read_list(pathlib.Path(path).expanduser(), *columns):
+    parts = pathlib.PurePosixPath(name).with_suffix("").parts
     listed.setdefault(
       parts[-2] if len(parts) > 1 else parts[0].split("_")[0], []
     ).append("/".join(parts[-2:]))

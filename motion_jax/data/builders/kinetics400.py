@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import pathlib
 
 from motion_jax.config import UserError
@@ -10,6 +11,7 @@ from motion_jax.data.builders import base, plan
 
 _PARTS = ("train", "val", "test")
 _CLASSES = 400
+_COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 
 
 class Kinetics400(base.RecordBuilder, skip_registration=True):
@@ -36,7 +38,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  rows = _rows(plan.require(splits, "splits", "the folder of the official csv files"))
+  rows = _rows(plan.lists_folder(splits, "the official csv files"))
   classes = tuple(sorted({row["label"] for row in rows}))
   plan.check_count("classes in the csv files", len(classes), _CLASSES, allow_missing)
   index = {name: number for number, name in enumerate(classes)}
@@ -57,20 +59,44 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   return plan.Plan(tuple(items), classes, tuple(missing))
 
 
-def _rows(splits: str) -> list[dict[str, str]]:
+def _rows(folder: pathlib.Path) -> list[dict[str, str]]:
   """Reads the rows with labels of all csv files in a folder."""
-  rows = []
-  for path in sorted(pathlib.Path(splits).expanduser().glob("*.csv")):
-    with path.open(newline="", encoding="utf-8") as file:
-      rows += [row for row in csv.DictReader(file) if row.get("label")]
+  rows, heads = [], []
+  for path in sorted(folder.glob("*.csv")):
+    try:
+      with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        heads.append(f"{path.name} has {', '.join(reader.fieldnames or ['none'])}")
+        rows += [
+          _checked(row, f"{path}, line {reader.line_num}")
+          for row in reader
+          if row.get("label")
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+      raise UserError(f"--splits: cannot read {path}: {error}") from error
   if not rows:
-    raise UserError(f"--splits: no csv files with a column `label` in {splits}")
-  for row in rows:
-    row["split"] = {"validate": "val", "validation": "val"}.get(
-      row.get("split", ""), row.get("split", "")
-    )
-    if row["split"] not in _PARTS:
-      raise UserError(
-        f"--splits: a row has the split {row['split']!r}; expected {_PARTS}"
-      )
+    found = "; ".join(heads) or "there are no csv files"
+    raise UserError(f"--splits: no column `label` in {folder}: {found}")
   return rows
+
+
+def _checked(row: dict[str, str], place: str) -> dict[str, str]:
+  """A row of a csv file with its split as we call it."""
+  missing = [name for name in _COLUMNS if not row.get(name)]
+  if missing:
+    raise UserError(
+      f"--splits: {place}: no {', '.join(missing)}; expected the columns "
+      f"{', '.join(_COLUMNS)}"
+    )
+  split = {"validate": "val", "validation": "val"}.get(row["split"], row["split"])
+  if split not in _PARTS:
+    raise UserError(f"--splits: {place}: the split is {split!r}; expected {_PARTS}")
+  try:
+    times = float(row["time_start"]), float(row["time_end"])
+  except ValueError as error:
+    raise UserError(f"--splits: {place}: no seconds: {error}") from error
+  if not 0 <= times[0] < times[1] < math.inf:
+    raise UserError(
+      f"--splits: {place}: the times {times} are not 0 <= time_start < time_end"
+    )
+  return {**row, "split": split}

@@ -34,13 +34,19 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  plan.require(splits, "splits", "the folder of labels.json, train.json, ...")
-  numbers = _read(splits, "labels")
+  folder = plan.lists_folder(splits, "labels.json, train.json and validation.json")
+  numbers = _read(folder, "labels")
   plan.check_count("labels.json", len(numbers), CLASSES, allow_missing)
-  labels = {name: int(number) for name, number in numbers.items()}
-  if sorted(labels.values()) != list(range(len(labels))):
-    raise UserError("--splits: labels.json does not number its labels from 0 on")
-  lists = {split: _read(splits, split) for split in SIZES}
+  try:
+    labels = {name: int(number) for name, number in numbers.items()}
+  except (TypeError, ValueError):
+    labels = {}
+  if not labels or sorted(labels.values()) != list(range(len(labels))):
+    raise UserError(
+      "--splits: labels.json does not number its labels from 0 on; expected "
+      '{"label": "0", ...}'
+    )
+  lists = {split: _read(folder, split) for split in SIZES}
   for split, entries in lists.items():
     plan.check_count(f"{_FILES[split]}.json", len(entries), SIZES[split], allow_missing)
   lookup = plan.Lookup(plan.find_videos(source))
@@ -58,7 +64,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
 def _entry(entry, labels: dict[str, int], split: str) -> tuple[str, int]:
   """(id, label) of an entry of a list; its template has brackets, labels have none."""
   try:
-    name, template = str(entry["id"]), entry["template"]
+    name, template = str(entry["id"]), str(entry["template"])
   except (TypeError, KeyError) as error:
     raise UserError(
       f"--splits: {_FILES[split]}.json has an entry without id or template: {entry}"
@@ -72,8 +78,7 @@ def _entry(entry, labels: dict[str, int], split: str) -> tuple[str, int]:
   return name, label
 
 
-def _read(folder: str, part: str):
-  root = pathlib.Path(folder).expanduser()
+def _read(root: pathlib.Path, part: str):
   names = [f"{_FILES[part]}.json", f"something-something-v2-{_FILES[part]}.json"]
   path = next((root / name for name in names if (root / name).is_file()), None)
   if path is None:
