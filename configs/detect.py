@@ -61,6 +61,7 @@ def data():
       train_list="",
       heldout_list="",
       heldout_fraction=0.1,
+      heldout_by="class",
       frame_folders=True,
       data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
       sampler="key_frames",

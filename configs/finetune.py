@@ -108,6 +108,7 @@ def data():
       train_list="",  # text file of `path label` lines; '': by heldout_fraction
       heldout_list="",
       heldout_fraction=0.1,  # as in pretraining, or tests see videos trained on
+      heldout_by="class",  # that share of each one; 'file': of all files
       frame_folders=True,  # a folder of numbered images is a video; False: many images
       data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
       per_class=0,  # videos per class; 0: all. Table 3: 3, 5, 7, 9, 11, 13

@@ -113,6 +113,7 @@ def data(network):
       train_list="",  # text file of `path [label]` lines; '': by heldout_fraction
       heldout_list="",
       heldout_fraction=0.1,
+      heldout_by="class",  # that share of each sub-folder; 'file': of all files
       frame_folders=True,  # a folder of numbered images is a video; False: many images
       data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
       per_class=0,  # videos per class; 0: all

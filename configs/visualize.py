@@ -65,6 +65,7 @@ def data():  # None: as in the run
       train_list=placeholder(str),  # text file of `path label` lines
       heldout_list=placeholder(str),
       heldout_fraction=placeholder(float),
+      heldout_by=placeholder(str),
       frame_folders=placeholder(bool),
       data_dir=placeholder(str),
       interval=placeholder(int),  # frames between those of a clip, at ...

@@ -20,10 +20,11 @@ from motion_jax.data.inputs import (
   heldout_sampler,
   test_views,
 )
-from motion_jax.data.labels import common_classes
+from motion_jax.data.labels import common_classes, warn_of_gaps
 from motion_jax.data.sources import Source
 from motion_jax.downstream.detection import DetectionTest
 from motion_jax.downstream.probe import pretraining_probe
+from motion_jax.evaluation.scores import telling
 from motion_jax.evaluation.views import VideoScores
 from motion_jax.methods import make_method
 
@@ -130,7 +131,7 @@ class VideoTest:
     self._views = test_views(config)
 
   def __call__(self, params, aux) -> dict[str, float]:
-    """Returns {'eval/top1': share of the videos, 'eval/top5': ...}, in [0, 1]."""
+    """Returns {'eval/top1': share of the videos}, and top5 of more than 5 classes."""
     source = self._held_out.source
     scores = VideoScores(len(source), len(self._classes))
     for batch, found in self._held_out.outputs(params, aux, self._views):
@@ -141,7 +142,8 @@ class VideoTest:
     if jax.process_index() == 0:
       self._write(scores)
     labels = np.asarray(source.labels)
-    return {f"eval/top{k}": scores.accuracy(labels, k) for k in (1, 5)}
+    ks = telling((1, 5), len(self._classes))
+    return {f"eval/top{k}": scores.accuracy(labels, k) for k in ks}
 
   def _write(self, scores):
     source, best = self._held_out.source, scores.probabilities()
@@ -180,6 +182,7 @@ def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
   config = config.copy_and_resolve_references()
   if "classes" in config.method:
     names = common_classes(sources.train, sources.heldout)
+    warn_of_gaps(sources.train, sources.heldout)
     if config.method.classes not in (0, len(names)):
       raise UserError(
         f"method.classes={config.method.classes}, but {config.data.name} has "

@@ -5,7 +5,7 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import open_source
-from motion_jax.data.labels import common_classes, has_labels
+from motion_jax.data.labels import common_classes, has_labels, warn_of_gaps
 
 
 class _Part:
@@ -42,18 +42,36 @@ def test_labels_that_do_not_fit_are_refused(train, test, message):
     common_classes(_Part("train", *train), _Part("heldout", *test))
 
 
-def test_a_class_folder_with_one_video_is_named(tmp_path):
+def test_a_class_with_its_only_video_held_out_is_named(tmp_path):
   for name, count in (("walk", 6), ("jump", 6), ("fall", 1)):
     for number in range(count):
       path = tmp_path / name / f"{number}.mp4"
       path.parent.mkdir(exist_ok=True)
       path.write_bytes(media_files.video_bytes(4))
-  parts = [
-    open_source(tmp_path, split=split, heldout_fraction=0.999)
-    for split in ("train", "heldout")
-  ]
+  options = dict(heldout_fraction=0.999, heldout_by="file")
+  parts = [open_source(tmp_path, split=s, **options) for s in ("train", "heldout")]
   with pytest.raises(UserError, match="needs two videos or more"):
     common_classes(*parts)
+
+
+@pytest.mark.parametrize(
+  ("train", "test", "lines"),
+  [
+    ([0, 1, 2], [2, 0, 1], []),
+    ([0, 1, 2], [2], ["set: 2 of 3 classes without a held-out record: a, b"]),
+    (
+      [0, 2],
+      [2],
+      [
+        "set: 1 of 3 classes without a training record: b",
+        "set: 2 of 3 classes without a held-out record: a, b",
+      ],
+    ),
+  ],
+)
+def test_only_gaps_that_there_are_are_told(caplog, train, test, lines):
+  warn_of_gaps(_Part("train", ABC, train), _Part("heldout", ABC, test))
+  assert caplog.messages == lines
 
 
 def test_a_folder_without_classes_has_no_labels(tmp_path):

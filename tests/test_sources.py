@@ -8,6 +8,7 @@ import media_files
 import numpy as np
 import pytest
 import test_config
+from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
 from motion_jax.data import open_source
@@ -109,6 +110,40 @@ def test_train_and_heldout_part_a_folder_and_do_not_move_when_it_grows(tmp_path)
   assert 15 <= len(heldout) <= 50  # 30 expected
   _touch(tmp_path, *(f"more{n}.mp4" for n in range(300)))
   assert set(_ids(heldout)) < set(_ids(open_source(tmp_path, split="heldout")))
+
+
+@pytest.mark.parametrize("counts", [(2, 25), (25, 25), (3, 4, 100), (1, 9), (2, 2)])
+def test_a_share_of_each_class_is_held_out(tmp_path, counts):
+  for label, count in enumerate(counts):
+    _touch(tmp_path, *(f"class{label}/{n}.mp4" for n in range(count)))
+  train, heldout = open_source(tmp_path), open_source(tmp_path, split="heldout")
+  assert sorted(_ids(train) + _ids(heldout)) == _ids(open_source(tmp_path, split="all"))
+  found = np.bincount(heldout.labels, minlength=len(counts)).tolist()
+  expected = [min(count - 1, max(1, int(count / 10 + 0.5))) for count in counts]
+  assert found == expected
+  assert _ids(heldout) == _ids(open_source(tmp_path, split="heldout"))
+  none = open_source(tmp_path, heldout_fraction=0.0)
+  assert len(none) == sum(counts)
+
+
+def test_folders_with_one_file_each_are_no_classes_to_hold_out_from(tmp_path):
+  _touch(tmp_path, *(f"{n}/video.mp4" for n in range(40)), "40/a.mp4", "40/b.mp4")
+  heldout = open_source(tmp_path, split="heldout")
+  by_file = open_source(tmp_path, split="heldout", heldout_by="file")
+  assert len(heldout) > 1 and _ids(heldout) == _ids(by_file)
+
+
+def test_by_file_the_heldout_part_is_what_it_was_before_there_was_a_choice(tmp_path):
+  _touch(tmp_path, *(f"{c}/{n}.mp4" for c in "ab" for n in range(25)))
+  config = test_config.load(test_config.CONFIGS / "finetune.py").get_config("folder")
+  config.data.path, config.data.heldout_by = str(tmp_path), "file"
+  old = ["a/3.mp4", "a/5.mp4", "b/11.mp4", "b/19.mp4", "b/7.mp4"]
+  assert _ids(configured_source(config.data, "heldout")) == old
+  stored = config.data.to_dict()
+  del stored["heldout_by"]  # of a run from before
+  assert _ids(configured_source(ConfigDict(stored), "heldout")) == old
+  with pytest.raises(UserError, match="heldout_by"):
+    open_source(tmp_path, heldout_by="video")
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -43,9 +43,9 @@ def configured_source(config: ConfigDict, split: str) -> Source:
 
   Args:
     config: `name` (a data set, or 'folder' with `path`), `data_dir`,
-      `heldout_fraction`, and, of a folder, `frame_folders` and the list files
-      `train_list` and `heldout_list` ('' for none). Of 'train' only: `per_class`,
-      `fraction` and `subset_seed`, if given; see `subsets.low_shot`.
+      `heldout_fraction`, and, of a folder, `heldout_by`, `frame_folders` and the list
+      files `train_list` and `heldout_list` ('' for none). Of 'train' only:
+      `per_class`, `fraction` and `subset_seed`, if given; see `subsets.low_shot`.
     split: 'train' or 'heldout'.
 
   Raises:
@@ -65,6 +65,7 @@ def configured_source(config: ConfigDict, split: str) -> Source:
     split=split,
     data_dir=config.data_dir or None,
     heldout_fraction=config.heldout_fraction,
+    heldout_by=config.get("heldout_by", "file"),  # of runs from before it
     list_file=lists[split] or None,
     frame_folders=config.frame_folders,
   )

@@ -43,8 +43,7 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
       f"held-out part, {_few(other)}; number them alike in both lists"
     )
   known = np.bincount(train.labels, minlength=len(names))
-  missing = [name for name, count in zip(names, known, strict=True) if not count]
-  tested = set(np.asarray(test.labels).tolist())
+  tested = {*np.asarray(test.labels).tolist()}
   lost = [
     other[label] for label in sorted(tested) if label >= len(known) or not known[label]
   ]
@@ -54,16 +53,23 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
       "needs two videos or more: add some, or say which are held out by "
       "data.train_list and data.heldout_list"
     )
-  untested = [name for label, name in enumerate(names) if label not in tested]
-  if missing or untested:
-    logger.warning(
-      "%s: %d classes without a training and %d without a held-out record: %s",
-      train.name,
-      len(missing),
-      len(untested),
-      _few([*missing, *untested]),
-    )
   return names
+
+
+def warn_of_gaps(train: Source, test: Source) -> None:
+  """Names the classes that a part of a data set has no record of, if there are some."""
+  for part, words in ((train, "training"), (test, "held-out")):
+    known = {*np.asarray(part.labels).tolist()}
+    gaps = [name for label, name in enumerate(train.classes) if label not in known]
+    if gaps:
+      logger.warning(
+        "%s: %d of %d classes without a %s record: %s",
+        train.name,
+        len(gaps),
+        len(train.classes),
+        words,
+        _few(gaps),
+      )
 
 
 def _few(names) -> str:

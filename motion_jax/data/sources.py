@@ -67,6 +67,7 @@ def open_source(
   split: str = "train",
   data_dir: str | os.PathLike | None = None,
   heldout_fraction: float = 0.1,
+  heldout_by: str = "class",
   list_file: str | os.PathLike | None = None,
   frame_folders: bool = True,
 ) -> Source:
@@ -83,6 +84,9 @@ def open_source(
       ~/tensorflow_datasets.
     heldout_fraction: share of a folder's files in "heldout", chosen by a hash of the
       file's path in the folder.
+    heldout_by: "class": that share of each class, where sub-folders are classes; at
+      least one file of two. "file": each file by its hash alone, so that none changes
+      sides when the folder grows; folders without classes in any case.
     list_file: text file with a line `path [label]` for each file of the folder that
       is to be used, relative to the folder. The list then is the split: `split` and
       `heldout_fraction` have no effect.
@@ -106,6 +110,7 @@ def open_source(
     name,
     split,
     heldout_fraction=heldout_fraction,
+    heldout_by=heldout_by,
     list_file=list_file,
     frame_folders=frame_folders,
   )

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from motion_jax import logs
 from motion_jax.config import UserError
 from motion_jax.data.inputs import Sources, feature_views
-from motion_jax.data.labels import common_classes, has_labels
+from motion_jax.data.labels import common_classes, has_labels, warn_of_gaps
 from motion_jax.data.subsets import some
 from motion_jax.downstream.features import FeatureExtractor
 from motion_jax.evaluation import linear, retrieval
@@ -45,6 +45,7 @@ class EncoderProbe:
       for source in (sources.train, sources.heldout)
     )
     common_classes(train, heldout)
+    warn_of_gaps(train, heldout)
     self._sources = {"train": train, "heldout": heldout}
     self._views = feature_views(config)
     self._extract = FeatureExtractor(module, config, mesh, config.eval.batch_size)
@@ -56,7 +57,8 @@ class EncoderProbe:
       modules: encoders by prefix, e.g. {'': trained, 'random_init/': random}.
 
     Returns:
-      {'eval/<prefix><score>': value}, in [0, 1]: retrieval_r1 to retrieval_r50,
+      {'eval/<prefix><score>': value}, in [0, 1]: retrieval_r1 to retrieval_r50
+      (below the number of training videos),
       retrieval_centred_r1 ..., knn_top1, linear_top1.
     """
     train, test = (self._features(split, modules) for split in self._sources)

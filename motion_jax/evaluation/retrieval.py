@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from motion_jax.evaluation.scores import check_features, top_accuracy
+from motion_jax.evaluation.scores import check_features, telling, top_accuracy
 
 KS = (1, 5, 10, 20, 50)
 
@@ -96,7 +96,7 @@ def recall(
   gallery: np.ndarray,
   gallery_labels: np.ndarray,
   *,
-  ks: Sequence[int] = KS,
+  ks: Sequence[int] | None = None,
   centred: bool = False,
 ) -> dict[str, float]:
   """Nearest-neighbour retrieval, R@k: the share of queries with a hit.
@@ -104,7 +104,8 @@ def recall(
   Args:
     query, gallery: float [Q, D], [G, D].
     query_labels, gallery_labels: int [Q], [G].
-    ks: the values of k; more than G mean G.
+    ks: the values of k; more than G mean G. None for those of `KS` below G, since all
+      of a gallery always holds a hit.
     centred: see `nearest`.
 
   Returns:
@@ -114,6 +115,7 @@ def recall(
     ValueError: for missing labels, features that are not finite, shapes that differ.
   """
   _check(query, query_labels, gallery, gallery_labels)
+  ks = telling(KS, len(gallery)) if ks is None else ks
   k = min(max(ks), len(gallery))
   _, index = nearest(query, gallery, k=k, centred=centred)
   found = hits(index, query_labels, gallery_labels, ks=ks).mean(0)

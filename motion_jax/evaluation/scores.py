@@ -6,21 +6,28 @@ import numpy as np
 
 
 def top_accuracy(
-  scores: np.ndarray, labels: np.ndarray, *, ks: Sequence[int] = (1, 5)
+  scores: np.ndarray, labels: np.ndarray, *, ks: Sequence[int] | None = None
 ) -> dict[str, float]:
   """Share of examples whose label is among the k highest scores.
 
   Args:
     scores: [N, classes]; of equal scores the lower class counts as higher.
     labels: int [N] in [0, classes).
-    ks: the values of k; more than `classes` mean `classes`.
+    ks: the values of k; more than `classes` mean `classes`. None for those of (1, 5)
+      that tell something; see `telling`.
 
   Returns:
     {'top1': ..., 'top5': ...} in [0, 1].
   """
   order = np.argsort(-np.asarray(scores), axis=1, kind="stable")
   right = order == np.asarray(labels)[:, None]
+  ks = telling((1, 5), order.shape[1]) if ks is None else ks
   return {f"top{k}": float(right[:, :k].any(1).mean()) for k in ks}
+
+
+def telling(ks: Sequence[int], choices: int) -> tuple[int, ...]:
+  """The values of k that tell something: 1, and what is less than all the choices."""
+  return tuple(k for k in ks if k == 1 or k < choices)
 
 
 def check_features(name: str, features: np.ndarray, labels: np.ndarray) -> None:
