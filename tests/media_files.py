@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+from collections.abc import Callable
 
 import av
 import numpy as np
@@ -38,33 +39,56 @@ def write_video(
   gop: int = 10,
   aspect: int | None = None,
   rotation: int = 0,
+  matrix: tuple[int, ...] | None = None,
   file_format: str | None = None,
   options: dict | None = None,
+  encoder: dict | None = None,
   metadata: dict | None = None,
+  draw: Callable[[int], np.ndarray] | None = None,
 ) -> None:
-  """Writes pictures 0 .. count - 1 at the times `pts / ticks` seconds."""
+  """Writes pictures 0 .. count - 1 at the times `pts / ticks` seconds.
+
+  `options` are the file format's, `encoder` the codec's; `draw` replaces `picture`.
+  """
   with av.open(path, "w", format=file_format, options=options or {}) as container:
     container.metadata.update(metadata or {})
-    stream = container.add_stream(codec, rate=ticks)
+    stream = container.add_stream(codec, rate=ticks, options=encoder or {})
     stream.height, stream.width = size
     stream.pix_fmt = pix_fmt
     stream.thread_type = "NONE"
-    if codec in ("libx264", "mpeg4"):
-      stream.codec_context.gop_size = gop
+    stream.codec_context.thread_count = 1
+    if codec in ("libx264", "mpeg1video", "mpeg2video", "mpeg4"):
       stream.codec_context.max_b_frames = b_frames
+    if codec != "libx265":
+      stream.codec_context.gop_size = gop
     if aspect:
       stream.codec_context.sample_aspect_ratio = aspect
     if rotation:
       stream.set_display_rotation(rotation)
+    if matrix:
+      stream.set_display_matrix(matrix)
     for number in range(count):
-      frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+      image = draw(number) if draw else picture(number, *size)
+      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
       frame.pts = pts[number] if pts else number
       container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
 
 
-def video_bytes(count: int = 40, **options) -> bytes:
-  """Returns such a video as the bytes of an mp4 file."""
+def video_bytes(count: int = 40, *, file_format: str = "mp4", **options) -> bytes:
+  """Returns such a video as the bytes of a file."""
   buffer = io.BytesIO()
-  write_video(buffer, count, file_format="mp4", **options)
+  write_video(buffer, count, file_format=file_format, **options)
   return buffer.getvalue()
+
+
+def cut_at_second_key(source: bytes, path: pathlib.Path) -> None:
+  """Copies a video's packets from its second key frame on, as editors cut files."""
+  with av.open(io.BytesIO(source)) as old, av.open(path, "w") as new:
+    stream = new.add_stream_from_template(old.streams.video[0])
+    keys = 0
+    for packet in old.demux(video=0):
+      keys += packet.is_keyframe
+      if keys > 1 and packet.size:
+        packet.stream = stream
+        new.mux(packet)

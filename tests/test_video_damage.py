@@ -7,7 +7,7 @@ import media_files
 import numpy as np
 import pytest
 
-from motion_jax.data import media, video
+from motion_jax.data import decoder, media, pixels, video
 from motion_jax.data.builders import plan, staging
 from motion_jax.data.sources import Record
 
@@ -58,14 +58,15 @@ def test_damage_anywhere_is_nothing_but_a_video_error(tmp_path, name, codec):
 class _Stream:
   """A stream whose codec a damaged header does not name."""
 
-  codec_context = None
+  codec_context, disposition = None, 0
 
 
 def test_the_kinds_of_damage_that_once_stopped_a_run_are_named(monkeypatch):
   data = media_files.video_bytes()
   with video.VideoReader(data) as reader:
-    line = dataclasses.replace(reader._timeline, keys=lambda: np.array([], np.int64))
-    reader._timeline = line
+    reader._timeline = dataclasses.replace(
+      reader._timeline, keys=np.array([], np.int64)
+    )
     with pytest.raises(video.VideoError, match="no key frames"):
       reader.read([0, 30])
 
@@ -79,7 +80,7 @@ def test_the_kinds_of_damage_that_once_stopped_a_run_are_named(monkeypatch):
 
   for streams, message in (([], "no video stream"), ([_Stream()], "codec of the vid")):
     container = Container(streams)
-    monkeypatch.setattr(video.av, "open", lambda *_, c=container, **__: c)
+    monkeypatch.setattr(decoder.av, "open", lambda *_, c=container, **__: c)
     with pytest.raises(video.VideoError, match=message):
       video.VideoReader(data)
     assert container.closed
@@ -88,7 +89,7 @@ def test_the_kinds_of_damage_that_once_stopped_a_run_are_named(monkeypatch):
 def test_an_unforeseen_error_of_a_library_is_kept_as_the_cause(monkeypatch):
   data = media_files.video_bytes(4)
   with video.VideoReader(data) as reader:
-    monkeypatch.setattr(reader, "_to_rgb", lambda *_: [].pop())
+    monkeypatch.setattr(pixels.Converter, "__call__", lambda *_: [].pop())
     with pytest.raises(video.VideoError, match="pop from empty list") as caught:
       reader.read([1])
     assert isinstance(caught.value.__cause__, IndexError)

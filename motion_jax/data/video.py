@@ -9,27 +9,17 @@ sampled evenly in time. Pictures come out upright, with square pixels, as RGB.
 from __future__ import annotations
 
 import dataclasses
-import io
-import os
-import threading
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
-from motion_jax.data import timeline, transcode
+from motion_jax.data import timeline
+from motion_jax.data.decoder import Decoder, Media
 from motion_jax.data.timeline import VideoError
 
 __all__ = ["VideoError", "VideoInfo", "VideoReader", "probe", "read_frames"]
-
-Media = bytes | str | os.PathLike
-
-# From version 19 on, PyAV is always lenient with text that is not UTF-8.
-_LENIENT = (
-  {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
-_local = threading.local()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +79,20 @@ class VideoReader:
     Raises:
       VideoError: if the file cannot be opened or holds no video frames.
     """
-    self._media = media
     with timeline.video_errors():
-      self._open()
+      self._decoder = Decoder(media)
       try:
-        self._timeline = timeline.from_header(self._container, self._stream)
-        if self._timeline is None:
-          self._index_packets()
+        line = timeline.from_header(self._decoder.container, self._decoder.stream)
+        self._timeline = line or self._from_packets()
       except BaseException:
-        self._container.close()
+        self._decoder.close()
         raise
 
   def __enter__(self) -> VideoReader:
     return self
 
   def __exit__(self, *exc) -> None:
-    self._container.close()
+    self._decoder.close()
 
   @property
   def num_frames(self) -> int:
@@ -148,10 +136,8 @@ class VideoReader:
     """
     with timeline.video_errors():
       if self._timeline.from_header:
-        self._index_packets()
-      elif not self._fresh:
-        self._reopen()
-      self._fresh = False
+        self._timeline = self._from_packets()
+      self._decoder.rewind()
       yield from self._in_order(short_side)
 
   def _in_order(self, short_side: int | None) -> Iterator[np.ndarray]:
@@ -160,11 +146,11 @@ class VideoReader:
     if self._timeline.pts is not None:
       times = self._timeline.times(np.arange(count)).tolist()
     shown = 0
-    for number, frame in enumerate(self._container.decode(self._stream)):
+    for number, frame in enumerate(self._decoder.pictures()):
       pts = number if self._timeline.pts is None else frame.pts
       image = None
       while shown < count and times[shown] == pts:
-        image = self._to_rgb(frame, short_side) if image is None else image
+        image = self._decoder.to_rgb(frame, short_side) if image is None else image
         yield image
         shown += 1
       if shown < count and pts is not None and times[shown] < pts:
@@ -177,8 +163,7 @@ class VideoReader:
       targets = self._timeline.times(indices)
       found = self._decode_times(np.unique(targets))
       if found is None and self._timeline.from_header:
-        self._reopen()
-        self._index_packets()
+        self._timeline = self._from_packets()
         if self.num_frames <= indices.max():
           raise VideoError(f"only {self.num_frames} frames can be decoded")
         return self._read(indices)
@@ -189,110 +174,84 @@ class VideoReader:
       raise VideoError("a frame is missing: the file is damaged or cut off")
     return np.stack([found[int(target)] for target in targets])
 
-  def _open(self) -> None:
-    media = self._media
-    if isinstance(media, bytes):
-      media = io.BytesIO(media)
-    else:
-      media = os.fspath(media)
-    self._container = av.open(media, **_LENIENT)
-    try:
-      if not self._container.streams.video:
-        raise VideoError("no video stream")
-      self._stream = self._container.streams.video[0]
-      if self._stream.codec_context is None:
-        raise VideoError("the codec of the video is not known")
-      self._stream.thread_type = "NONE"
-    except BaseException:
-      self._container.close()
-      raise
-    self._fresh = True
+  def _from_packets(self) -> timeline.Timeline:
+    """Takes the time line from the packets, less pictures that do not come out.
 
-  def _reopen(self) -> None:
-    self._container.close()
-    self._open()
+    Of a file that was cut at a key frame, pictures that are shown before it may refer
+    to others that are gone. Only the beginning is decoded to find out.
+    """
+    decoder = self._decoder
+    decoder.rewind()
+    line = timeline.from_packets(decoder.packets(), decoder.container, decoder.stream)
+    decoder.rewind()
+    if line.first_key:
+      key = line.pts[line.first_key]
+      early = itertools.takewhile(
+        lambda frame: frame.pts is None or frame.pts < key, decoder.pictures()
+      )
+      line = line.with_first_pictures({frame.pts for frame in early})
+    elif line.pts is None and self._loses_first_pictures():
+      decoder.rewind()
+      line = dataclasses.replace(line, count=sum(1 for _ in decoder.pictures()))
+    if not line.count:
+      raise VideoError("no frame can be decoded")
+    decoder.rewind()
+    return line
 
-  def _index_packets(self) -> None:
-    self._timeline = timeline.from_packets(self._container, self._stream)
-    self._reopen()
+  def _loses_first_pictures(self) -> bool:
+    """Decodes up to the second key frame: does less come out than goes in?"""
+    sent = 0
+
+    def first_packets():
+      nonlocal sent
+      keys = 0
+      for packet in self._decoder.packets():
+        keys += packet.is_keyframe
+        if keys > 1:
+          yield av.Packet()  # the decoder hands out what it holds back
+          return
+        sent += packet.size > 0
+        yield packet
+
+    return sum(1 for _ in self._decoder.pictures(first_packets())) < sent
 
   def _decode_times(self, targets: np.ndarray) -> dict[int, np.ndarray] | None:
     """Decodes the pictures with the sorted time stamps; None if one is missing."""
-    found = {}
+    decoder, found, seek = self._decoder, {}, None
     try:
-      for run, seek in self._timeline.runs(targets, self._fresh):
-        if seek:
-          self._container.seek(run[0], stream=self._stream)
+      for run, seek in self._timeline.runs(targets, decoder.stream, decoder.fresh):
+        if seek is not None:
+          decoder.seek(seek)
         self._decode_run(run, found)
     except av.FFmpegError:
-      if not seek:
+      if seek is None:
         raise
-    if len(found) < len(targets):
+    if len(found) < len(targets) and not self._timeline.from_header:
       # Seeks can land behind the picture, or fail: roll forward from the start.
-      self._reopen()
+      decoder.rewind()
       found = {}
       self._decode_run(targets.tolist(), found)
     return found if len(found) == len(targets) else None
 
   def _decode_run(self, run: list[int], found: dict[int, np.ndarray]) -> None:
     """Rolls forward until the pictures of `run` are in `found`, or passed by."""
-    self._fresh = False
-    context = self._stream.codec_context
-    wanted = set(run)
-    whole, missing, unsent = None, len(run), len(run)
-    for packet in self._container.demux(self._stream):
-      is_wanted = packet.pts in wanted
-      unsent -= is_wanted
-      if whole is not is_wanted:
-        # Pictures that no other one refers to are decoded only when asked for.
-        whole = is_wanted
-        context.skip_frame = "DEFAULT" if whole else "NONREF"
-      for frame in _decode(context, packet, unsent == 0):
-        if frame.pts in wanted and frame.pts not in found:
-          found[frame.pts] = self._convert(self._to_rgb(frame))
-          missing -= 1
-        if missing == 0 or (frame.pts is not None and frame.pts > run[-1]):
-          return
+    wanted, missing = set(run), len(run)
+    sizes = self._timeline.sizes
+    for frame in self._decoder.pictures(wanted=wanted, sizes=sizes):
+      if frame.pts in wanted and frame.pts not in found:
+        found[frame.pts] = self._convert(self._decoder.to_rgb(frame))
+        missing -= 1
+      if missing == 0 or (frame.pts is not None and frame.pts > run[-1]):
+        return
 
   def _decode_counting(self, targets: np.ndarray) -> dict[int, np.ndarray] | None:
     """Decodes from the start and counts, for streams without usable time stamps."""
-    if not self._fresh:
-      self._reopen()
-    self._fresh = False
+    self._decoder.rewind()
     wanted = set(targets.tolist())
     found = {}
-    for number, frame in enumerate(self._container.decode(self._stream)):
+    for number, frame in enumerate(self._decoder.pictures()):
       if number in wanted:
-        found[number] = self._convert(self._to_rgb(frame))
+        found[number] = self._convert(self._decoder.to_rgb(frame))
         if len(found) == len(wanted):
           return found
     return None
-
-  def _to_rgb(self, frame: av.VideoFrame, short_side: int | None = None) -> np.ndarray:
-    if not hasattr(_local, "reformatter"):
-      _local.reformatter = VideoReformatter()  # keeps its tables between videos
-    aspect = self._stream.sample_aspect_ratio
-    width = max(1, round(frame.width * aspect)) if aspect else frame.width
-    height = frame.height
-    if short_side is not None:
-      height, width = transcode.reduced_size(height, width, short_side)
-    rgb = _local.reformatter.reformat(
-      frame,
-      width=width,
-      height=height,
-      format="rgb24",
-      interpolation=None if short_side is None else "AREA",
-      threads=1,
-    )
-    image = rgb.to_ndarray()
-    if frame.rotation:
-      image = np.rot90(image, k=round(frame.rotation / 90))
-    return image
-
-
-def _decode(context, packet, drain: bool) -> list[av.VideoFrame]:
-  """Decodes a packet; `drain` also hands out what the decoder holds back."""
-  frames = context.decode(packet)
-  if drain and packet.size:
-    frames += context.decode(None)
-  return frames
