@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from motion_jax.config import UserError
-from motion_jax.data import clips, media
+from motion_jax.data import clips, decoder, media
 from motion_jax.data.sources import Record
 
 _GOLDEN = pathlib.Path(__file__).parent / "golden" / "mosi.npz"
@@ -224,3 +224,31 @@ def test_senseless_sizes_are_refused():
     clips.SourceFrame(0, (1, 1))
   with pytest.raises(UserError, match="0 frames"):
     clips.Clip(0, 1, short_side=8, canvas=(8, 8))
+
+
+def test_all_clips_of_a_long_video_take_no_more_memory_than_some(monkeypatch):
+  sampler = clips.Views(0, 4, 1, fps=0.0, overlap=0.25, **_SIZE)
+  record = Record("v", "video", media_files.video_bytes(60))
+  whole = sampler(record, np.random.default_rng(0))
+  monkeypatch.setattr(clips, "_PART", 5 * 4 * 48 * 96 * 3)
+  parts = list(sampler.parts(record))
+  assert [len(part["video"]) for part in parts] == [5, 5, 5, 4]
+  for name, array in whole.items():
+    np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), array)
+
+
+def test_the_parts_of_a_video_without_time_stamps_are_decoded_in_one_go(monkeypatch):
+  media = media_files.video_bytes(60, file_format="h264")
+  monkeypatch.setattr(clips, "_PART", 1)
+  decode, decoded = decoder.Decoder.pictures, []
+
+  def count(*arguments, **options):
+    for picture in decode(*arguments, **options):
+      decoded.append(1)
+      yield picture
+
+  monkeypatch.setattr(decoder.Decoder, "pictures", count)
+  parts = clips.Views(0, 4, 1, fps=0.0, **_SIZE).parts(Record("v", "video", media))
+  numbers = [media_files.number_of(part["video"][0, 0]) for part in parts]
+  assert numbers == [*range(0, 60, 4)]
+  assert len(decoded) <= 60 + 10  # and once the beginning, to see whether all is there

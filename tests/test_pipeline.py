@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from motion_jax.config import UserError
-from motion_jax.data import Record, open_source, pipeline
+from motion_jax.data import Record, clips, open_source, pipeline
 from motion_jax.data.clips import SourceFrame, Views
 from motion_jax.data.throughput import input_rate
 
@@ -345,3 +345,24 @@ def test_all_clips_of_a_video_become_rows_and_a_bad_video_one(tmp_path):
   assert valid.tolist() == [True] * 5 + [False] * 3
   firsts = [media_files.number_of(clip[0]) for clip in batches[0]["video"]]
   assert firsts == [0, 0, 8, 16]
+
+
+def test_a_long_video_that_is_damaged_late_has_a_last_row_that_is_not_valid(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "a.mp4"
+  media_files.write_video(path, 60, options={"movflags": "faststart"})
+  whole = path.read_bytes()
+  path.write_bytes(whole[: len(whole) * 2 // 3])
+  (tmp_path / "b.mp4").write_bytes(media_files.video_bytes(16))
+  source = open_source(tmp_path, split="all")
+  sampler = Views(0, 8, 1, fps=0.0, short_side=48, canvas=(48, 96))
+  monkeypatch.setattr(clips, "_PART", 1)
+  batches = list(
+    pipeline.evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2)
+  )
+  rows = np.concatenate([batch["index"] for batch in batches])
+  valid = np.concatenate([batch["valid"] for batch in batches])
+  first = valid[rows == 0]
+  assert 1 < len(first) < 8 and first[:-1].all() and not first[-1]
+  assert valid[rows == 1].tolist() == [True, True]

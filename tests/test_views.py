@@ -6,10 +6,11 @@ import pytest
 from motion_jax.evaluation.views import VideoScores
 
 
-def test_scores_are_means_of_valid_views_whatever_their_order():
+def test_scores_are_means_of_views_whatever_their_order():
   rng = np.random.default_rng(0)
   index = rng.integers(0, 7, 60)
   valid = rng.random(60) < 0.8
+  index[~valid] = -1  # padding
   views = rng.dirichlet(np.ones(5), 60)
   scores = VideoScores(8, 5)
   order = rng.permutation(60)
@@ -19,6 +20,14 @@ def test_scores_are_means_of_valid_views_whatever_their_order():
     mean = views[(index == video) & valid].mean(0)
     np.testing.assert_allclose(scores.probabilities()[video], mean)
   assert scores.seen().tolist() == [True] * 7 + [False]
+
+
+def test_a_video_of_which_one_view_is_damaged_does_not_count():
+  scores = VideoScores(3, 2)
+  views = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+  scores.add(np.array([0, 1, 1, -1]), np.array([True, True, False, False]), views)
+  assert scores.seen().tolist() == [True, False, False]
+  assert scores.accuracy(np.array([0, 0, 0])) == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 9])

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.data.media import DecodeError, place, read_record, resize_short_side
+from motion_jax.data.media import (
+  DecodeError,
+  place,
+  read_parts,
+  read_record,
+  resize_short_side,
+)
 from motion_jax.data.sources import Record
 
 __all__ = ["Clip", "DecodeError", "Sampler", "Segments", "SourceFrame", "Views"]
 
 logger = logging.getLogger("motion_jax")
+_PART = 2**24  # bytes of clips that are decoded at a time; those of 10 seconds or so
 _warned = False  # of a video shorter than a clip
 
 
@@ -192,26 +199,49 @@ class Views(Clip):
       DecodeError: if one of the frames cannot be decoded.
     """
     del rng  # a test looks at the same clips every time
+    (clips,) = self._parts(record, None)
+    return clips
 
+  def parts(self, record: Record) -> Iterator[dict]:
+    """Decodes all clips of a video a few at a time: those of an hour are gigabytes.
+
+    Args:
+      record: the video.
+
+    Yields:
+      What a call returns, of the clips in order.
+
+    Raises:
+      DecodeError: as soon as a frame cannot be decoded; no part is of any use then.
+    """
+    return self._parts(record, None if self.views else _PART)
+
+  def _parts(self, record: Record, most: int | None) -> Iterator[dict]:
     def choose(count, fps):
       self._warn_if_short(record, count, fps)
-      if self.views:
-        return self._indices(count, fps, view_starts(self.views))
-      span = self.span(fps)
-      step = span * (1 - self.overlap)
-      firsts = np.arange(max(1, int((count - span) // step) + 1)) * step
-      return clip_indices(count, firsts, frames=self.frames, span=span)
+      clips = self._clip_indices(count, fps).reshape(-1, self.frames)
+      fits = len(clips) if most is None else most // self.empty()["video"].nbytes
+      step = max(1, fits)
+      return [clips[i : i + step].ravel() for i in range(0, len(clips), step)]
 
-    frames = read_record(record, choose, self.short_side)
-    out = {
-      name: np.zeros((len(frames) // self.frames, *array.shape), array.dtype)
-      for name, array in self.empty().items()
-    }
-    target = out["video"].reshape(-1, *self.canvas, 3)
-    extent = np.zeros(2, np.int32)
-    self._fill(target, extent, frames, (0.5, 0.5))
-    out["extent"][:] = extent
-    return out
+    for frames in read_parts(record, choose, self.short_side):
+      out = {
+        name: np.zeros((len(frames) // self.frames, *array.shape), array.dtype)
+        for name, array in self.empty().items()
+      }
+      target = out["video"].reshape(-1, *self.canvas, 3)
+      extent = np.zeros(2, np.int32)
+      self._fill(target, extent, frames, (0.5, 0.5))
+      out["extent"][:] = extent
+      yield out
+
+  def _clip_indices(self, count: int, fps: float) -> np.ndarray:
+    if self.views:
+      return self._indices(count, fps, view_starts(self.views))
+    span = self.span(fps)
+    step = span * (1 - self.overlap)
+    firsts = np.arange(max(1, int((count - span) // step) + 1)) * step
+    return clip_indices(count, firsts, frames=self.frames, span=span)
 
 
 class Segments(Clip):

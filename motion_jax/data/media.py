@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -55,6 +55,28 @@ def read_record(
   Raises:
     DecodeError: if one of the frames cannot be decoded.
   """
+  parts = read_parts(record, lambda count, fps: [choose(count, fps)], short_side)
+  (frames,) = parts
+  return frames
+
+
+def read_parts(
+  record: Record,
+  choose: Callable[[int, float], Iterable[Sequence[int]]],
+  short_side: int | None = None,
+) -> Iterator[Sequence]:
+  """Decodes one group of frames after the other; for long videos.
+
+  Args:
+    record, short_side: as for `read_record`.
+    choose: returns the numbers of the frames of each group.
+
+  Yields:
+    What `read_record` returns, for each group.
+
+  Raises:
+    DecodeError: at the first frame that cannot be decoded.
+  """
 
   def convert(frame):
     if short_side is None:
@@ -64,16 +86,18 @@ def read_record(
   if record.kind == "video":
     try:
       with video.VideoReader(record.media) as reader:
-        return reader.read(choose(reader.num_frames, reader.fps), convert)
+        for indices in choose(reader.num_frames, reader.fps):
+          yield reader.read(indices, convert)
     except video.VideoError as error:
       raise DecodeError(str(error)) from error
+    return
   media = (record.media,) if record.kind == "image" else record.media
   if not media:
     raise DecodeError("a folder without frames")
-  indices = choose(len(media), record.fps or _FRAMES_FPS)
-  wanted = set(map(int, indices))
-  frames = {index: convert(decode_image(media[index])) for index in wanted}
-  return [frames[int(index)] for index in indices]
+  for indices in choose(len(media), record.fps or _FRAMES_FPS):
+    wanted = set(map(int, indices))
+    frames = {index: convert(decode_image(media[index])) for index in wanted}
+    yield [frames[int(index)] for index in indices]
 
 
 def decode_image(media: bytes | os.PathLike) -> np.ndarray:

@@ -103,7 +103,7 @@ def evaluation_batches(
 
   Yields:
     Batches of one shape. Rows that fill up the last one have index -1, label -1 and
-    valid False.
+    valid False. Of a video with a row that is not valid no other row is to be used.
   """
   count = len(source)
   indices = np.arange(count)
@@ -113,10 +113,6 @@ def evaluation_batches(
   sample = _Sample(source, sampler)
   threads = threads or default_threads()
 
-  def rows_of(index: int) -> list[dict[str, np.ndarray]]:
-    row = sample.random_map(index, np.random.default_rng([seed, index]))
-    return _clips_apart(row) if isinstance(sampler, Views) else [row]
-
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     rest = iter(indices.tolist())
     ahead: collections.deque = collections.deque()
@@ -125,9 +121,15 @@ def evaluation_batches(
       wanted = 2 * threads - len(ahead)  # keep the threads busy
       if not isinstance(sampler, Views):
         wanted += batch_size
-      ahead.extend(pool.submit(rows_of, i) for i in itertools.islice(rest, wanted))
+      for index in itertools.islice(rest, wanted):
+        parts = sample.parts(index, np.random.default_rng([seed, index]))
+        ahead.append((parts, pool.submit(next, parts, None)))
       if ahead and len(rows) < batch_size:
-        rows += ahead.popleft().result()
+        parts, part = ahead.popleft()
+        part = part.result()
+        if part is not None:
+          rows += part
+          ahead.appendleft((parts, pool.submit(next, parts, None)))
         continue
       if not rows:
         return
@@ -188,18 +190,29 @@ class _Sample(grain.transforms.RandomMap):
       valid = False
     return _with_labels(arrays, label, index, valid)
 
+  def parts(self, index: int, rng: np.random.Generator) -> Iterator[list[dict]]:
+    """Yields rows: of `Views` each clip is one, of long videos a few at a time.
+
+    Where a video turns out to be damaged, the last row is not valid.
+    """
+    if not isinstance(self._sampler, Views):
+      yield [self.random_map(index, rng)]
+      return
+    label = -1
+    try:
+      record = self._source[index]
+      label = record.label
+      for part in self._sampler.parts(record):
+        clips = _clips_apart(part)
+        yield [_with_labels(clip, label, index, True) for clip in clips]
+    except (DecodeError, OSError, MemoryError):
+      yield [_with_labels(self._sampler.empty(), label, index, False)]
+
 
 def _clips_apart(row: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-  """Makes a row of each clip of a video; a video without clips stays one row."""
-  shared = {name: row[name] for name in ("label", "index", "valid")}
-  clips = {name: array for name, array in row.items() if name not in shared}
-  if not row["valid"]:
-    return [row]
-  count = len(next(iter(clips.values())))
-  return [
-    {**shared, **{name: array[i] for name, array in clips.items()}}
-    for i in range(count)
-  ]
+  """Makes a row of each clip of a video."""
+  count = len(next(iter(row.values())))
+  return [{name: array[i] for name, array in row.items()} for i in range(count)]
 
 
 def _with_labels(arrays: dict, label: int, index: int, valid: bool) -> dict:

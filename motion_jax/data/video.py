@@ -79,6 +79,7 @@ class VideoReader:
     Raises:
       VideoError: if the file cannot be opened or holds no video frames.
     """
+    self._passed = None  # pictures that counting has passed by
     with timeline.video_errors():
       self._decoder = Decoder(media)
       try:
@@ -138,6 +139,7 @@ class VideoReader:
       if self._timeline.from_header:
         self._timeline = self._from_packets()
       self._decoder.rewind()
+      self._passed = None
       yield from self._in_order(short_side)
 
   def _in_order(self, short_side: int | None) -> Iterator[np.ndarray]:
@@ -245,11 +247,14 @@ class VideoReader:
         return
 
   def _decode_counting(self, targets: np.ndarray) -> dict[int, np.ndarray] | None:
-    """Decodes from the start and counts, for streams without usable time stamps."""
-    self._decoder.rewind()
+    """Decodes on and counts, for streams without usable time stamps."""
+    if self._decoder.fresh or self._passed is None or targets[0] < self._passed:
+      self._decoder.rewind()
+      self._counted, self._passed = enumerate(self._decoder.pictures()), 0
     wanted = set(targets.tolist())
     found = {}
-    for number, frame in enumerate(self._decoder.pictures()):
+    for number, frame in self._counted:
+      self._passed = number + 1
       if number in wanted:
         found[number] = self._convert(self._decoder.to_rgb(frame))
         if len(found) == len(wanted):

@@ -83,7 +83,7 @@ class FeatureExtractor:
       One `Features` per module.
     """
     arrays = [nnx.split(module)[1] for module in modules]
-    sums, counts, labels = {}, {}, {}
+    sums, counts, labels, damaged = {}, {}, {}, set()
     for batch in pipeline.evaluation_batches(
       source,
       views,
@@ -104,7 +104,8 @@ class FeatureExtractor:
         sums[index] = sums.get(index, 0.0) + encoded[:, row]
         counts[index] = counts.get(index, 0) + 1
         labels[index] = batch["label"][row]
-    positions = sorted(sums)
+      damaged.update(batch["index"][~batch["valid"]].tolist())
+    positions = sorted(sums.keys() - damaged)
     means = [sums[p] / counts[p] for p in positions]
     dim = modules[0].features
     means = np.asarray(means, np.float32).reshape(-1, len(arrays), dim)
