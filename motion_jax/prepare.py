@@ -13,18 +13,12 @@ tells how to compute the optical flow of a data set, for MoDist.
 
 from __future__ import annotations
 
-import concurrent.futures
-import functools
 import json
-import multiprocessing
 import os
 import pathlib
-import shutil
-import signal
 import sys
 from collections.abc import Sequence
 
-import tqdm
 from absl import app, flags, logging
 
 from motion_jax import config
@@ -35,11 +29,10 @@ from motion_jax.data.builders import (
   folders,
   imagenet_subset,
   plan,
-  staging,
+  shards,
   synthetic_actions,
 )
 from motion_jax.data.builders.official import OFFICIAL, TOLERANT
-from motion_jax.data.worker import serve_parent
 
 _SHOWN = 20  # damaged files named on the console
 
@@ -63,8 +56,8 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 )
 
 _FOLDERS = {
-  "video_folder": (folders.VideoFolder, ("video", "frames")),
-  "image_folder": (folders.ImageFolder, ("image",)),
+  "video_folder": ("The videos and frame folders of a folder.", ("video", "frames")),
+  "image_folder": ("The images of a folder.", ("image",)),
 }
 
 
@@ -110,15 +103,15 @@ def prepare(
   plan.require(source, "source", f"the media of {name}")
   variant = f"{layout}_{short_side}"
   if name in OFFICIAL:
-    builder, make_plan = OFFICIAL[name]
-    todo = make_plan(source, splits, allow_missing)
+    description = OFFICIAL[name].__doc__
+    todo = OFFICIAL[name].make_plan(source, splits, allow_missing)
   elif name in _FOLDERS:
-    builder, kinds = _FOLDERS[name]
+    description, kinds = _FOLDERS[name]
     variant = plan.require(folder_name, "name", "what the data set is to be called")
     layout = "image" if kinds == ("image",) else layout
     todo = folders.make_plan(source, kinds, heldout_fraction)
   else:
-    builder, variant, layout = imagenet_subset.ImagenetSubset, str(per_class), "image"
+    description, variant, layout = imagenet_subset.__doc__, str(per_class), "image"
     todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
   tolerant = allow_missing or name in TOLERANT
   plan.check_missing(todo, tolerant)
@@ -126,22 +119,21 @@ def prepare(
   if name in _FOLDERS:
     path = os.path.realpath(os.path.expanduser(source))
     origin = {"source": path, "layout": layout}
-  options = {"data_dir": root, "config": variant, "layout": layout, "origin": origin}
+  dataset = base.Dataset(name, variant, layout, todo.classes, description)
   strict = name in OFFICIAL and not tolerant
-  return _build_once(builder, todo, root / name, short_side, workers, strict, options)
+  return _build_once(dataset, todo, root / name, short_side, workers, strict, origin)
 
 
-def _build_once(builder, todo, home, short_side, workers, strict, options):
+def _build_once(dataset, todo, home, short_side, workers, strict, origin):
   """Builds a data set in its folder `home`, unless it is there already."""
-  target = home / options["config"] / str(builder.VERSION)
+  target = home / dataset.config / base.VERSION
+  folder = home / f".building_{dataset.config}_{dataset.layout}_{short_side}"
   with base.writing(home):
     if target.is_dir():
-      _check_origin(target, options["origin"])
+      _check_origin(target, origin)
       logging.info("prepared already: %s", target)
     else:
-      kind = f"{options['config']}_{options['layout']}_{short_side}"
-      staged = home / f".staging_{kind}"
-      _build(builder, todo, staged, short_side, workers, strict, options)
+      _build(dataset, todo, folder, target, short_side, workers, strict, origin)
   return target
 
 
@@ -162,12 +154,14 @@ def _check_origin(target: pathlib.Path, wanted: dict[str, str]) -> None:
     )
 
 
-def _build(builder, todo, folder, short_side, workers, strict, options) -> None:
-  """Encodes all records, then writes the data set and removes the staged files."""
-  folder.mkdir(parents=True, exist_ok=True)
-  layout = options["layout"]
-  damaged = _stage_all(todo.items, layout, short_side, str(folder), workers)
-  lost = {i.id for i in todo.items if not staging.staged_path(i, str(folder)).exists()}
+def _build(dataset, todo, folder, target, short_side, workers, strict, origin) -> None:
+  """Encodes all records into shards, and makes the data set of them."""
+  parts = shards.split_up(todo.items)
+  made = shards.write_all(
+    dataset, parts, folder, short_side=short_side, workers=workers
+  )
+  damaged = {name: reason for part in made for name, reason in part["damaged"].items()}
+  lost = {name for part in made for name in part["lost"]}
   for name, reason in list(damaged.items())[:_SHOWN]:
     logging.warning(
       "%s %s: %s", "left out" if name in lost else "damaged", name, reason
@@ -180,55 +174,20 @@ def _build(builder, todo, folder, short_side, workers, strict, options) -> None:
       "official data set. Get these files again, or go on without them with "
       f"--allow_missing: {', '.join(sorted(lost)[:_SHOWN])}"
     )
-  items = [item for item in todo.items if item.id not in lost]
-  parts = dict.fromkeys(item.split for item in items)
-  splits = {
-    part: functools.partial(_examples, items, part, layout, folder) for part in parts
+  metadata = {
+    "damaged": damaged,
+    "origin": origin,
+    "missing": list(todo.missing),
+    "notes": dict(todo.notes),
   }
-  notes = {"damaged": damaged, "missing": todo.missing, "notes": todo.notes}
-  base.write(builder(classes=todo.classes, splits=splits, **notes, **options))
-  shutil.rmtree(folder)
+  shards.publish(dataset, parts, made, folder, target, metadata)
   logging.info(
     "wrote %d records (%d left out, %d cut short) to %s",
-    len(items),
+    len(todo.items) - len(lost),
     len(lost),
     len(damaged) - len(lost),
-    options["data_dir"],
+    target,
   )
-
-
-def _examples(items, part, layout, folder):
-  for item in items:
-    if item.split == part:
-      yield staging.load(item, layout, str(folder))
-
-
-def _stage_all(items, layout, short_side, folder, workers) -> dict[str, str]:
-  """Encodes records in parallel; returns what is wrong with damaged ones, by id."""
-  work = functools.partial(
-    staging.stage, layout=layout, short_side=short_side, folder=folder
-  )
-  bar = functools.partial(tqdm.tqdm, total=len(items), unit=" files", desc="encoding")
-  workers = min(workers or os.cpu_count() or 1, len(items))
-  if workers == 1:
-    reasons = list(bar(map(work, items)))
-  else:
-    pool = concurrent.futures.ProcessPoolExecutor(
-      workers,
-      multiprocessing.get_context("spawn"),
-      serve_parent,
-      (signal.SIGINT,),  # a pool that is broken ends its processes by SIGTERM
-    )
-    try:
-      reasons = list(bar(pool.map(work, items)))
-    except concurrent.futures.process.BrokenProcessPool as error:
-      raise UserError(
-        "a worker process ended, perhaps for lack of memory. Run the same command "
-        "again, with fewer --workers; what is done is kept."
-      ) from error
-    finally:
-      pool.shutdown(cancel_futures=True)
-  return {i.id: r for i, r in zip(items, reasons, strict=True) if r}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,9 +13,9 @@ from motion_jax import prepare
 from motion_jax.config import UserError
 from motion_jax.data import ava_files, media, open_source
 from motion_jax.data.builders import (
+  encoding,
   kinetics400,
   something_something_v2,
-  staging,
 )
 
 _LISTS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "splits"
@@ -228,7 +228,7 @@ def test_a_stopped_preparation_is_finished_by_the_same_command(
 ):
   options = paper_sets.SETS[name](tmp_path, monkeypatch)
   encoded = []
-  encode = staging._encode
+  encode = encoding.encode
 
   def encode_two(item, *args):
     if len(encoded) == 2:
@@ -236,16 +236,16 @@ def test_a_stopped_preparation_is_finished_by_the_same_command(
     encoded.append(item.id)
     return encode(item, *args)
 
-  monkeypatch.setattr(staging, "_encode", encode_two)
+  monkeypatch.setattr(encoding, "encode", encode_two)
   with pytest.raises(KeyboardInterrupt):
     prepare.prepare(name, **options)
   with pytest.raises(UserError, match="not prepared"):
     open_source(name, data_dir=options["data_dir"])
-  monkeypatch.setattr(staging, "_encode", encode)
+  monkeypatch.setattr(encoding, "encode", encode)
   made = prepare.prepare(name, **options)
   source = open_source(name, split="all", data_dir=options["data_dir"])
   assert set(encoded) < set(source.ids)
-  monkeypatch.setattr(staging, "_encode", None)  # nothing is encoded again
+  monkeypatch.setattr(encoding, "encode", None)  # nothing is encoded again
   assert prepare.prepare(name, **options) == made
 
 

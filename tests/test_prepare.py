@@ -15,7 +15,7 @@ import pytest
 from motion_jax import prepare
 from motion_jax.config import UserError
 from motion_jax.data import media, open_source
-from motion_jax.data.builders import staging, ucf101
+from motion_jax.data.builders import encoding, ucf101
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_a_video_cut_off_in_the_middle_keeps_its_beginning(tmp_path):
 def test_a_stopped_preparation_goes_on_where_it_was(ucf, monkeypatch):
   _, options = ucf
   encoded = []
-  encode = staging._encode
+  encode = encoding.encode
 
   def encode_two(item, *args):
     if len(encoded) == 2:
@@ -200,7 +200,7 @@ def test_a_stopped_preparation_goes_on_where_it_was(ucf, monkeypatch):
     encoded.append(item.id)
     return encode(item, *args)
 
-  monkeypatch.setattr(staging, "_encode", encode_two)
+  monkeypatch.setattr(encoding, "encode", encode_two)
   with pytest.raises(KeyboardInterrupt):
     prepare.prepare("ucf101", **options)
   with pytest.raises(UserError, match="not prepared"):
@@ -210,22 +210,21 @@ def test_a_stopped_preparation_goes_on_where_it_was(ucf, monkeypatch):
   assert len(encoded) == 5 and len(set(encoded)) == 5  # each video once
   root = pathlib.Path(options["data_dir"], "ucf101")
   assert sorted(path.name for path in root.iterdir()) == [".lock", "video_256"]
-  monkeypatch.setattr(staging, "_encode", None)  # nothing is encoded again
+  monkeypatch.setattr(encoding, "encode", None)  # nothing is encoded again
   prepare.prepare("ucf101", **options)
 
 
 def test_a_failure_while_writing_leaves_no_data_set_behind(ucf, monkeypatch):
   _, options = ucf
-  load = staging.load
-  calls = []
+  encode, calls = encoding.encode, []
 
-  def load_three(*args):
+  def encode_three(*args):
     calls.append(args)
     if len(calls) == 4:
       raise OSError(28, "No space left on device")
-    return load(*args)
+    return encode(*args)
 
-  monkeypatch.setattr(staging, "load", load_three)
+  monkeypatch.setattr(encoding, "encode", encode_three)
   with pytest.raises(OSError, match="No space left"):
     prepare.prepare("ucf101", **options)
   with pytest.raises(UserError, match="not prepared"):
@@ -240,8 +239,10 @@ def test_worker_processes_write_the_same_data_set(ucf, tmp_path):
   one = prepare.prepare("ucf101", **options)
   many = options | {"workers": 2, "data_dir": str(tmp_path / "many")}
   two = prepare.prepare("ucf101", **many)
-  for path in one.glob("*.array_record*"):
-    assert path.read_bytes() == (two / path.name).read_bytes()
+  files = sorted(path.name for path in one.iterdir())
+  assert files == sorted(path.name for path in two.iterdir()) and len(files) == 8
+  for name in files:
+    assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,9 @@ def _find(
   name: str, base_name: str, words: list[str], root: pathlib.Path, is_given: bool
 ) -> pathlib.Path:
   """Finds the folder of the prepared variant that has all the words."""
-  from motion_jax.data.builders.base import RecordBuilder
+  from motion_jax.data.builders.base import VERSION
 
-  info = f"*/{RecordBuilder.VERSION}/dataset_info.json"
+  info = f"*/{VERSION}/dataset_info.json"
   found = {
     path.parent.parent.name: path.parent
     for path in sorted((root / base_name).glob(info))

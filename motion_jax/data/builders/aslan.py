@@ -7,17 +7,11 @@ import pathlib
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 FOLDS = 10
 PAIRS = 600  # of each fold; half of them show the same action
 _FILE, _TABLE = "View2.mat", "action_splits_pairs"
-
-
-class Aslan(base.RecordBuilder, skip_registration=True):
-  """Writes ASLAN."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

@@ -6,17 +6,11 @@ import pathlib
 
 from motion_jax.config import UserError
 from motion_jax.data import ava_files
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 VIDEOS = {"train": 235, "val": 64}
 ACTIONS, EVALUATED = 80, 60
 _MARGIN = 1.5  # seconds that a record shows before and after its key frame
-
-
-class Ava(base.RecordBuilder, skip_registration=True):
-  """Writes AVA."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

@@ -1,23 +1,27 @@
-"""What all our TFDS builders share: record layouts, identifiers, atomic preparation.
+"""What all our data sets share: record layouts, names of shards, what TFDS reads.
 
-Media are stored as encoded bytes, so neither writing nor reading needs TensorFlow.
+Media are stored as encoded bytes in ArrayRecord shards that we write ourselves: the
+writer of TFDS sorts a split above 1,000 MiB with TensorFlow, and keeps a second copy.
 A prepared data set is read back with `tfds.builder_from_directory`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import dataclasses
+import errno
 import os
 import pathlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import dataset_info, naming
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+from motion_jax.config import UserError
 
 try:
   import fcntl
@@ -25,114 +29,126 @@ except ImportError:  # on Windows
   fcntl = None
 
 LAYOUTS = ("video", "frames", "image")
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+VERSION = "1.1.0"  # of what a record holds; a prepared data set lies in a folder of it
 
-Examples = Iterable[dict]  # one dict of features per record, "id" included
 
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A data set that is about to be written.
 
-class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Writes records of encoded media as a TFDS data set of ArrayRecord files.
-
-  Subclasses give the data set its name (the class name in snake case), version and
-  description. They are not registered with TFDS: some share their name with a builder
-  of TFDS that needs TensorFlow.
+  Attributes:
+    name: of the data set, in snake case.
+    config: name of the variant, such as "video_256".
+    layout: "video" (mp4), "frames" (list of JPEG) or "image".
+    classes: names of the labels, or None if there are none.
+    description: what it is, in words.
   """
 
-  VERSION = tfds.core.Version("1.1.0")
-  RELEASE_NOTES = {
-    "1.0.0": "First release.",
-    "1.1.0": "Labels are kept beside the identifiers.",
-  }
-  DESCRIPTION = ""
+  name: str
+  config: str
+  layout: str
+  classes: tuple[str, ...] | None
+  description: str
 
-  def __init__(
-    self,
-    *,
-    data_dir: str | os.PathLike,
-    config: str,
-    layout: str,
-    classes: tuple[str, ...] | None,
-    splits: Mapping[str, Callable[[], Examples]],
-    damaged: Mapping[str, str] | None = None,
-    origin: Mapping[str, str] | None = None,
-    missing: Sequence[str] = (),
-    notes: Mapping[str, Any] | None = None,
-  ):
-    """Describes a data set that is about to be written.
+  def shard(self, folder: pathlib.Path, split: str, number: int, of: int):
+    """Path of a shard; TFDS finds it by this name."""
+    return folder / f"{self.name}-{split}.array_record-{number:05d}-of-{of:05d}"
 
-    Args:
-      data_dir: root folder of TFDS data sets.
-      config: name of the variant, such as "video_256".
-      layout: "video" (mp4), "frames" (list of JPEG) or "image".
-      classes: names of the labels, or None if there are none.
-      splits: for each split a function that starts its examples: dicts of the layout's
-        features, in the order in which they will be stored.
-      damaged: what is wrong with records that were left out or cut short, by id.
-      origin: what the data set was made from, for telling it from another of its name.
-      missing: identifiers of records that the official lists have and this lacks.
-      notes: what a protocol needs besides the records, such as pairs; JSON values.
-    """
-    self._layout = layout
-    self._classes = classes
-    self._splits = splits
-    self._notes = {
-      "damaged": dict(damaged or {}),
-      "origin": dict(origin or {}),
-      "missing": list(missing),
-      "notes": dict(notes or {}),
-    }
-    self._ids: dict[str, list[str]] = {name: [] for name in splits}
-    self._labels: dict[str, list[int]] = {name: [] for name in splits}
-    with _quiet():
-      super().__init__(
-        data_dir=os.fspath(data_dir),
-        config=tfds.core.BuilderConfig(name=config),
-        file_format="array_record",
-      )
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    # Identifiers and labels are kept beside the records: wanted without the media.
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description=self.DESCRIPTION,
-      features=_features(self._layout, self._classes),
-      metadata=tfds.core.MetadataDict(
-        ids=self._ids, labels=self._labels, **self._notes
-      ),
-      disable_shuffling=True,
+  def features(self) -> tfds.features.FeaturesDict:
+    """Names and types of what a record holds."""
+    encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
+    media = {
+      "video": {"video": encoded},
+      "frames": {"frames": tfds.features.Sequence(encoded)},
+      "image": {"image": encoded},
+    }[self.layout]
+    label = tfds.features.Scalar(np.int64)
+    if self.classes is not None:
+      label = tfds.features.ClassLabel(names=list(self.classes))
+    return tfds.features.FeaturesDict(
+      {
+        **media,
+        "id": tfds.features.Text(),
+        "label": label,
+        "num_frames": tfds.features.Scalar(np.int64),
+        "fps": tfds.features.Scalar(np.float64),
+        "height": tfds.features.Scalar(np.int64),
+        "width": tfds.features.Scalar(np.int64),
+      }
     )
 
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {name: self._generate_examples(name) for name in self._splits}
+  def serializer(self):
+    """A function from the features of a record to the bytes that are stored.
 
-  def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
-    for number, example in enumerate(self._splits[split]()):
-      self._ids[split].append(example["id"])
-      self._labels[split].append(int(example["label"]))
-      yield number, example
+    They are the same in every process; those of `serialize_example` are not.
+    """
+    features = self.features()
+    serializer = ExampleSerializer(features.get_serialized_info())
 
+    def serialize(example):
+      message = serializer.get_tf_example(features.encode_example(example))
+      return message.SerializeToString(deterministic=True)
 
-def _features(layout: str, classes: tuple[str, ...] | None):
-  encoded = tfds.features.Tensor(shape=(), dtype=np.object_)
-  media = {
-    "video": {"video": encoded},
-    "frames": {"frames": tfds.features.Sequence(encoded)},
-    "image": {"image": encoded},
-  }[layout]
-  label = tfds.features.Scalar(np.int64)
-  if classes is not None:
-    label = tfds.features.ClassLabel(names=list(classes))
-  return tfds.features.FeaturesDict(
-    {
-      **media,
-      "id": tfds.features.Text(),
-      "label": label,
-      "num_frames": tfds.features.Scalar(np.int64),
-      "fps": tfds.features.Scalar(np.float64),
-      "height": tfds.features.Scalar(np.int64),
-      "width": tfds.features.Scalar(np.int64),
-    }
-  )
+    return serialize
+
+  def describe(
+    self,
+    folder: pathlib.Path,
+    splits: Mapping[str, Sequence[Mapping[str, Any]]],
+    metadata: Mapping[str, Any],
+  ) -> None:
+    """Writes what TFDS needs beside the shards, then looks whether they fit to it.
+
+    Args:
+      folder: of the shards.
+      splits: of each split what `shards.write` returned, shard by shard.
+      metadata: JSON values that are kept with the data set. Identifiers and labels of
+        all records come to it: they are wanted without the media.
+
+    Raises:
+      UserError: if a shard does not hold what was written to it.
+    """
+    metadata = dict(metadata)
+    for key in ("ids", "labels"):
+      metadata[key] = {
+        split: [value for part in parts for value in part[key]]
+        for split, parts in splits.items()
+      }
+    identity = dataset_info.DatasetIdentity(
+      name=self.name,
+      version=tfds.core.Version(VERSION),
+      data_dir=os.fspath(folder),
+      module_name=__name__,
+      config_name=self.config,
+    )
+    info = tfds.core.DatasetInfo(
+      builder=identity,
+      description=self.description,
+      features=self.features(),
+      metadata=tfds.core.MetadataDict(metadata),
+      disable_shuffling=True,
+    )
+    info.set_file_format("array_record")
+    info.set_splits(
+      tfds.core.SplitDict([self._split(folder, *s) for s in splits.items()])
+    )
+    info.write_to_directory(folder)
+    _verify(folder, splits)
+
+  def _split(self, folder, split, parts):
+    template = naming.ShardedFileTemplate(
+      dataset_name=self.name,
+      data_dir=folder,
+      split=split,
+      filetype_suffix="array_record",
+    )
+    return tfds.core.SplitInfo(
+      name=split,
+      shard_lengths=[len(part["ids"]) for part in parts],
+      num_bytes=sum(part["bytes"] for part in parts),
+      filename_template=template,
+    )
 
 
 def default_data_dir() -> pathlib.Path:
@@ -141,50 +157,55 @@ def default_data_dir() -> pathlib.Path:
   return pathlib.Path(path).expanduser()
 
 
-def write(builder: RecordBuilder) -> pathlib.Path:
-  """Generates a data set; it appears under its final name only when it is complete.
-
-  Call this while `writing` is held.
-
-  Returns:
-    The folder of the data set.
-  """
-  for stale in pathlib.Path(builder.data_dir).parent.glob("incomplete.*"):
-    shutil.rmtree(stale, ignore_errors=True)  # of a process that was killed
-  with _quiet(), tempfile.TemporaryDirectory() as downloads:
-    builder.download_and_prepare(download_dir=downloads, file_format="array_record")
-  return pathlib.Path(builder.data_dir)
-
-
 @contextlib.contextmanager
 def writing(path: pathlib.Path) -> Iterator[None]:
   """Holds the right to write below `path`; a second process waits for its turn.
 
-  Where the system has no such locks (Windows), a warning says that nothing waits.
+  Where there are no such locks (Windows, some network file systems), a warning says
+  that nothing waits.
 
   Raises:
     OSError: if the folder cannot be created or written.
   """
   path.mkdir(parents=True, exist_ok=True)
   with open(path / ".lock", "w") as lock:
-    if fcntl is None:
+    if not _lock(lock):
       logging.warning(
         "no file locks on this system: let no other process write to %s now", path
       )
-    else:
-      fcntl.flock(lock, fcntl.LOCK_EX)
     yield
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Keeps TFDS from reporting on downloads, configurations and its own progress."""
-  threshold = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  tfds.disable_progress_bar()
+def _lock(file) -> bool:
+  """Waits for a lock; False if the system, or the file system, has none."""
+  if fcntl is None:
+    return False
   try:
-    with contextlib.redirect_stdout(io.StringIO()):
-      yield
-  finally:
-    tfds.enable_progress_bar()
-    logging.set_verbosity(threshold)
+    fcntl.flock(file, fcntl.LOCK_EX)
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise
+    return False
+  return True
+
+
+def _verify(folder, splits):
+  """Reads the first and the last record of every shard."""
+  builder = tfds.builder_from_directory(os.fspath(folder))
+  for split, parts in splits.items():
+    records = builder.as_data_source(split=split)
+    first = 0
+    for part in parts:
+      for index in {0, len(part["ids"]) - 1}:
+        found = records[first + index]["id"].decode()
+        if found != part["ids"][index]:
+          raise UserError(
+            f"{folder} is damaged: record {first + index} of {split} is {found}, not "
+            f"{part['ids'][index]}; delete it and run the same command again"
+          )
+      first += len(part["ids"])
+    if len(records) != first:
+      raise UserError(
+        f"{folder} is damaged: {split} has {len(records)} records, not {first}; delete "
+        "it and run the same command again"
+      )

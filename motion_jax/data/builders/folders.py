@@ -6,19 +6,7 @@ import os
 
 from motion_jax.config import UserError
 from motion_jax.data import folders
-from motion_jax.data.builders import base, plan
-
-
-class VideoFolder(base.RecordBuilder, skip_registration=True):
-  """Writes the videos and frame folders of a folder."""
-
-  DESCRIPTION = __doc__
-
-
-class ImageFolder(base.RecordBuilder, skip_registration=True):
-  """Writes the images of a folder."""
-
-  DESCRIPTION = __doc__
+from motion_jax.data.builders import plan
 
 
 def make_plan(

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 _ROLES = {"0": "unused", "1": "train", "2": "test"}
 SIZES = {"train": 3570, "test": 1530}  # of each official split
 _LINE = r"(.+?)(?:\.avi)?\s+([012])", "video.avi 0, 1 or 2"
-
-
-class Hmdb51(base.RecordBuilder, skip_registration=True):
-  """Writes HMDB51."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

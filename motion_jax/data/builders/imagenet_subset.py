@@ -10,15 +10,9 @@ import pathlib
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 _CLASSES = 1000
-
-
-class ImagenetSubset(base.RecordBuilder, skip_registration=True):
-  """Writes a subset of ImageNet."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(

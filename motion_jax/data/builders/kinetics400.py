@@ -7,17 +7,11 @@ import math
 import pathlib
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 _PARTS = ("train", "val", "test")
 _CLASSES = 400
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-
-
-class Kinetics400(base.RecordBuilder, skip_registration=True):
-  """Writes Kinetics-400."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

@@ -6,17 +6,11 @@ import json
 import pathlib
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 SIZES = {"train": 168_913, "val": 24_777}
 CLASSES = 174
 _FILES = {"labels": "labels", "train": "train", "val": "validation"}
-
-
-class SomethingSomethingV2(base.RecordBuilder, skip_registration=True):
-  """Writes Something-Something V2."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

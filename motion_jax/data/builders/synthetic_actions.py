@@ -7,13 +7,13 @@ import concurrent.futures
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tqdm
 
 from motion_jax.data import synthetic, transcode
-from motion_jax.data.builders import base
+from motion_jax.data.builders import base, shards
 
 logger = logging.getLogger("motion_jax")
 
@@ -23,12 +23,6 @@ SIZES = {
   "default": {"train": 640, "test": 160},
   "tiny": {"train": 20, "test": 10},
 }
-
-
-class SyntheticActions(base.RecordBuilder, skip_registration=True):
-  """Videos of textured objects; the class is how they move."""
-
-  DESCRIPTION = synthetic.__doc__
 
 
 def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
@@ -46,41 +40,48 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
   """
   sizes = SIZES[config]
   root = pathlib.Path(data_dir) / "synthetic_actions"
-  target = root / config / str(SyntheticActions.VERSION)
+  target = root / config / base.VERSION
   if target.is_dir():
     return target
   with base.writing(root):
     if target.is_dir():  # made by another process while this one waited
       return target
     logger.info("making synthetic_actions in %s (once, under a minute)", target)
+    dataset = base.Dataset(
+      "synthetic_actions", config, "video", synthetic.CLASSES, synthetic.__doc__
+    )
+    folder = root / f".building_{config}"
+    folder.mkdir(exist_ok=True)
     with (
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
       tqdm.tqdm(total=sum(sizes.values()), unit=" videos", desc="making") as bar,
     ):
-      splits = {name: _starter(name, count, pool, bar) for name, count in sizes.items()}
-      builder = SyntheticActions(
-        data_dir=data_dir,
-        config=config,
-        layout="video",
-        classes=synthetic.CLASSES,
-        splits=splits,
-      )
-      return base.write(builder)
+      splits = {
+        name: [
+          shards.write(
+            dataset.shard(folder, name, 0, 1),
+            _examples(name, count, pool, bar),
+            dataset.serializer(),
+          )
+        ]
+        for name, count in sizes.items()
+      }
+    dataset.describe(folder, splits, {})
+    target.parent.mkdir(exist_ok=True)
+    os.replace(folder, target)
+    return target
 
 
-def _starter(split: str, count: int, pool, bar) -> Callable[[], Iterator[dict]]:
-  def examples():
-    ahead = collections.deque()
-    for number in range(count):
-      ahead.append(pool.submit(_example, split, number))
-      if len(ahead) > 4 * os.cpu_count():
-        bar.update()
-        yield ahead.popleft().result()
-    while ahead:
+def _examples(split: str, count: int, pool, bar) -> Iterator[dict]:
+  ahead: collections.deque = collections.deque()
+  for number in range(count):
+    ahead.append(pool.submit(_example, split, number))
+    if len(ahead) > 4 * os.cpu_count():
       bar.update()
       yield ahead.popleft().result()
-
-  return examples
+  while ahead:
+    bar.update()
+    yield ahead.popleft().result()
 
 
 def _example(split: str, number: int) -> dict:

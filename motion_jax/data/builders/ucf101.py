@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 _LINE = r"(([^/\s]+)/\S+?)(?:\.avi)?(?:\s+\d+)?", "class/video.avi [number]"
 # (train, test) videos of the official splits 1 to 3.
 SIZES = ((9537, 3783), (9586, 3734), (9624, 3696))
-
-
-class Ucf101(base.RecordBuilder, skip_registration=True):
-  """Writes UCF101."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

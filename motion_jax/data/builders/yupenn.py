@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import base, plan
+from motion_jax.data.builders import plan
 
 CLASSES = 14
 VIDEOS = 30  # of each
-
-
-class Yupenn(base.RecordBuilder, skip_registration=True):
-  """Writes YUPENN."""
-
-  DESCRIPTION = __doc__
 
 
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:

@@ -1,13 +1,12 @@
-"""Encodes records into a staging folder, one file each, so that work is not redone."""
+"""Turns a medium into what a data set stores: a short-GOP mp4, or JPEG frames."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import av
@@ -20,59 +19,24 @@ from motion_jax.data.builders.plan import Item
 _FRAMES_FPS = 30.0  # of folders of frames, whose rate nothing tells
 
 
-def stage(item: Item, layout: str, short_side: int, folder: str) -> str:
-  """Encodes one record unless that has been done.
+def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
+  """Decodes a medium and encodes it as a data set stores it.
 
   Args:
     item: what to encode.
     layout: "video", "frames" or "image".
     short_side: largest length of the shorter side in pixels; images keep theirs.
-    folder: where the file goes; it appears only when it is complete.
 
   Returns:
-    Empty if all is well, otherwise what is wrong with the medium.
+    The features of the record; and what is wrong with the medium, '' if nothing is.
 
   Raises:
-    OSError: if the file cannot be written.
+    VideoError, DecodeError: if nothing of it can be decoded.
   """
-  path = staged_path(item, folder)
-  if path.exists():
-    return _read_header(path)["damage"]
-  try:
-    header, blobs = _encode(item, layout, short_side)
-  except (video.VideoError, media.DecodeError) as error:
-    return str(error)
-  header["sizes"] = [len(blob) for blob in blobs]
-  draft = path.with_suffix(f".{os.getpid()}")
-  with draft.open("wb") as file:
-    file.write(json.dumps(header).encode() + b"\n")
-    for blob in blobs:
-      file.write(blob)
-  os.replace(draft, path)
-  return header["damage"]
-
-
-def load(item: Item, layout: str, folder: str) -> dict:
-  """Returns the features of a staged record."""
-  with staged_path(item, folder).open("rb") as file:
-    header = json.loads(file.readline())
-    blobs = [file.read(size) for size in header["sizes"]]
-  return {
-    layout: blobs if layout == "frames" else blobs[0],
-    "id": item.id,
-    "label": item.label,
-    **{key: header[key] for key in ("num_frames", "fps", "height", "width")},
-  }
-
-
-def staged_path(item: Item, folder: str) -> pathlib.Path:
-  """Returns where a record is staged; another version of its file goes elsewhere."""
-  status = os.stat(item.path)
-  key = f"{item.id}\n{item.path}\n{item.member}\n{status.st_size}\n{status.st_mtime_ns}"
-  if item.end:
-    key += f"\n{item.start}\n{item.end}"
-  digest = hashlib.blake2b(os.fsencode(key), digest_size=16).hexdigest()
-  return pathlib.Path(folder, digest)
+  header, blobs = _encode(item, layout, short_side)
+  damage = header.pop("damage")
+  stored = blobs if layout == "frames" else blobs[0]
+  return {layout: stored, "id": item.id, "label": item.label, **header}, damage
 
 
 def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
@@ -108,6 +72,13 @@ def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[
 
   frames = reader.read(range(first, last), reduce)
   return _encode_frames(_Intact(iter(frames)), reader.fps, layout)
+
+
+@functools.lru_cache(maxsize=4)
+def _archive(path: str, version: int) -> zipfile.ZipFile:
+  """Opens an archive once: its directory can have a quarter of a million entries."""
+  del version  # a file that has changed is opened anew
+  return zipfile.ZipFile(path)
 
 
 @functools.lru_cache(maxsize=1)
@@ -167,13 +138,7 @@ def _folder_frames(path: str, short_side: int) -> Iterator[np.ndarray]:
 def _read(item: Item) -> bytes:
   try:
     if item.member:
-      with zipfile.ZipFile(item.path) as archive:
-        return archive.read(item.member)
+      return _archive(item.path, os.stat(item.path).st_mtime_ns).read(item.member)
     return pathlib.Path(item.path).read_bytes()
-  except (OSError, zipfile.BadZipFile) as error:
+  except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
     raise media.DecodeError(str(error)) from error
-
-
-def _read_header(path: pathlib.Path) -> dict:
-  with path.open("rb") as file:
-    return json.loads(file.readline())

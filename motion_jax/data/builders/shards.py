@@ -1,0 +1,286 @@
+"""Writes the shards of a data set in parallel, each complete or not at all.
+
+While a data set is being made its folder holds `data`, the shards under their final
+names, and `parts`, a JSON file for each shard that is complete. A repeated command
+writes those that are missing, or whose files have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import pathlib
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import tqdm
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from motion_jax.config import UserError
+from motion_jax.data import media, video
+from motion_jax.data.builders import encoding
+from motion_jax.data.builders.base import Dataset
+from motion_jax.data.builders.plan import Item
+from motion_jax.data.worker import serve_parent
+
+_MOST = 256  # shards of a split, so that readers may keep all of them open
+_LEAST = 64  # records of a shard
+_LOOK = 0.5  # seconds between looks at the progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Some records of a split, in order; `number` of `of` shards of that split."""
+
+  split: str
+  number: int
+  of: int
+  items: tuple[Item, ...]
+
+
+def split_up(items: Sequence[Item]) -> list[Shard]:
+  """Deals the records of every split out to shards, in order."""
+  shards = []
+  for split in dict.fromkeys(item.split for item in items):
+    own = [item for item in items if item.split == split]
+    size = max(_LEAST, -(-len(own) // _MOST))
+    parts = [own[start : start + size] for start in range(0, len(own), size)]
+    shards += [
+      Shard(split, number, len(parts), tuple(part)) for number, part in enumerate(parts)
+    ]
+  return shards
+
+
+def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> dict:
+  """Writes a shard; it appears under its name only when it is complete.
+
+  Args:
+    path: of the shard.
+    examples: features of its records.
+    serialize: see `Dataset.serializer`.
+
+  Returns:
+    ids and labels of its records, their `bytes`, and the `size` of the file.
+
+  Raises:
+    OSError: if it cannot be written.
+  """
+  draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+  part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
+  writer = ArrayRecordWriter(os.fspath(draft), "group_size:1")
+  try:
+    for example in examples:
+      record = serialize(example)
+      writer.write(record)
+      part["ids"].append(example["id"])
+      part["labels"].append(int(example["label"]))
+      part["bytes"] += len(record)
+    writer.close()
+    part["size"] = draft.stat().st_size
+    os.replace(draft, path)
+  except RuntimeError as error:  # ArrayRecord's, of a full disk, too
+    raise OSError(f"{path} cannot be written: {error}") from error
+  finally:
+    draft.unlink(missing_ok=True)
+  return part
+
+
+def write_all(
+  dataset: Dataset,
+  shards: Sequence[Shard],
+  folder: pathlib.Path,
+  *,
+  short_side: int,
+  workers: int,
+) -> list[dict]:
+  """Encodes and writes the shards that are not there yet.
+
+  Args:
+    dataset: what they belong to.
+    shards: all of them.
+    folder: where to; see the module.
+    short_side: largest length of the shorter side in pixels; images keep theirs.
+    workers: processes; 0 for one per core.
+
+  Returns:
+    What `write` returned of each shard, by identifier what is wrong with `damaged`
+    records, and which of these are `lost`.
+
+  Raises:
+    OSError: if something cannot be written.
+    UserError: if a process has died.
+  """
+  for name in ("data", "parts"):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+  known = {_path(dataset, shard, folder).name for shard in shards}
+  for path in (folder / "data").iterdir():
+    if path.name not in known:  # of a killed process, or of another plan
+      path.unlink()
+  parts = [_finished(dataset, shard, folder) for shard in shards]
+  todo = [number for number, part in enumerate(parts) if part is None]
+  jobs = {n: (dataset, shards[n], folder, short_side) for n in todo}
+  total, left = (
+    sum(len(shards[n].items) for n in some) for some in (range(len(shards)), todo)
+  )
+  workers = min(workers or os.cpu_count() or 1, len(todo))
+  with tqdm.tqdm(
+    total=total, initial=total - left, unit=" files", desc="encoding"
+  ) as bar:
+    if workers > 1:
+      made = _make_in_processes(jobs, workers, bar)
+    else:
+      made = {n: _make(*job, bar.update) for n, job in jobs.items()}
+  return [made.get(n, part) for n, part in enumerate(parts)]
+
+
+def publish(
+  dataset: Dataset,
+  shards: Sequence[Shard],
+  parts: Sequence[dict],
+  folder: pathlib.Path,
+  target: pathlib.Path,
+  metadata: Mapping[str, Any],
+) -> None:
+  """Makes a data set of complete shards; it appears as `target` when it is whole.
+
+  Args:
+    dataset, shards, folder: as for `write_all`; the folder is removed.
+    parts: what that returned.
+    target: folder of the data set.
+    metadata: see `Dataset.describe`.
+  """
+  splits: dict[str, list[dict]] = {}
+  paths: dict[str, list[pathlib.Path]] = {}
+  for shard, part in zip(shards, parts, strict=True):
+    if part["ids"]:  # or all its files were unreadable
+      splits.setdefault(shard.split, []).append(part)
+      paths.setdefault(shard.split, []).append(_path(dataset, shard, folder))
+  data = folder / "data"
+  for split, own in paths.items():
+    for number, path in enumerate(own):
+      os.replace(path, dataset.shard(data, split, number, len(own)))
+  dataset.describe(data, splits, metadata)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  os.replace(data, target)
+  shutil.rmtree(folder)
+
+
+def _path(dataset, shard, folder):
+  return dataset.shard(folder / "data", shard.split, shard.number, shard.of)
+
+
+def _note(shard, folder):
+  return folder / "parts" / f"{shard.split}-{shard.number:05d}-of-{shard.of:05d}.json"
+
+
+def _finished(dataset, shard, folder):
+  """What was written to a shard, if all of it was and its files are still the same."""
+  try:
+    part = json.loads(_note(shard, folder).read_text(encoding="utf-8"))
+    if part["sources"] != _sources(shard.items):
+      return None
+    if part["ids"] and _path(dataset, shard, folder).stat().st_size != part["size"]:
+      return None
+  except (OSError, ValueError, KeyError):
+    return None
+  return part
+
+
+def _make(dataset, shard, folder, short_side, advance: Callable[[], None]) -> dict:
+  """Encodes and writes a shard, and a note of what it holds."""
+  damaged, lost = {}, []
+
+  def examples():
+    for item in shard.items:
+      try:
+        example, damage = encoding.encode(item, dataset.layout, short_side)
+        if damage:
+          damaged[item.id] = damage
+        yield example
+      except (video.VideoError, media.DecodeError) as error:
+        damaged[item.id] = str(error)
+        lost.append(item.id)
+      advance()
+
+  sources, path = _sources(shard.items), _path(dataset, shard, folder)
+  part = write(path, examples(), _serializer(dataset))
+  if not part["ids"]:
+    path.unlink()
+  part |= {"damaged": damaged, "lost": lost, "sources": sources}
+  note = _note(shard, folder)
+  draft = note.with_suffix(f".{os.getpid()}")
+  draft.write_text(json.dumps(part), encoding="utf-8")
+  os.replace(draft, note)
+  return part
+
+
+@functools.lru_cache(maxsize=1)
+def _serializer(dataset):
+  return dataset.serializer()
+
+
+def _sources(items):
+  """A number that changes when one of the files does."""
+  digest = hashlib.blake2b(digest_size=16)
+  for item in items:
+    try:
+      status = os.stat(item.path)
+      version = status.st_size, status.st_mtime_ns
+    except OSError:  # it will be found missing when it is encoded
+      version = ()
+    digest.update(os.fsencode(repr((dataclasses.astuple(item), version))))
+  return digest.hexdigest()
+
+
+class _Stopped(Exception):
+  """Another process has failed, or the user wants an end."""
+
+
+def _make_in_processes(jobs, workers, bar):
+  context = multiprocessing.get_context("spawn")
+  done, stop = context.Value("q", 0), context.Event()
+  pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (done, stop))
+  made, before = {}, bar.n
+  try:
+    running = {pool.submit(_make_here, *job): number for number, job in jobs.items()}
+    while running:
+      ready, _ = concurrent.futures.wait(
+        running, _LOOK, concurrent.futures.FIRST_COMPLETED
+      )
+      bar.update(before + done.value - bar.n)
+      made |= {running.pop(future): future.result() for future in ready}
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise UserError(
+      "a worker process ended, perhaps for lack of memory. Run the same command "
+      "again, with fewer --workers; what is done is kept."
+    ) from error
+  finally:
+    stop.set()  # the others end with the record that they are at
+    pool.shutdown(cancel_futures=True)
+  return made
+
+
+def _start(done, stop):
+  """Prepares a worker process."""
+  serve_parent(signal.SIGINT)  # a pool that is broken ends its processes by SIGTERM
+
+  def advance():
+    if stop.is_set():
+      raise _Stopped
+    with done.get_lock():
+      done.value += 1
+
+  global _advance
+  _advance = advance
+
+
+def _make_here(*job):
+  return _make(*job, _advance)
