@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 import time
 
 import children
@@ -293,6 +294,39 @@ def test_bad_files_of_another_source_do_not_count(tmp_path):
   path = tmp_path / "bad_files.txt"
   path.write_text("other1\tx\nother2\tx\nfile0\tx\n")
   assert len(pipeline.BadFiles(_Source(3, 1), path, 0.0)) == 1
+
+
+class _Slow(SourceFrame):
+  """Takes a while, and notes how many do so at a time."""
+
+  def __init__(self):
+    super().__init__(16, (16, 20))
+    self._lock = threading.Lock()
+    self.taken = self.now = self.most = 0
+
+  def __call__(self, record, rng):
+    with self._lock:
+      self.taken += 1
+      self.now += 1
+      self.most = max(self.most, self.now)
+    time.sleep(0.02)
+    with self._lock:
+      self.now -= 1
+    return super().__call__(record, rng)
+
+
+@pytest.mark.parametrize("memory", [1, 2**30])
+def test_all_threads_decode_however_large_a_batch_is(memory, monkeypatch):
+  monkeypatch.setattr(pipeline, "_MAX_AHEAD", memory)
+  sampler, source = _Slow(), _Source(400, 0)
+  make = dict(batch_size=40, seed=0, threads=6)
+  stream = iter(pipeline.make_pipeline(source, sampler, **make))
+  next(stream)
+  assert sampler.taken <= 2 * 40 + 2 * 6  # and not several batches for the first one
+  for _ in range(3):
+    next(stream)
+  stream.close()
+  assert sampler.most == 6
 
 
 def test_the_input_rate_is_that_of_the_pipeline(folder):

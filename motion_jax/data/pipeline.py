@@ -53,8 +53,8 @@ def make_pipeline(
     num_epochs: passes over the source, without the last incomplete batch; None for
       no end.
     threads: decoding threads per process; None for `default_threads()`.
-    prefetch: batches decoded ahead per process; None for one more than threads, but
-      not more than 8 GB of them.
+    prefetch: records decoded ahead per process; None for those of the next batch and
+      one more for each thread, but not more than 8 GB of them.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
     process_count: number of hosts.
@@ -67,19 +67,20 @@ def make_pipeline(
   """
   _check_hosts(batch_size, process_count)
   threads = threads or default_threads()
+  rows = batch_size // process_count
   if prefetch is None:
     row = sum(array.nbytes for array in empty_row(sampler).values())
-    most = _MAX_AHEAD // (row * batch_size // process_count)
-    prefetch = max(2, min(threads + 1, most))
-  batches = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
+    prefetch = max(threads, min(rows + threads, _MAX_AHEAD // row))
+    prefetch = max(1, prefetch // max(1, workers))  # each has its own
+  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
   if num_epochs is not None:
-    batches = batches[: _whole_batches(len(batches), batch_size, source.name)]
+    records = records[: _whole_batches(len(records), batch_size, source.name)]
   # Hosts take their share last, so that their random numbers differ.
-  batches = batches.random_map(_Sample(source, sampler))
-  batches = batches.batch(batch_size // process_count, drop_remainder=True)
-  batches = batches[process_index::process_count]
+  records = records.random_map(_Sample(source, sampler))
+  own = grain.MapDataset.range(len(records) // batch_size * rows)
+  own = own.map(_HostRows(records, batch_size, process_index, process_count))
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-  return Stream(batches, options, workers)
+  return Stream(own, rows, options, workers)
 
 
 def evaluation_batches(
@@ -207,6 +208,25 @@ class _Sample(grain.transforms.RandomMap):
         yield [_with_labels(clip, label, index, True) for clip in clips]
     except (DecodeError, OSError, MemoryError):
       yield [_with_labels(self._sampler.empty(), label, index, False)]
+
+
+class _HostRows(grain.transforms.Map):
+  """The records of one host: of every global batch, the rows that are its own."""
+
+  def __init__(
+    self,
+    records: grain.MapDataset,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+  ):
+    self._records, self._batch_size = records, batch_size
+    self._rows = batch_size // process_count
+    self._first = process_index * self._rows
+
+  def map(self, position) -> dict[str, np.ndarray]:
+    batch, row = divmod(int(position), self._rows)
+    return self._records[batch * self._batch_size + self._first + row]
 
 
 def _clips_apart(row: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:

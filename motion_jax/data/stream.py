@@ -10,32 +10,45 @@ from absl import flags
 
 from motion_jax.data.worker import serve_parent
 
+_BATCHES_AHEAD = 1  # stacked while the training is busy
+
 
 class Stream:
   """Batches in order; `iter` starts at the first.
 
   Args:
-    batches: all of them, made when they are asked for.
-    options: how many are made ahead.
+    records: all of them, made when they are asked for, in parallel.
+    batch_size: records of a batch.
+    options: how many are made at a time, and ahead.
     workers: processes that make them; 0 for threads of this one.
   """
 
   def __init__(
-    self, batches: grain.MapDataset, options: grain.ReadOptions, workers: int
+    self,
+    records: grain.MapDataset,
+    batch_size: int,
+    options: grain.ReadOptions,
+    workers: int,
   ):
-    self._batches, self._options, self._workers = batches, options, workers
+    self._records, self._batch_size = records, batch_size
+    self._options, self._workers = options, workers
 
   def __iter__(self) -> Position:
     return Position(self)
 
   def open(self, first: int) -> grain.DatasetIterator:
     """Starts at batch number `first`."""
-    stream = self._batches[first:].to_iter_dataset(self._options)
+    stream = self._records[first * self._batch_size :].to_iter_dataset(self._options)
     if self._workers:
       if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads a flag when it starts its workers
       options = grain.MultiprocessingOptions(num_workers=self._workers)
       stream = stream.mp_prefetch(options, worker_init_fn=_start_worker)
+    # Records before batches: Grain's threads and workers share out what they are given.
+    stream = stream.batch(self._batch_size, drop_remainder=True)
+    stream = grain.experimental.ThreadPrefetchIterDataset(
+      stream, prefetch_buffer_size=_BATCHES_AHEAD
+    )
     return iter(stream)
 
 
