@@ -79,7 +79,7 @@ def no_videos(monkeypatch):
 
 
 def plan(name, options, allow_missing=True):
-  _, make_plan = official.OFFICIAL[name]
+  make_plan = official.OFFICIAL[name].make_plan
   return make_plan(options["source"], options["splits"], allow_missing)
 
 

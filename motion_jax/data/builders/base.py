@@ -28,7 +28,6 @@ try:
 except ImportError:  # on Windows
   fcntl = None
 
-LAYOUTS = ("video", "frames", "image")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 VERSION = "1.1.0"  # of what a record holds; a prepared data set lies in a folder of it
 
