@@ -1,7 +1,7 @@
 """The README from top to bottom: train, evaluate, fine-tune, look, extract, export.
 
-The commands are the README's own, with the smallest recipes and a folder of three short
-videos in place of `~/videos`.
+The commands are the README's own, with the smallest recipes, a folder of three short
+videos in place of `~/videos` and one of two classes in place of `~/classes`.
 """
 
 import os
@@ -33,13 +33,18 @@ SMALL = {  # commands without that run, and what stands for them
   "--config=configs/finetune.py:synthetic_actions,scratch": [
     "--config=configs/finetune.py:smoke,scratch"
   ],
+  "--config=configs/finetune.py:folder,scratch": [
+    "--config=configs/finetune.py:smoke,scratch",
+    "--config.data.name=folder",
+    "--workdir=runs/own-classes",
+  ],
 }
 
 
 def commands(home):
   """The README's commands that need no data but one's own, made small, in its order."""
   for line in COMMANDS:
-    words = shlex.split(line.replace("~/videos", str(home / "videos")))
+    words = shlex.split(re.sub(r"~(?=/(videos|classes)\b)", str(home), line))
     program, rest = words[:2], words[2:]
     if program == ["-m", "motion_jax.convert"]:  # of what is exported before
       small = " ".join(rest).replace("FILE.pth", "encoder.pth")
@@ -58,8 +63,12 @@ def commands(home):
 @pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
   (tmp_path / "videos").mkdir()
-  for number in range(3):
-    media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12)
+  for number, size in enumerate([(48, 96), (96, 48), (48, 96)]):  # two are the same
+    media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12, size=size)
+  for name in ("one", "other"):
+    (tmp_path / "classes" / name).mkdir(parents=True)
+    for number in range(4):
+      media_files.write_video(tmp_path / "classes" / name / f"{number}.mp4", 12)
   (tmp_path / "configs").symlink_to(ROOT / "configs")
   environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
   options = dict(cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -68,12 +77,15 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
     found = subprocess.run([sys.executable, "-c", RUNNER, *words], **options)
     assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
     done.append(words[1].partition(".")[2] + " " + words[2])
-  assert len(done) == 12, done
-  (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+  assert len(done) == 13, done
+  code, duplicates = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
   code = f"import test_colabs\ntest_colabs.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
+  found = subprocess.run([sys.executable, "-c", duplicates], **options)
+  assert found.returncode == 0, found.stderr
+  assert found.stdout.splitlines()[0] == "1.000 0.mp4 2.mp4"
   drawn = [f"{run}/pictures/gradcam.png" for run in ("visualize", "my-videos")]
   for name in ("evaluate/evaluation.json", *drawn):
     assert (tmp_path / "runs" / name).exists()
