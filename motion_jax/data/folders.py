@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import hashlib
 import logging
-import math
 import os
 import pathlib
 import re
 from collections.abc import Sequence
 
 from motion_jax.config import UserError, choose
-from motion_jax.data import sources
+from motion_jax.data import heldout, sources
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
@@ -109,7 +106,7 @@ def open_folder(
   paths = [path for path, _ in found]
   classes, labels = _labels(paths)
   groups = labels if heldout_by == "class" and classes else None
-  chosen = _select(paths, groups, names[split], heldout_fraction)
+  chosen = heldout.select(paths, groups, names[split], heldout_fraction)
   if not chosen:
     raise UserError(
       f"the {split!r} split of {root} is empty: it has {len(found)} file(s) and "
@@ -187,53 +184,6 @@ def _labels(paths: list[str]) -> tuple[tuple[str, ...] | None, list[int]]:
     return None, [-1] * len(paths)
   index = {name: number for number, name in enumerate(classes)}
   return classes, [index[readable(top)] for top, _, _ in tops]
-
-
-def _select(
-  paths: list[str], labels: list[int] | None, split: str, fraction: float
-) -> list[int]:
-  """Returns the positions that belong to a split; the same for the same paths."""
-  everything = list(range(len(paths)))
-  if split == "all":
-    return everything
-  scores = [_hash(path) for path in paths]
-  heldout = _of_each_class(labels, scores, fraction) if labels else set()
-  if not heldout:
-    heldout = _of_all(scores, fraction)
-  return [i for i in everything if (i in heldout) == (split == "heldout")]
-
-
-def _of_all(scores: list[float], fraction: float) -> set[int]:
-  """Holds out each file by its score alone: none moves when the folder grows."""
-  everything = range(len(scores))
-  heldout = {i for i in everything if scores[i] < fraction}
-  if fraction and len(scores) > 1:  # both parts hold something, however few files
-    heldout = heldout or {min(everything, key=scores.__getitem__)}
-    if len(heldout) == len(scores):
-      heldout.remove(max(everything, key=scores.__getitem__))
-  return heldout
-
-
-def _of_each_class(labels: list[int], scores: list[float], fraction: float) -> set[int]:
-  """Holds out a share of each class, at least one of two files, never the only one.
-
-  Nothing where most files are alone in their folders: such folders are no classes.
-  """
-  members = collections.defaultdict(list)
-  for index in sorted(range(len(labels)), key=scores.__getitem__):
-    members[labels[index]].append(index)
-  heldout = set()
-  for indices in members.values():
-    count = min(len(indices) - 1, max(1, math.floor(fraction * len(indices) + 0.5)))
-    heldout |= set(indices[:count])
-  alone = sum(len(indices) == 1 for indices in members.values())
-  return heldout if fraction and 2 * alone <= len(labels) else set()
-
-
-def _hash(name: str) -> float:
-  """Maps a name to [0, 1)."""
-  digest = hashlib.blake2b(os.fsencode(name), digest_size=6).digest()
-  return int.from_bytes(digest, "big") / 2**48
 
 
 def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 FOLDS = 10
 PAIRS = 600  # of each fold; half of them show the same action
@@ -29,7 +29,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  table = _read(plan.lists_folder(splits, f"the official {_FILE}") / _FILE)
+  table = _read(lists.folder(splits, f"the official {_FILE}") / _FILE)
   plan.check_count(f"folds of {_FILE}", table.shape[2], FOLDS, allow_missing)
   plan.check_count(f"pairs per fold of {_FILE}", table.shape[0], PAIRS, allow_missing)
   pairs, actions = [], {}

@@ -6,7 +6,7 @@ import pathlib
 
 from motion_jax.config import UserError
 from motion_jax.data import ava_files
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 VIDEOS = {"train": 235, "val": 64}
 ACTIONS, EVALUATED = 80, 60
@@ -33,7 +33,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  root = plan.lists_folder(splits, "the csv and pbtxt files of AVA")
+  root = lists.folder(splits, "the csv and pbtxt files of AVA")
   notes = {**_actions(root, allow_missing), "boxes": {}, "persons": {}, "excluded": []}
   lookup = plan.Lookup(plan.find_videos(source))
   items, missing = [], []
@@ -63,12 +63,12 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
 
 
 def _actions(root: pathlib.Path, allow_missing: bool) -> dict:
-  lists = [*root.glob("ava_action_list*.pbtxt")]
-  evaluated = [path for path in lists if "activitynet" in path.name]
-  whole = [path for path in lists if path not in evaluated]
+  files = [*root.glob("ava_action_list*.pbtxt")]
+  evaluated = [path for path in files if "activitynet" in path.name]
+  whole = [path for path in files if path not in evaluated]
   if len(whole) != 1 or len(evaluated) != 1:
     raise UserError(
-      f"--splits: found {sorted(path.name for path in lists)} in {root}; expected one "
+      f"--splits: found {sorted(path.name for path in files)} in {root}; expected one "
       "ava_action_list_v*.pbtxt of all actions and one *activitynet*.pbtxt of those "
       "that are evaluated"
     )

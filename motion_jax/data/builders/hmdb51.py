@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 _ROLES = {"0": "unused", "1": "train", "2": "test"}
 SIZES = {"train": 3570, "test": 1530}  # of each official split
@@ -25,7 +25,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  folder = plan.lists_folder(splits, "the official lists of HMDB51")
+  folder = lists.folder(splits, "the official lists of HMDB51")
   ending = "_test_split1.txt"
   files = sorted(folder.glob(f"*{ending}"))
   classes = tuple(file.name.removesuffix(ending) for file in files)
@@ -34,11 +34,11 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   plan.check_count(f"classes in {splits}", len(classes), 51, allow_missing)
   roles: dict[str, list[str]] = {}
   for name in classes:
-    for number in range(plan.SPLITS):
+    for number in range(lists.SPLITS):
       path = folder / f"{name}_test_split{number + 1}.txt"
-      for (video, role), place in plan.read_list(path, *_LINE):
-        plan.set_role(roles, f"{name}/{video}", number, _ROLES[role], place)
-  for number in range(plan.SPLITS):
+      for (video, role), place in lists.read(path, *_LINE):
+        lists.set_role(roles, f"{name}/{video}", number, _ROLES[role], place)
+  for number in range(lists.SPLITS):
     for role, size in SIZES.items():
       found = sum(has[number] == role for has in roles.values())
       plan.check_count(f"{role} of split {number + 1}", found, size, allow_missing)

@@ -7,7 +7,7 @@ import math
 import pathlib
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 _PARTS = ("train", "val", "test")
 _CLASSES = 400
@@ -32,7 +32,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  rows = _rows(plan.lists_folder(splits, "the official csv files"))
+  rows = _rows(lists.folder(splits, "the official csv files"))
   classes = tuple(sorted({row["label"] for row in rows}))
   plan.check_count("classes in the csv files", len(classes), _CLASSES, allow_missing)
   index = {name: number for number, name in enumerate(classes)}

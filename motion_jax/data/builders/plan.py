@@ -6,10 +6,9 @@ import dataclasses
 import logging
 import os
 import pathlib
-import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from motion_jax.config import UserError
 from motion_jax.data.files import (
@@ -22,7 +21,6 @@ from motion_jax.data.files import (
 
 logger = logging.getLogger("motion_jax")
 
-SPLITS = 3  # official ones of UCF101 and HMDB51
 _SHOWN = 5  # missing files named in a message
 
 
@@ -64,13 +62,6 @@ class Plan:
   classes: tuple[str, ...] | None
   missing: tuple[str, ...] = ()
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-class ListLine(NamedTuple):
-  """A line of an official list: its fields, and where it is, for messages."""
-
-  fields: tuple[str, ...]
-  place: str
 
 
 def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -198,65 +189,11 @@ def check_count(what: str, found: int, official: int, allow_missing: bool) -> No
     )
 
 
-def read_list(path: pathlib.Path, pattern: str, columns: str) -> Iterator[ListLine]:
-  """Reads the lines of an official list that are not empty.
-
-  Args:
-    path: of the list.
-    pattern: regular expression of a whole line; its groups are the line's fields.
-    columns: what a line holds, in words.
-
-  Yields:
-    The lines.
-
-  Raises:
-    UserError: if the list cannot be read, or a line does not fit; it names both.
-  """
-  try:
-    lines = path.read_text(encoding="utf-8").splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f"--splits: cannot read {path}: {error}") from error
-  for number, line in enumerate(map(str.strip, lines), 1):
-    place = f"--splits: {path}, line {number}"
-    match = re.fullmatch(pattern, line)
-    if line and not match:
-      raise UserError(f"{place}: {line!r} is not `{columns}`; is it the right list?")
-    if line:
-      yield ListLine(match.groups(), place)
-
-
-def set_role(roles: dict, video: str, number: int, role: str, place: str) -> None:
-  """Notes what a video is in official split `number`; see `role_items`.
-
-  Raises:
-    UserError: if another line has said it before.
-  """
-  known = roles.setdefault(video, ["unused"] * SPLITS)
-  if known[number] != "unused":
-    raise UserError(
-      f"{place}: {video} is in {known[number]} of split {number + 1} already; get the "
-      "official lists again"
-    )
-  known[number] = role
-
-
 def require(value: str, flag: str, what: str) -> str:
   """Returns the value of a flag that must be given."""
   if not value:
     raise UserError(f"--{flag} is missing: {what}")
   return value
-
-
-def lists_folder(splits: str, what: str) -> pathlib.Path:
-  """Returns the folder that --splits must name.
-
-  Raises:
-    UserError: if it is missing or no folder; the message has `what` it is to hold.
-  """
-  path = pathlib.Path(require(splits, "splits", f"the folder of {what}")).expanduser()
-  if not path.is_dir():
-    raise UserError(f"--splits: {path} is no folder; give the one of {what}")
-  return path
 
 
 def role_items(

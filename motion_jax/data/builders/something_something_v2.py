@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 SIZES = {"train": 168_913, "val": 24_777}
 CLASSES = 174
@@ -28,7 +28,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  folder = plan.lists_folder(splits, "labels.json, train.json and validation.json")
+  folder = lists.folder(splits, "labels.json, train.json and validation.json")
   numbers = _read(folder, "labels")
   plan.check_count("labels.json", len(numbers), CLASSES, allow_missing)
   try:
@@ -40,12 +40,12 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
       "--splits: labels.json does not number its labels from 0 on; expected "
       '{"label": "0", ...}'
     )
-  lists = {split: _read(folder, split) for split in SIZES}
-  for split, entries in lists.items():
+  parts = {split: _read(folder, split) for split in SIZES}
+  for split, entries in parts.items():
     plan.check_count(f"{_FILES[split]}.json", len(entries), SIZES[split], allow_missing)
   lookup = plan.Lookup(plan.find_videos(source))
   items, missing = [], []
-  for split, entries in lists.items():
+  for split, entries in parts.items():
     for name, label in (_entry(entry, labels, split) for entry in entries):
       place = lookup(name)
       if place is None:

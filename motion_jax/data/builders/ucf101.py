@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motion_jax.config import UserError
-from motion_jax.data.builders import plan
+from motion_jax.data.builders import lists, plan
 
 _LINE = r"(([^/\s]+)/\S+?)(?:\.avi)?(?:\s+\d+)?", "class/video.avi [number]"
 # (train, test) videos of the official splits 1 to 3.
@@ -24,20 +24,20 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   Raises:
     UserError: if something is missing.
   """
-  folder = plan.lists_folder(splits, "the official lists of UCF101")
-  lines = plan.read_list(folder / "classInd.txt", r"\d+\s+(\S+)", "number class")
+  folder = lists.folder(splits, "the official lists of UCF101")
+  lines = lists.read(folder / "classInd.txt", r"\d+\s+(\S+)", "number class")
   classes = tuple(line.fields[0] for line in lines)
   index = {name: number for number, name in enumerate(classes)}
   roles: dict[str, list[str]] = {}
   for number, sizes in enumerate(SIZES):
     for role, size in zip(("train", "test"), sizes, strict=True):
       file = f"{role}list{number + 1:02d}.txt"
-      lines = [*plan.read_list(folder / file, *_LINE)]
+      lines = [*lists.read(folder / file, *_LINE)]
       plan.check_count(file, len(lines), size, allow_missing)
       for (name, class_name), place in lines:
         if class_name not in index:
           raise UserError(f"{place}: the class {class_name!r} is not in classInd.txt")
-        plan.set_role(roles, name, number, role, place)
+        lists.set_role(roles, name, number, role, place)
   labels = {name: index[name.partition("/")[0]] for name in roles}
   lookup = plan.Lookup(plan.find_videos(source))
   places = {name: lookup(name, name.partition("/")[2]) for name in roles}
