@@ -1,11 +1,14 @@
 """When things happen in a training: its durations in steps, and its batch sizes."""
 
 import dataclasses
+import logging
 
 from ml_collections import ConfigDict
 
 from motion_jax import sharding
 from motion_jax.config import UserError, steps_of
+
+logger = logging.getLogger("motion_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,10 @@ class Plan:
 
 
 def make_plan(config: ConfigDict, examples: int) -> Plan:
-  """Converts the durations of a config.
+  """Converts the durations of a config, and tells of those that have no effect.
+
+  A warm-up longer than half the training becomes a tenth of it: the rate meets a cosine
+  that falls to zero, and would never be near `optim.learning_rate`.
 
   Args:
     config: a whole config.
@@ -55,7 +61,7 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
   if not total_steps:
     raise UserError(f"train.duration={train.duration!r} must be at least one step")
   length["total_steps"] = total_steps
-  return Plan(
+  plan = Plan(
     total_steps=total_steps,
     checkpoint_every=max(1, steps_of(train.checkpoint_every, **length)),
     eval_every=max(1, steps_of(config.eval.every, **length)),
@@ -63,6 +69,40 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
     warmup_steps=steps_of(config.optim.warmup, **length),
     drops=tuple(steps_of(time, **length) for time in config.optim.drops),
   )
+  _tell_of_no_effect(config, plan)
+  if 2 * plan.warmup_steps <= total_steps:
+    return plan
+  short = max(1, total_steps // 10) if total_steps > 1 else 0
+  logger.warning(
+    "optim.warmup=%s is %d of %d steps: shortened to %d, or optim.learning_rate would "
+    "hardly be reached",
+    *(config.optim.warmup, plan.warmup_steps, total_steps, short),
+  )
+  return dataclasses.replace(plan, warmup_steps=short)
+
+
+def _tell_of_no_effect(config, plan):
+  """Warns, a line each, of times that lie beyond the end of the training."""
+  late = "comes after the end: without effect"
+  only_last = "is longer than that: at the end alone"
+  times = [
+    ("optim.drops", late, max(plan.drops, default=-1) + 1),  # counts from 0
+    ("eval.every", only_last, plan.eval_every),
+    ("eval.test_every", only_last, plan.test_every),
+    ("train.checkpoint_every", only_last, plan.checkpoint_every),
+    ("train.log_every", only_last, config.train.log_every),
+  ]
+  growing = "ends after the training, which never sees the full difficulty"
+  for section in ("method", "mosi"):  # of MoSI alone, or as a part of a joint training
+    steps = config.get(section, {}).get("curriculum_steps", 0)
+    times.append((f"{section}.curriculum_steps", growing, steps))
+  for name, what, step in times:
+    if step > plan.total_steps:
+      section, key = name.split(".")
+      logger.warning(
+        "the training has %d steps; %s=%s %s",
+        *(plan.total_steps, name, config[section][key], what),
+      )
 
 
 def check_batch(config: ConfigDict, devices: int) -> None:
