@@ -34,6 +34,9 @@ logger = logging.getLogger("motion_jax")
 class HeldOut:
   """Evaluates a method on held-out sources, always the same ones in the same order.
 
+  The values do not depend on the devices. What is measured within a batch, a few
+  metrics of MoDist, is so among `eval.batch_size` rows; all else depends on no batch.
+
   Args:
     source: the held-out records.
     method: see `methods.base.Method`.
@@ -66,7 +69,8 @@ class HeldOut:
     self._metrics = method.metrics
     self._config = config
     self._mesh = mesh
-    self._batch_size = sharding.evaluation_rows(config.eval.batch_size, mesh)
+    name = "eval.batch_size"
+    sharding.check_batch_size(name, config.eval.batch_size, 1, "at least one row")
 
   def __len__(self) -> int:
     limit = max(0, self._config.eval.max_sources) or len(self.source)
@@ -101,7 +105,8 @@ class HeldOut:
     for batch in pipeline.evaluation_batches(
       self.source,
       sampler,
-      batch_size=self._batch_size,
+      batch_size=self._config.eval.batch_size,
+      multiple=self._mesh.size,
       seed=self._config.seed,
       limit=limit,
       threads=self._config.data.threads,

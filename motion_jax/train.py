@@ -74,6 +74,7 @@ class Run:
     if resumed is not None:
       self._check_same_config(resumed)
     self.method = make_method(config)
+    self.method.check_training(self.mesh)
     if config.train.best:  # of the held-out examples: the test comes after saving
       names = [f"eval/{name}" for name in self.method.metrics.__annotations__]
       choose("train.best", config.train.best, names)

@@ -264,4 +264,4 @@ def test_devices_that_do_not_share_the_rows_of_a_queue_are_refused():
     size = 3
 
   with pytest.raises(UserError, match=r"multiple of 3 .*sizes are 6 and 9"):
-    Modist(smoke()).aux_shardings(Mesh())
+    Modist(smoke()).check_training(Mesh())

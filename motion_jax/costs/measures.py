@@ -163,6 +163,7 @@ class Built(NamedTuple):
 def built(config: ConfigDict, mesh: Mesh, key: jax.Array) -> Built:
   """Builds the training of a recipe, without data; nothing runs yet."""
   method = make_method(config)
+  method.check_training(mesh)
   optimizer = optim.make_optimizer(config.optim, lambda step: 1e-4)
   parts = config.train.accumulate_steps
   step = state.make_train_step(method, optimizer, key, mesh, accumulate_steps=parts)

@@ -89,6 +89,7 @@ def evaluation_batches(
   *,
   batch_size: int,
   seed: int,
+  multiple: int = 1,
   limit: int | None = None,
   threads: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -99,14 +100,15 @@ def evaluation_batches(
     sampler: what is taken from a record; each clip of `Views` becomes a row.
     batch_size: rows of every batch.
     seed: of the sampler's generators; each record has its own.
+    multiple: every batch is filled up to a multiple of this, the number of devices.
     limit: how many records to take, drawn once and for all, in order; None for all.
     threads: decoding threads; None for `default_threads()`.
 
   Yields:
-    Batches of one shape. Rows that fill up the last one have index -1, label -1 and
-    valid False. Of a video with a row that is not valid no other row is to be used.
+    Batches of one shape. Rows that fill up have index -1, label -1 and valid False. Of
+    a video with a row that is not valid no other row is to be used.
   """
-  count = len(source)
+  count, filled = len(source), -(-batch_size // multiple) * multiple
   indices = np.arange(count)
   if limit is not None and limit < count:
     # Not evenly spaced: records of a class may be, too.
@@ -135,7 +137,7 @@ def evaluation_batches(
       if not rows:
         return
       batch, rows = rows[:batch_size], rows[batch_size:]
-      batch += [empty_row(sampler)] * (batch_size - len(batch))
+      batch += [empty_row(sampler)] * (filled - len(batch))
       yield {key: np.stack([row[key] for row in batch]) for key in batch[0]}
 
 

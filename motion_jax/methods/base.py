@@ -36,6 +36,9 @@ class Method:
     """Returns where aux lies: shardings as a prefix of the tree, for `jax.jit`."""
     return sharding.replicated(mesh)
 
+  def check_training(self, mesh: Mesh) -> None:
+    """Raises UserError if a mesh is one that only evaluations can run on."""
+
   def loss(
     self, params: Tree, aux: Tree, batch: Batch, key: jax.Array, step: jax.Array
   ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
@@ -47,7 +50,11 @@ class Method:
     return aux
 
   def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
-    """Returns per-example outputs in evaluation mode; a pure function of its inputs."""
+    """Returns per-example outputs in evaluation mode; a pure function of its inputs.
+
+    Random choices follow from a row's `index` (`ops.draws.draw_by_row`), so that no
+    metric depends on how rows are dealt out to batches.
+    """
     raise NotImplementedError
 
   def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:

@@ -58,6 +58,9 @@ class ContrastScores:
     videos; `queue_age` their mean age in batches, or parts of batches; `pass_rate` the
     share of a video's motion windows above the motion threshold, `fallback` that of
     videos without any.
+
+    In evaluation a batch is `eval.batch_size` videos on any number of devices: that
+    number is part of what `batch_accuracy` and the spreads mean, of no other metric.
     """
     names = ["loss", "pretext_accuracy"]
     for kind in ("loss", "accuracy", "batch_accuracy", "positive", "negative"):

@@ -22,6 +22,7 @@ from motion_jax.methods.mas import Mas
 from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
 from motion_jax.ops import crops
+from motion_jax.ops.draws import draw_by_row
 
 PARTS = ("mosi", "modist", "mas")
 _SHARED = ("frames", "size", "mean", "std")  # of `method`, alike for all parts
@@ -38,8 +39,8 @@ class Joint(Method):
   clips have different statistics.
 
   Rows are those of the sampler 'distill'. MoDist takes all of a row; MAS the RGB query
-  clip; MoSI a random frame of that clip, of every `method.mosi_every`-th row, a square
-  of which is resized to `method.mosi_side` pixels.
+  clip; MoSI a random frame of that clip, of every `method.mosi_every`-th row (in
+  evaluation of every row), a square of which is resized to `method.mosi_side` pixels.
 
   Args:
     config: a whole config.
@@ -62,7 +63,8 @@ class Joint(Method):
     self._weights = {name: weight for name, weight in weights.items() if weight}
     self._canvas = tuple(config.data.canvas)
     if "mosi" in self._weights:
-      _check_sources(config, mesh.size)
+      _check_sources(config)
+    self._step = config.train.batch_size // config.train.accumulate_steps
     make = {"mosi": Mosi, "modist": partial(Modist, mesh=mesh), "mas": Mas}
     self._parts = {name: _make(make[name], config, name) for name in self._weights}
     self.metrics = _metrics(self._parts, self._weights)
@@ -89,6 +91,13 @@ class Joint(Method):
     """Where aux lies on a mesh: as each part says."""
     return {name: part.aux_shardings(mesh) for name, part in self._parts.items()}
 
+  def check_training(self, mesh: Mesh) -> None:
+    for part in self._parts.values():
+      part.check_training(mesh)
+    if "mosi" in self._parts:
+      why = "the number of devices"
+      _check_every(self._config.mosi_every, self._step, mesh.size, why)
+
   def loss(self, params, aux, batch, key, step):
     total, aux, outputs = 0.0, dict(aux), {}
     for name, rows in self._rows(key, batch).items():
@@ -106,11 +115,10 @@ class Joint(Method):
     }
 
   def predict(self, params, aux, batch):
-    """What each part predicts; random draws follow from the batch."""
-    key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
+    """What each part predicts; a row's draws follow from its index."""
     return {
       name: self._parts[name].predict(_of_part(params, name), aux[name], rows)
-      for name, rows in self._rows(key, batch).items()
+      for name, rows in self._heldout_rows(batch).items()
     }
 
   def pretext(self, batch, key, step):
@@ -135,33 +143,43 @@ class Joint(Method):
 
   def save_results(self, directory: pathlib.Path, params, aux, batch):
     """Writes what each part makes of the batch into a folder of its name."""
-    for name, rows in self._rows(jax.random.key(0), _few(batch), every=1).items():
+    for name, rows in self._heldout_rows(_few(batch)).items():
       self._parts[name].save_results(
         directory / name, _of_part(params, name), aux[name], rows
       )
 
-  def _rows(self, key, batch, every=None):
-    """The batch of each part."""
-    query = {
-      name: batch[name][:, 0] if name in ("video", "extent") else batch[name]
-      for name in ("video", "extent", "valid", "index")
-    }
-    rows = {"modist": batch, "mas": query}
+  def _rows(self, key, batch):
+    """The training batch of each part."""
+    query, rows = _query(batch), {}
     if "mosi" in self._parts:
-      every = every or self._config.mosi_every
+      every = self._config.mosi_every
       some = {name: _every(array, every) for name, array in query.items()}
-      rows["mosi"] = self._sources(jax.random.fold_in(key, _SOURCES), some)
+      draws = self._draw_sources(jax.random.fold_in(key, _SOURCES), some["extent"])
+      rows["mosi"] = self._sources(some, *draws)
+    rows |= {"modist": batch, "mas": query}
     return {name: rows[name] for name in self._parts}
 
-  def _sources(self, key, rows):
-    """Source images of MoSI: a square of a random frame of every clip."""
+  def _heldout_rows(self, batch):
+    """The batch of each part; what a row gives depends on its index alone."""
+    query, rows = _query(batch), {}
+    if "mosi" in self._parts:
+      key = jax.random.key(0)
+      draws = draw_by_row(self._draw_sources, key, query["index"], query["extent"])
+      rows["mosi"] = self._sources(query, *draws)
+    rows |= {"modist": batch, "mas": query}
+    return {name: rows[name] for name in self._parts}
+
+  def _draw_sources(self, key, extent):
+    """A frame [B] of every clip, and the place [B, 4] of a square, as large as fits."""
+    frame_key, crop_key = jax.random.split(key)
+    frame = jax.random.randint(frame_key, (len(extent),), 0, self._config.frames)
+    return frame, crops.draw_crops(crop_key, extent, size=max(self._canvas))
+
+  def _sources(self, rows, frame, box):
+    """Source images of MoSI: a square of a frame of every clip."""
     with jax.named_scope("sources"):
-      frame_key, crop_key = jax.random.split(key)
       video, side = rows["video"], self._config.mosi_side
-      frame = jax.random.randint(frame_key, (len(video),), 0, video.shape[1])
       image = jnp.take_along_axis(video, frame.reshape(-1, 1, 1, 1, 1), axis=1)
-      # As large as fits.
-      box = crops.draw_crops(crop_key, rows["extent"], size=max(self._canvas))
       image = crops.resize_crops(image, box, size=side)[:, 0]
     return {
       "image": jnp.round(255 * image).astype(jnp.uint8),
@@ -171,33 +189,37 @@ class Joint(Method):
     }
 
 
+def _query(batch):
+  """Query clips as a batch of plain clips."""
+  return {
+    name: batch[name][:, 0] if name in ("video", "extent") else batch[name]
+    for name in ("video", "extent", "valid", "index")
+  }
+
+
 def _few(batch):
   return {name: jnp.asarray(array[:4]) for name, array in batch.items()}
 
 
-def _check_sources(config, devices):
+def _check_sources(config):
   """Raises UserError if rows cannot be MoSI's sources."""
-  method, every = config.method, config.method.mosi_every
+  method = config.method
   if method.mosi_side <= method.size:
     raise UserError(
       f"method.mosi_side={method.mosi_side} gives crops of method.size={method.size} "
       "pixels no room to move; twice that or more is right, the paper has 320 and 112"
     )
   step = config.train.batch_size // config.train.accumulate_steps
-  what = "train.batch_size / train.accumulate_steps"
-  for name, size, groups in (
-    (what, step, config.model.bn_groups),
-    ("eval.batch_size", config.eval.batch_size, 1),
-  ):
-    for why, parts in (
-      ("model.bn_groups", groups),
-      ("the number of devices", devices),
-    ):
-      if every < 1 or size % (every * parts):
-        raise UserError(
-          f"{name}={size} must be a multiple of method.mosi_every={every}"
-          + (f" x {parts}, {why}" if parts > 1 else "")
-        )
+  _check_every(method.mosi_every, step, config.model.bn_groups, "model.bn_groups")
+
+
+def _check_every(every, step, parts, why):
+  """Raises UserError unless each part of the rows of a step has as many sources."""
+  if every < 1 or step % (every * parts):
+    raise UserError(
+      f"train.batch_size / train.accumulate_steps={step} must be a multiple of "
+      f"method.mosi_every={every}" + (f" x {parts}, {why}" if parts > 1 else "")
+    )
 
 
 def _make(method, config, name):

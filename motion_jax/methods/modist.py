@@ -40,13 +40,15 @@ class Modist(Method):
 
   def __init__(self, config: ConfigDict, mesh: Mesh | None = None):
     method = self._config = config.method
-    self._mesh = sharding.make_mesh() if mesh is None else mesh
+    self._slot = config.train.batch_size // config.train.accumulate_steps
+    mesh = sharding.make_mesh() if mesh is None else mesh
+    # Evaluations have any number of devices: each has whole queues if need be.
+    self._mesh = mesh if self._shares_queues(mesh) else None
     self._scores = ContrastScores(method, self._mesh)
     self._modalities = self._scores.modalities
     self.metrics = self._scores.metrics()
     self.clips_per_example = 2 * len(self._modalities)
     self._inputs = Inputs(config, motion="motion" in self._modalities)
-    self._slot = config.train.batch_size // config.train.accumulate_steps
     what = "train.batch_size / train.accumulate_steps, the keys of a step"
     sharding.check_batch_size("method.queue_size", method.queue_size, self._slot, what)
     if not 0 <= method.momentum <= 1:
@@ -75,18 +77,17 @@ class Modist(Method):
     return params, aux
 
   def aux_shardings(self, mesh: Mesh):
-    """Where aux lies on a mesh: queues are split over its devices.
+    """Where aux lies on a mesh: queues are split over its devices, if these can."""
+    everywhere = sharding.replicated(mesh)
+    queue = contrast.queue_shardings(mesh) if self._shares_queues(mesh) else everywhere
+    return dict.fromkeys(self._modalities, everywhere) | {
+      "queues": dict.fromkeys(self._modalities, queue)
+    }
 
-    Raises:
-      UserError: if the devices do not divide the rows of a queue.
-    """
+  def check_training(self, mesh: Mesh) -> None:
     what = "train.batch_size / train.accumulate_steps"
     devices = f"{mesh.size} devices, which share the queues"
     sharding.check_batch_size(what, self._slot, mesh.size, devices)
-    queues = dict.fromkeys(self._modalities, contrast.queue_shardings(mesh))
-    return dict.fromkeys(self._modalities, sharding.replicated(mesh)) | {
-      "queues": queues
-    }
 
   def loss(self, params, aux, batch, key, step):
     clips = self._inputs(key, batch)
@@ -111,12 +112,11 @@ class Modist(Method):
   def predict(self, params, aux, batch):
     """Contrast of held-out clips with the queues, which stay as they are.
 
-    Clips are cropped and augmented as in training; random draws follow from the batch.
+    Clips are cropped and augmented as in training; a row's draws follow from its index.
     The queues hold training videos, whose numbers are not those of held-out ones, so no
     negative is left out.
     """
-    key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
-    clips = self._inputs(key, batch)
+    clips = self._inputs.heldout(batch)
     queries, keys, spreads, _ = self._embed(params, aux, clips, batch, train=False)
     ids = jnp.full_like(batch["index"], contrast.EMPTY)
     return self._scores(queries, keys, aux["queues"], ids, batch) | spreads
@@ -146,6 +146,10 @@ class Modist(Method):
       mean=self._config.mean,
       std=self._config.std,
     )
+
+  def _shares_queues(self, mesh):
+    """Whether the devices divide the rows of a queue."""
+    return self._slot % mesh.size == 0
 
   def _embed(self, params, aux, clips, batch, *, train):
     """Queries, keys, spreads of features, and aux with the statistics of this batch."""

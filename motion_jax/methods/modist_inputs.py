@@ -4,14 +4,36 @@ Xiao et al., Modist: Motion Distillation for Self-supervised Video Representatio
 Learning, 2021, sections 3.1 and 4.1.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.ops import augment, crops, motion_inputs
+from motion_jax.ops.draws import draw_by_row
 
 ROLES = ("query", "key")
+
+
+class Draws(NamedTuple):
+  """The random choices behind the clips of a batch; its queries and keys are R rows.
+
+  Fields:
+    box: int32 [R, 4], crops of the visual clips.
+    mirrored, gray: bool [R].
+    jitter: augment.JitterFactors of shape [R, T].
+    sigma: float32 [R], of the blur.
+    motion_box: int32 [R, 4], crops of the motion clips.
+  """
+
+  box: jax.Array
+  mirrored: jax.Array
+  jitter: augment.JitterFactors
+  gray: jax.Array
+  sigma: jax.Array
+  motion_box: jax.Array
 
 
 class Inputs:
@@ -51,22 +73,66 @@ class Inputs:
     self._check(tuple(data.canvas))
 
   def __call__(self, key: jax.Array, batch: dict) -> dict[str, jax.Array]:
-    """Makes the clips of a batch of the sampler 'distill'.
+    """Draws and makes the clips of a batch of the sampler 'distill'; see `render`."""
+    return self.render(self.draw(key, _flat(batch["extent"])), batch)
 
-    Every clip has its own crop and augmentation, one for all its frames.
+  def heldout(self, batch: dict) -> dict[str, jax.Array]:
+    """As a call, but what a video gives depends on its `index` alone."""
+    numbers = _flat(2 * batch["index"][:, None] + jnp.arange(2))
+    key, extent = jax.random.key(0), _flat(batch["extent"])
+    return self.render(draw_by_row(self.draw, key, numbers, extent), batch)
+
+  def draw(self, key: jax.Array, extent: jax.Array) -> Draws:
+    """Every clip gets its own crop and augmentation, one for all its frames.
+
+    Args:
+      key: PRNG key.
+      extent: int32 [R, 2].
+    """
+    method, clips = self._method, (len(extent),)
+    visual_key, motion_key = jax.random.split(key)
+    keys = jax.random.split(visual_key, 5)
+    return Draws(
+      box=crops.draw_resized_crops(
+        keys[0], extent, area=tuple(method.area), aspect=tuple(method.aspect)
+      ),
+      mirrored=jax.random.bernoulli(keys[1], method.flip, clips),
+      jitter=augment.draw_jitter(
+        keys[2],
+        (*clips, method.frames),
+        brightness=method.brightness,
+        contrast=method.contrast,
+        saturation=method.saturation,
+        hue=method.hue,
+        grayscale=0.0,  # after the colours, below
+        per_frame=False,
+        probability=method.jitter,
+      ),
+      gray=jax.random.bernoulli(keys[3], method.grayscale, clips),
+      sigma=augment.draw_blur(
+        keys[4], clips, sigma=tuple(method.blur_sigma), probability=method.blur
+      ),
+      motion_box=crops.draw_crops(motion_key, extent, size=method.size),
+    )
+
+  def render(self, draws: Draws, batch: dict) -> dict[str, jax.Array]:
+    """Makes the clips of given draws.
+
+    Args:
+      draws: of the rows of `batch`.
+      batch: of the sampler 'distill'.
 
     Returns:
       visual_query, visual_key: [B, T, S, S, 3] normalised. With motion also
       motion_query, motion_key: [B, M, S, S, C].
     """
-    visual_key, motion_key = jax.random.split(key)
     # Queries and keys as rows of one batch: half as much to compile.
     rows = {name: _flat(batch[name]) for name in self._names}
     with jax.named_scope("visual_clips"):
-      clips = {"visual": self._visual(visual_key, rows["video"], rows["extent"])}
+      clips = {"visual": self._visual(draws, rows["video"])}
     if self._motion:
       with jax.named_scope("motion_clips"):
-        clips["motion"] = self._motion_clips(motion_key, rows)
+        clips["motion"] = self._motion_clips(draws.motion_box, rows)
     return {
       f"{name}_{role}": clip.reshape(-1, 2, *clip.shape[1:])[:, index]
       for name, clip in clips.items()
@@ -86,39 +152,19 @@ class Inputs:
     batch["extent"] = jax.ShapeDtypeStruct((1, 2, 2), jnp.int32)
     jax.eval_shape(self, jax.random.key(0), batch)
 
-  def _visual(self, key, video, extent):
+  def _visual(self, draws, video):
     """Crop, colour jitter, grayscale, blur and mirror, in this order (section 4.1)."""
-    method, clips = self._method, (len(video),)
-    keys = jax.random.split(key, 5)
-    box = crops.draw_resized_crops(
-      keys[0], extent, area=tuple(method.area), aspect=tuple(method.aspect)
-    )
+    method = self._method
     # Mirrored with the crop, which is free: what follows treats both sides alike.
-    mirrored = jax.random.bernoulli(keys[1], method.flip, clips)
-    video = crops.resize_crops(video, box, size=method.size, flip=mirrored)
-    video = augment.color_jitter(
-      keys[2],
-      video,
-      brightness=method.brightness,
-      contrast=method.contrast,
-      saturation=method.saturation,
-      hue=method.hue,
-      grayscale=0.0,  # after the colours, below
-      per_frame=False,
-      probability=method.jitter,
-    )
-    gray = jax.random.bernoulli(keys[3], method.grayscale, clips)
-    video = augment.to_grayscale(video, gray)
-    sigma = augment.draw_blur(
-      keys[4], clips, sigma=tuple(method.blur_sigma), probability=method.blur
-    )
-    video = augment.gaussian_blur(video, sigma)
+    video = crops.resize_crops(video, draws.box, size=method.size, flip=draws.mirrored)
+    video = augment.apply_jitter(video, draws.jitter)
+    video = augment.to_grayscale(video, draws.gray)
+    video = augment.gaussian_blur(video, draws.sigma)
     return augment.normalize(video, method.mean, method.std)
 
-  def _motion_clips(self, key, rows):
+  def _motion_clips(self, box, rows):
     """A crop, and nothing else (section 4.1)."""
     method, extent = self._method, rows["extent"]
-    box = crops.draw_crops(key, extent, size=method.size)
     options = dict(kind=method.motion, size=method.size, edge_scale=self._edge_scale)
     if "motion" in rows:
       return motion_inputs.stored_motion(rows["motion"], box, **options)

@@ -100,9 +100,8 @@ class Mosi(Method):
     return _masked_mean(outputs["loss"], outputs["mask"]), (aux, outputs)
 
   def predict(self, params, aux, batch):
-    """Full difficulty, centred trajectories; random draws follow from the batch."""
-    key = jax.random.fold_in(jax.random.key(0), batch["index"][0])
-    clips, labels = self._make_clips(key, batch, step=None, train=False)
+    """Full difficulty, centred trajectories; a row's draws follow from its index."""
+    clips, labels = self._heldout_clips(batch)
     logits, _ = call(self._graphdef, params, aux, clips, train=False)
     return self._outputs(logits, labels, batch["valid"])
 
@@ -157,7 +156,7 @@ class Mosi(Method):
     first = int(np.argmax(batch["valid"]))  # the others cannot be decoded
     one = {name: array[first : first + 1] for name, array in batch.items()}
     network = nnx.jit(lambda network, clips: [x.argmax(-1) for x in network(clips)])
-    clips, labels = self._make_clips(jax.random.key(0), one, step=None, train=False)
+    clips, labels = self._heldout_clips(one)
     found = jnp.stack(network(self._network(params, aux), clips), axis=-1)
     speeds = self.pool.speeds / self._config.speeds
     # Of two heads the motion along x and along y, which need not be one of the pool's.
@@ -184,14 +183,19 @@ class Mosi(Method):
     network.eval()
     return network
 
-  def _make_clips(self, key, batch, *, step, train):
+  def _heldout_clips(self, batch):
+    """As `_make_clips`: what a row gives depends on nothing but the row."""
+    key, rows = jax.random.key(0), batch["index"]
+    return self._make_clips(key, batch, step=None, train=False, rows=rows)
+
+  def _make_clips(self, key, batch, *, step, train, rows=None):
     """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.
 
     All clips of an image follow one another, so a batch split over devices keeps
     them on one device (same-batch training, section 3.3 of the paper).
     """
     with jax.named_scope("pseudo_motion"):
-      draws = self._draw(key, batch, step=step, train=train)
+      draws = self._draw(key, batch, step=step, train=train, rows=rows)
       clips = self._render(batch, draws)
     labels = jnp.tile(jnp.asarray(self._labels), (len(clips), 1))
     return clips.reshape(-1, *clips.shape[2:]), labels
@@ -213,7 +217,7 @@ class Mosi(Method):
         "method.std must have 3 values"
       )
 
-  def _draw(self, key, batch, *, step, train):
+  def _draw(self, key, batch, *, step, train, rows=None):
     """All random choices; `step` None is the paper's full difficulty."""
     method = self._config
     ease = jnp.ones(()) if step is None else _difficulty(step, method.curriculum_steps)
@@ -221,6 +225,7 @@ class Mosi(Method):
       key,
       batch["extent"],
       self.pool,
+      rows=rows,
       frames=method.frames,
       size=method.size,
       mask_ratio=_eased_ratio(method.mask_ratio, ease),

@@ -5,7 +5,8 @@ width) is picture; the host has already scaled its short side. Clips are float32
 [B, P, T, size, size, 3], normalised; axis 1 holds the P classes of one image, so that
 they stay together in a batch and on a device. `draw` makes all random choices of an
 image from `fold_in(key, row)`, so row i depends neither on the other rows nor on the
-number of devices; `render` is deterministic.
+number of devices, nor, if rows are given numbers, on its place in the batch; `render`
+is deterministic.
 """
 
 import functools
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from motion_jax.ops import augment, static_mask, trajectory
+from motion_jax.ops.draws import row_keys
 from motion_jax.ops.speed_labels import LabelPool, label_pool
 
 # Section 4.1; the release of the official code that produced the paper's numbers.
@@ -114,6 +116,7 @@ def draw(
   pool: LabelPool,
   *,
   size: int,
+  rows: jax.Array | None = None,
   frames: int = 16,
   mask_ratio: tuple[float, float] | None = (0.3, 0.5),
   distance_jitter: tuple[float, float] = (1.0, 1.0),
@@ -130,6 +133,7 @@ def draw(
     extent: [B, 2] int32, (height, width) of each picture.
     pool: the motion classes.
     size: side of the clips in pixels.
+    rows: int32 [B], numbers of the rows that take the place of i; None for 0, 1, ...
     frames: clip length T.
     mask_ratio: range of the moving box's side as a fraction of `size`, in (0, 1], may
       be traced; (1, 1) lets everything move. None = no mask.
@@ -154,7 +158,7 @@ def draw(
   moves_unevenly = train and tuple(distance_jitter) != (1, 1)
   with jax.named_scope("draw_pseudo_motion"):
     draws = _draw(
-      key,
+      row_keys(key, jnp.arange(len(extent)) if rows is None else rows),
       jnp.asarray(extent),
       mask_ratio,
       jitter_strength,
@@ -238,7 +242,7 @@ def crop_path(
   ),
 )
 def _draw(
-  key,
+  keys,
   extent,
   mask_ratio,
   jitter_strength,
@@ -251,8 +255,8 @@ def _draw(
   compat_flip,
   train,
 ):
-  def draw_image(row, extent):
-    key_place, key_jitter = jax.random.split(jax.random.fold_in(key, row))
+  def draw_image(key, extent):
+    key_place, key_jitter = jax.random.split(key)
     unit = jax.random.uniform(key_place, (pool.num_classes, 12))
     shape = dict(size=size, frames=frames)
     box = background = colours = None
@@ -273,7 +277,7 @@ def _draw(
       box=box,
     )
 
-  return jax.vmap(draw_image)(jnp.arange(len(extent)), extent)
+  return jax.vmap(draw_image)(keys, extent)
 
 
 def check_ranges(mask_ratio, distance_jitter, pool: LabelPool):
