@@ -298,7 +298,7 @@ def linear(config, recipe):
 
 
 def canvas(short_side, aspect):
-  """Room for frames up to an aspect ratio, wide ones; high ones lose their ends."""
+  """Room for frames up to an aspect ratio, wide or high; of longer ones a part."""
   return short_side, int(short_side * aspect)
 
 

@@ -83,11 +83,17 @@ def test_views_are_crops_of_the_same_clip():
     np.testing.assert_allclose(found[:, view], alone, atol=1e-6)
 
 
-def test_nothing_outside_the_extent_is_seen():
+@pytest.mark.parametrize("turns", [False, True])
+def test_nothing_outside_the_extent_is_seen(turns):
   video = random_video(64, 1, 24, 32, 3)
   sizes = np.random.default_rng(1).integers(1, (25, 33), (64, 2))
-  inside = (np.arange(24)[:, None] < sizes[:, :1, None]) & (
-    np.arange(32) < sizes[:, 1:, None]
+  turned = crops.is_turned(jnp.asarray(sizes), (24, 32)) if turns else None
+  covered = (
+    np.asarray(crops.in_canvas(jnp.asarray(sizes), (24, 32))) if turns else sizes
+  )
+  assert not turns or 8 < turned.sum() < 56
+  inside = (np.arange(24)[:, None] < covered[:, :1, None]) & (
+    np.arange(32) < covered[:, 1:, None]
   )
   video = np.where(inside[:, None, :, :, None], video, 1e6)
   extent, key = jnp.asarray(sizes, jnp.int32), jax.random.key(0)
@@ -101,7 +107,7 @@ def test_nothing_outside_the_extent_is_seen():
     assert (corner >= 0).all() and (sides > 0).all()
     limit = extent.reshape(64, *[1] * (box.ndim - 2), 2)
     assert (corner + sides <= limit).all()
-    assert jnp.abs(resize_crops(video, box, size=8)).max() <= 1.001
+    assert jnp.abs(resize_crops(video, box, size=8, turned=turned)).max() <= 1.001
 
 
 def test_a_clip_without_extent_gives_zeros():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from motion_jax.ops import pseudo_motion, static_mask, trajectory
+from motion_jax.ops import crops, pseudo_motion, static_mask, trajectory
 from motion_jax.ops.speed_labels import label_pool
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
@@ -60,6 +60,10 @@ def test_evaluation_clips_equal_the_golden_ones(case):
   )
   extent = jnp.array([case["resized_hw"]])
   clips = pseudo_motion.render(images, extent, draws, size=112, mean=0.45, std=0.225)
+  # In a canvas of the other orientation the picture lies turned.
+  turned = images.swapaxes(1, 2)
+  again = pseudo_motion.render(turned, extent, draws, size=112, mean=0.45, std=0.225)
+  np.testing.assert_array_equal(again, clips)
   found = np.asarray(clips)[0].transpose(0, 4, 1, 2, 3)
   assert found.shape == tuple(golden["shape"])
   # Where the scaled value is nearly whole, truncation may pick the grey level below.
@@ -208,7 +212,8 @@ def test_what_lies_outside_the_picture_is_never_seen_even_when_mirrored():
   extent = jnp.array([[80, 150], [104, 90], [70, 75], [104, 120]])
   key = jax.random.key(3)
   row, column = jnp.arange(104)[:, None], jnp.arange(150)
-  outside = [(row >= height) | (column >= width) for height, width in extent]
+  covered = crops.in_canvas(extent, (104, 150))  # the second picture lies turned
+  outside = [(row >= height) | (column >= width) for height, width in covered]
   white = jnp.repeat(jnp.stack(outside)[..., None], 3, axis=-1)
   images = jnp.where(white, 255, 100).astype(jnp.uint8)
   options = dict(mask_ratio=None, jitter=None, frames=8)

@@ -48,7 +48,8 @@ class SourceFrame:
     Args:
       short_side: length in pixels to which the shorter side is resized.
       canvas: (height, width) in pixels of the array that the frame is put into, at the
-        top left. A longer frame is cut to a random window.
+        top left, upright frames in a wide canvas turned (`media.place`). A longer frame
+        is cut to a random window.
     """
     if short_side < 1 or min(canvas) < 1:
       raise UserError(
@@ -62,7 +63,7 @@ class SourceFrame:
 
     Returns:
       image: [canvas height, canvas width, 3] uint8, zero outside the frame.
-      extent: [2] int32, height and width of the frame in it.
+      extent: [2] int32, height and width of the frame, whether it is turned or not.
 
     Raises:
       DecodeError: if the frame cannot be decoded.
@@ -86,6 +87,8 @@ class Clip:
 
   The settings are those of `Views`, which takes the clips of a test.
   """
+
+  _turn = True  # upright frames in a wide canvas; see `media.place`
 
   def __init__(
     self,
@@ -153,7 +156,8 @@ class Clip:
 
   def _fill(self, video, extent, frames, places):
     for frame, slot in zip(frames, video, strict=True):
-      extent[:] = place(resize_short_side(frame, self.short_side), slot, places)
+      frame = resize_short_side(frame, self.short_side)
+      extent[:] = place(frame, slot, places, turn=self._turn)
 
   def _warn_if_short(self, record: Record, count: int, fps: float) -> None:
     global _warned

@@ -112,6 +112,8 @@ class KeyFrames(Clip):
     frames, interval, short_side, canvas, fps: as for `Clip`.
   """
 
+  _turn = False  # a detector sees whole frames
+
   def __init__(
     self, people: Mapping[str, People], most: int, actions: int, **options: Any
   ):

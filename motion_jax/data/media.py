@@ -172,18 +172,26 @@ def _scratch(name: str, shape: tuple[int, ...]) -> np.ndarray:
   return memory[:size].reshape(shape)
 
 
-def place(frame: np.ndarray, canvas: np.ndarray, places: Sequence[float]) -> tuple:
+def place(
+  frame: np.ndarray, canvas: np.ndarray, places: Sequence[float], *, turn: bool = True
+) -> tuple:
   """Puts a frame at the top left of a canvas; what does not fit is cut off.
 
   Args:
-    frame: [H, W, 3] uint8, or float32 in [0, 256), which is truncated.
-    canvas: [H', W', 3] uint8, written to.
+    frame: [H, W, C] uint8, or float32 in [0, 256), which is truncated.
+    canvas: [H', W', C] uint8, written to.
     places: which window of a larger frame is kept, vertically and horizontally;
       uniform random numbers in [0, 1).
+    turn: lay an upright frame into a wide canvas, or a wide one into an upright canvas,
+      with its rows as columns; `ops.crops.is_turned` tells so of what is returned.
 
   Returns:
-    (height, width) of the part of the canvas that is covered.
+    (height, width) of the part of the frame that is there.
   """
+  (rows, columns), (height, width) = canvas.shape[:2], frame.shape[:2]
+  if turn and (rows - columns) * (height - width) < 0:
+    turned = frame.swapaxes(0, 1)
+    return place(turned, canvas, places[::-1], turn=False)[::-1]
   room = canvas.shape[:2]
   top, left = (
     int(fraction * (max(0, have - fits) + 1))

@@ -146,7 +146,9 @@ class Classify(Method):
     else:
       boxes = crops.center_square(extent, ratio=self._eval.crop_ratio)[:, None]
     size = self._eval.size or self._config.size
-    video = self._normalize(crops.resize_crops(batch["video"], boxes, size=size))
+    video = self._normalize(
+      crops.resize_crops(batch["video"], boxes, size=size, turned=_turned(batch))
+    )
     logits = network(video.reshape(-1, *video.shape[2:]))
     probabilities = jax.nn.softmax(logits.reshape(*boxes.shape[:2], -1)).mean(1)
     scores = jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
@@ -202,7 +204,9 @@ class Classify(Method):
     else:
       boxes = crops.draw_crops(keys[0], extent, size=method.size)
     flip = jax.random.bernoulli(keys[1], method.flip, (len(extent),))
-    video = crops.resize_crops(batch["video"], boxes, size=method.size, flip=flip)
+    video = crops.resize_crops(
+      batch["video"], boxes, size=method.size, flip=flip, turned=_turned(batch)
+    )
     return augment.color_jitter(
       keys[2],
       video,
@@ -231,6 +235,10 @@ class Classify(Method):
     network = self._merge(params, aux)
     network.eval()
     return network
+
+
+def _turned(batch):
+  return crops.is_turned(batch["extent"], batch["video"].shape[2:4])
 
 
 def _build(model: ConfigDict, method: ConfigDict, rngs: nnx.Rngs) -> Network:

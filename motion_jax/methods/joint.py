@@ -180,7 +180,8 @@ class Joint(Method):
     with jax.named_scope("sources"):
       video, side = rows["video"], self._config.mosi_side
       image = jnp.take_along_axis(video, frame.reshape(-1, 1, 1, 1, 1), axis=1)
-      image = crops.resize_crops(image, box, size=side)[:, 0]
+      turned = crops.is_turned(rows["extent"], video.shape[2:4])
+      image = crops.resize_crops(image, box, size=side, turned=turned)[:, 0]
     return {
       "image": jnp.round(255 * image).astype(jnp.uint8),
       "extent": jnp.full_like(rows["extent"], side),

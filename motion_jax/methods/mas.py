@@ -216,8 +216,12 @@ class Mas(Method):
     else:
       corner_key, flip_key = jax.random.split(key)
       corner = crops.draw_crops(corner_key, extent, size=method.size)[:, :2]
+    turned = crops.is_turned(extent, batch["video"].shape[2:4])
+    corner = jnp.where(turned[:, None], corner[:, ::-1], corner)
     cut = jax.vmap(partial(_cut, size=method.size))
-    video, flow = cut(batch["video"], corner), cut(flow, corner)
+    video, flow = (
+      crops.turn_back(cut(clips, corner), turned) for clips in (batch["video"], flow)
+    )
     if key is None:
       return video, flow
     flip = jax.random.bernoulli(flip_key, method.flip, (len(extent),))
@@ -226,7 +230,7 @@ class Mas(Method):
     return jnp.where(flip, video[:, :, :, ::-1], video), jnp.where(flip, mirrored, flow)
 
   def _flow(self, video, extent):
-    """[B, T - 1, H, W, 2]: from each frame to the next."""
+    """[B, T - 1, H, W, 2]: from each frame to the next; see `motion_inputs`."""
     method = self._config
     with jax.named_scope("flow"):
       return motion_inputs.flow_of_pairs(

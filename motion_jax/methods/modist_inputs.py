@@ -128,8 +128,9 @@ class Inputs:
     """
     # Queries and keys as rows of one batch: half as much to compile.
     rows = {name: _flat(batch[name]) for name in self._names}
+    rows["turned"] = crops.is_turned(rows["extent"], rows["video"].shape[2:4])
     with jax.named_scope("visual_clips"):
-      clips = {"visual": self._visual(draws, rows["video"])}
+      clips = {"visual": self._visual(draws, rows["video"], rows["turned"])}
     if self._motion:
       with jax.named_scope("motion_clips"):
         clips["motion"] = self._motion_clips(draws.motion_box, rows)
@@ -152,11 +153,13 @@ class Inputs:
     batch["extent"] = jax.ShapeDtypeStruct((1, 2, 2), jnp.int32)
     jax.eval_shape(self, jax.random.key(0), batch)
 
-  def _visual(self, draws, video):
+  def _visual(self, draws, video, turned):
     """Crop, colour jitter, grayscale, blur and mirror, in this order (section 4.1)."""
     method = self._method
     # Mirrored with the crop, which is free: what follows treats both sides alike.
-    video = crops.resize_crops(video, draws.box, size=method.size, flip=draws.mirrored)
+    video = crops.resize_crops(
+      video, draws.box, size=method.size, flip=draws.mirrored, turned=turned
+    )
     video = augment.apply_jitter(video, draws.jitter)
     video = augment.to_grayscale(video, draws.gray)
     video = augment.gaussian_blur(video, draws.sigma)
@@ -167,7 +170,9 @@ class Inputs:
     method, extent = self._method, rows["extent"]
     options = dict(kind=method.motion, size=method.size, edge_scale=self._edge_scale)
     if "motion" in rows:
-      return motion_inputs.stored_motion(rows["motion"], box, **options)
+      return motion_inputs.stored_motion(
+        rows["motion"], box, turned=rows["turned"], **options
+      )
     return motion_inputs.computed_motion(
       rows["motion_pairs"],
       extent,

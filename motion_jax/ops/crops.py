@@ -1,11 +1,13 @@
 """Crops of video on the device, with a static output shape.
 
 Contract: video lies in the top left part of a canvas, [B, T, Hc, Wc, 3], float32 in
-[0, 1] or uint8; `extent` int32 [B, 2] is the (height, width) of that part. A box is
-int32 (top, left, height, width) in pixels and lies inside the extent. One box serves
-all frames of a clip. Finding boxes and cutting them out are separate functions: the
-second is deterministic. An extent of zero (a clip that could not be decoded) gives
-zeros, not NaN.
+[0, 1] or uint8; `extent` int32 [B, 2] is its (height, width). Upright video in a wide
+canvas, or wide video in an upright one, lies there turned, rows as columns
+(`is_turned`); extents, boxes and results are of the video as it is seen. A box is int32
+(top, left, height, width) in pixels and lies inside the extent. One box serves all
+frames of a clip. Finding boxes and cutting them out are separate functions: the second
+is deterministic. An extent of zero (a clip that could not be decoded) gives zeros, not
+NaN.
 """
 
 import jax
@@ -14,6 +16,37 @@ import jax.numpy as jnp
 from motion_jax.ops.draws import integers
 
 _TRIES = 10
+
+
+def is_turned(extent: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+  """Whether video lies in its canvas with rows as columns, as `data.media.place` does.
+
+  Args:
+    extent: int32 [..., 2], (height, width) of the video.
+    canvas: (height, width); a square one turns nothing.
+
+  Returns:
+    bool [...].
+  """
+  upright, shape = extent[..., 0] - extent[..., 1], canvas[0] - canvas[1]
+  return upright * shape < 0
+
+
+def in_canvas(extent: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+  """The (height, width) [..., 2] of the part of the canvas that video covers."""
+  turned = is_turned(extent, canvas)
+  return jnp.where(turned[..., None], extent[..., ::-1], extent)
+
+
+def turn_back(clips: jax.Array, turned: jax.Array) -> jax.Array:
+  """Swaps rows and columns of square clips where they are turned.
+
+  Args:
+    clips: [..., S, S, C].
+    turned: bool, of the leading axes of `clips`.
+  """
+  turned = turned.reshape(*turned.shape, *[1] * (clips.ndim - turned.ndim))
+  return jnp.where(turned, clips.swapaxes(-3, -2), clips)
 
 
 def draw_resized_crops(
@@ -123,7 +156,12 @@ def three_crops(extent: jax.Array, *, size: int) -> jax.Array:
 
 
 def resize_crops(
-  video: jax.Array, box: jax.Array, *, size: int, flip: jax.Array | None = None
+  video: jax.Array,
+  box: jax.Array,
+  *,
+  size: int,
+  flip: jax.Array | None = None,
+  turned: jax.Array | None = None,
 ) -> jax.Array:
   """Cuts boxes out and resizes them: bilinear, half-pixel centres, no antialias.
 
@@ -135,6 +173,7 @@ def resize_crops(
     box: int32 [B, 4], or [B, V, 4] for V views of every clip.
     size: side of the result in pixels.
     flip: bool [B] or [B, V]; True mirrors left and right.
+    turned: bool [B], from `is_turned`; None for video that lies as it is seen.
 
   Returns:
     float32 [B, T, size, size, C], or [B, V, T, size, size, C].
@@ -142,15 +181,23 @@ def resize_crops(
   if video.dtype == jnp.uint8:
     video = video.astype(jnp.float32) / 255
   boxes = box.reshape(len(box), -1, 4)
+  if turned is not None:
+    boxes = jnp.where(turned[:, None, None], boxes[..., jnp.array([1, 0, 3, 2])], boxes)
   rows = _weights(boxes[..., 0], boxes[..., 2], size, video.shape[2])
   columns = _weights(boxes[..., 1], boxes[..., 3], size, video.shape[3])
   if flip is not None:
     flip = flip.reshape(*boxes.shape[:2], 1, 1)
+    if turned is not None:  # columns as they are seen are rows there
+      sideways = turned[:, None, None, None]
+      rows = jnp.where(flip & sideways, rows[..., ::-1, :], rows)
+      flip &= ~sideways
     columns = jnp.where(flip, columns[..., ::-1, :], columns)
   # Full precision: bfloat16 products would be off by a grey level on a TPU.
   highest = jax.lax.Precision.HIGHEST
   clips = jnp.einsum("bvih,bthwc->bvtiwc", rows, video, precision=highest)
   clips = jnp.einsum("bvjw,bvtiwc->bvtijc", columns, clips, precision=highest)
+  if turned is not None:
+    clips = turn_back(clips, turned)
   return clips.reshape(*box.shape[:-1], *clips.shape[2:])
 
 

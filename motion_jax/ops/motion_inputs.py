@@ -1,11 +1,13 @@
 """What the motion network of MoDist sees (Xiao et al., 2021, section 3.2, Table 3b).
 
 Contract: stored motion is uint8 [B, M, H, W, 1] (edges) or [B, M, H, W, 2] (flow), in
-the top left part of a canvas like the video it belongs to; pairs are uint8
-[B, M, 2, H, W, 3], the frames t and t - n. A box is int32 [B, 4], (top, left, height,
-width), one for all frames of a clip; `extent` int32 [B, 2] is what of the canvas holds
-the video. Results are float32 [B, M, size, size, C]; C is in `CHANNELS`.
+a canvas like the video it belongs to; pairs are uint8 [B, M, 2, H, W, 3], the frames t
+and t - n. Extents, boxes and turned video are as in `crops`; flow of turned video lies
+turned, too, but u and v stay those of the video as it is seen. Results are float32
+[B, M, size, size, C]; C is in `CHANNELS`.
 """
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,13 @@ FLOW_LIMIT = 20.0
 
 
 def stored_motion(
-  stored: jax.Array, box: jax.Array, *, kind: str, size: int, edge_scale: float = 1.0
+  stored: jax.Array,
+  box: jax.Array,
+  *,
+  kind: str,
+  size: int,
+  edge_scale: float = 1.0,
+  turned: jax.Array | None = None,
 ) -> jax.Array:
   """Cuts a crop out of prepared motion frames, and undoes their 8-bit encoding.
 
@@ -31,6 +39,7 @@ def stored_motion(
     kind: 'edges' or 'flow'.
     size: side of the result in pixels.
     edge_scale: edges are in [0, edge_scale].
+    turned: bool [B], from `crops.is_turned`; None for none.
 
   Returns:
     Edges, three times the same channel, or flow in [-1, 1], u and v.
@@ -45,7 +54,7 @@ def stored_motion(
       "prepare a motion data set of this kind"
     )
   # Decoding is linear, so it may follow the interpolation.
-  clip = crops.resize_crops(stored, box, size=size)
+  clip = crops.resize_crops(stored, box, size=size, turned=turned)
   if kind == "flow":
     return jnp.clip((255 * clip - 128) / 127, -1, 1)
   return _as_colour(clip * edge_scale)
@@ -80,17 +89,23 @@ def computed_motion(
     edge_scale: edges are in [0, edge_scale].
     **solver: options of `variational_flow`.
   """
+  resize = partial(
+    crops.resize_crops,
+    box=box,
+    size=size,
+    turned=crops.is_turned(extent, pairs.shape[3:5]),
+  )
   if kind == "frame_difference":
     both = pairs.reshape(len(pairs), -1, *pairs.shape[3:])
-    both = crops.resize_crops(both, box, size=size)
+    both = resize(both)
     both = both.reshape(*pairs.shape[:3], *both.shape[2:])
     return both[:, :, 0] - both[:, :, 1]
   flow = flow_of_pairs(pairs, extent, **solver)
   if kind == "flow":
     flow = jnp.clip(flow / FLOW_LIMIT, -1, 1)
-    return crops.resize_crops(flow, box, size=size)
+    return resize(flow)
   edges = flow_edges(flow)[..., None] * (edge_scale / LIMIT)
-  return _as_colour(crops.resize_crops(edges, box, size=size))
+  return _as_colour(resize(edges))
 
 
 def flow_of_pairs(pairs: jax.Array, extent: jax.Array, **solver) -> jax.Array:
@@ -105,15 +120,18 @@ def flow_of_pairs(pairs: jax.Array, extent: jax.Array, **solver) -> jax.Array:
     **solver: options of `variational_flow`.
 
   Returns:
-    float32 [B, M, H, W, 2], pixels.
+    float32 [B, M, H, W, 2], pixels; see the module for turned video.
   """
-  pairs = _extended(pairs, extent)
+  canvas = pairs.shape[3:5]
+  pairs = _extended(pairs, crops.in_canvas(extent, canvas))
   # One frame number after the other: memory for B, not for B * M fields.
   flow = jax.lax.map(
     lambda pair: variational_flow(pair[:, 0], pair[:, 1], **solver),
     jnp.moveaxis(pairs, 1, 0),
   )
-  return jnp.moveaxis(flow, 0, 1)
+  flow = jnp.moveaxis(flow, 0, 1)
+  turned = crops.is_turned(extent, canvas)[:, None, None, None, None]
+  return jnp.where(turned, flow[..., ::-1], flow)
 
 
 def _extended(pairs, extent):

@@ -1,7 +1,8 @@
 """Pseudo motion from still images: the pretext task of MoSI (Huang et al., CVPR 2021).
 
-Contract: images are uint8 [B, H, W, 3] canvases whose top left `extent` = (height,
-width) is picture; the host has already scaled its short side. Clips are float32
+Contract: images are uint8 [B, H, W, 3] canvases with pictures of `extent` = (height,
+width) at the top left, as in `crops` (upright ones lie turned in a wide canvas); the
+host has already scaled their short side. Clips are float32
 [B, P, T, size, size, 3], normalised; axis 1 holds the P classes of one image, so that
 they stay together in a batch and on a device. `draw` makes all random choices of an
 image from `fold_in(key, row)`, so row i depends neither on the other rows nor on the
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from motion_jax.ops import augment, static_mask, trajectory
+from motion_jax.ops import augment, crops, static_mask, trajectory
 from motion_jax.ops.draws import row_keys
 from motion_jax.ops.speed_labels import LabelPool, label_pool
 
@@ -77,7 +78,8 @@ def generate(
   Args:
     key: PRNG key.
     images: [B, H, W, 3] uint8 canvases.
-    extent: [B, 2] int32 (height, width) of the picture in each canvas; None = all.
+    extent: [B, 2] int32 (height, width) of the picture in each canvas, see the module;
+      None = all.
       The shorter side must be larger than `size`.
     speeds, axes, static, decoupled: the classes, see `label_pool`.
     mean, std: of the normalisation, scalars or one per channel.
@@ -189,16 +191,26 @@ def render(
   Returns:
     [B, P, T, size, size, 3] float32.
   """
-  mirrored = jnp.where(draws.flip[:, None, None, None], images[:, :, ::-1], images)
-  # Mirroring the canvas moves the picture to its right end.
-  shift = jnp.where(draws.flip, images.shape[2] - extent[:, 1], 0)
+  turned = crops.is_turned(extent, images.shape[1:3])
+  # Left and right of a turned picture are top and bottom of its canvas.
+  mirrored = images
+  for axis, chosen in ((2, draws.flip & ~turned), (1, draws.flip & turned)):
+    flipped = jnp.flip(images, axis)
+    mirrored = jnp.where(chosen[:, None, None, None], flipped, mirrored)
+  # Mirroring the canvas moves the picture to its other end.
+  side = jnp.where(turned, images.shape[1], images.shape[2])
+  shift = jnp.where(draws.flip, side - extent[:, 1], 0)
   planes = jnp.moveaxis(mirrored, -1, 1)
 
   def render_class(draws):
     with jax.named_scope("crop"):
-      left = draws.window[..., 0] + shift[:, None]
-      crops = crop_path(planes, left, draws.window[..., 1], size)
-    clip = [crops[:, :, i].astype(jnp.float32) / 255 for i in range(3)]
+      x, y = draws.window[..., 0] + shift[:, None], draws.window[..., 1]
+      sideways = turned[:, None]
+      left, top = jnp.where(sideways, y, x), jnp.where(sideways, x, y)
+      cut = crop_path(planes, left, top, size)
+      sideways = turned[:, None, None, None, None]
+      cut = jnp.where(sideways, cut.swapaxes(-1, -2), cut)
+    clip = [cut[:, :, i].astype(jnp.float32) / 255 for i in range(3)]
     if draws.jitter is not None:
       with jax.named_scope("jitter"):
         clip = augment.jitter_planes(clip, draws.jitter)
