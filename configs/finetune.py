@@ -184,6 +184,9 @@ def evaluation():
       crops=1,  # or 3, side by side
       crop_ratio=0.875,  # side of the square crop, of the short side (code)
       size=0,  # pixels to which it is resized; 0: method.size
+      # Of crops larger than method.size: softmax at each place, then the mean (SF), or
+      # False: the softmax of the mean feature.
+      place_scores=False,
     )
   )
 
@@ -217,6 +220,7 @@ def modist(config):
   config.eval.crops = 3
   config.eval.crop_ratio = 1.0
   config.eval.size = 256
+  config.eval.place_scores = True  # SF
 
 
 def ssv2(config, recipe):

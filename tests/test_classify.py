@@ -8,7 +8,7 @@ from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method
+from motion_jax.methods import classify, make_method
 
 
 def smoke(**method):
@@ -100,6 +100,70 @@ def test_three_crops_are_averaged_after_the_softmax():
   np.testing.assert_allclose(outputs["probabilities"], sum(means) / 3, atol=1e-4)
 
 
+class Blocks(nnx.Module):
+  """In place of an encoder: means over blocks of 8x8 pixels, without weights."""
+
+  features = 3
+
+  def until(self, video, name):
+    assert name == "conv5"
+    frames, height, width = video.shape[1:4]
+    return video.reshape(-1, frames, height // 8, 8, width // 8, 8, 3).mean((3, 5))
+
+  def __call__(self, video):
+    return self.until(video, "conv5").mean((1, 2, 3))
+
+  def stage_paths(self):
+    return []
+
+
+@pytest.mark.parametrize("place_scores", [True, False])
+def test_a_softmax_at_every_place_of_every_crop_is_averaged(monkeypatch, place_scores):
+  """SlowFast's test: trained on 32 pixels, 4x4 blocks, tested on 48, 3x3 places."""
+  monkeypatch.setattr(classify, "build_model", lambda *_, **__: Blocks())
+  config = smoke()
+  config.data.canvas = (48, 96)
+  config.eval.update(crops=3, crop_ratio=1.0, size=48, place_scores=place_scores)
+  config.data.short_side = 48
+  method = make_method(config)
+  params, aux = method.init(jax.random.key(0))
+  kernel, bias = 4 * params["head"]["kernel"], params["head"]["bias"]
+  params["head"]["kernel"] = kernel
+  rng = np.random.default_rng(0)
+  rows = batch(2) | {"video": rng.integers(0, 256, (2, 4, 48, 96, 3), np.uint8)}
+  rows["video"][:, :, :20, ::2] //= 4  # or all places are alike
+  rows["extent"] = np.full((2, 2), (48, 96), np.int32)
+  found = method.predict(params, aux, rows)["probabilities"]
+
+  def softmax(features):
+    scores = np.exp(features @ np.asarray(kernel) + np.asarray(bias))
+    return scores / scores.sum(-1, keepdims=True)
+
+  expected = []
+  for left in (0, 24, 48):
+    crop = (rows["video"][..., left : left + 48, :] / 255 - 0.45) / 0.225
+    blocks = crop.reshape(2, 4, 6, 8, 6, 8, 3).mean((1, 3, 5))
+    if not place_scores:
+      expected.append(softmax(blocks.mean((1, 2))))
+    else:
+      expected += [
+        softmax(blocks[:, top : top + 4, side : side + 4].mean((1, 2)))
+        for top in range(3)
+        for side in range(3)
+      ]
+  np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-5)
+
+
+def test_c3d_has_no_places():
+  config = smoke()
+  config.model.name = "c3d"
+  config.eval.place_scores = True
+  make_method(config)  # crops are no larger than in training
+  config.eval.size = 48
+  with pytest.raises(UserError, match=r"eval\.place_scores"):
+    make_method(config)
+
+
 @pytest.mark.parametrize(
   ("arg", "values"),
   [
@@ -109,6 +173,8 @@ def test_three_crops_are_averaged_after_the_softmax():
     ("ucf101,network=r2plus1d_10", {"optim.learning_rate": 1.5e-3}),
     ("hmdb51,network=r2plus1d_10", {"train.batch_size": 384}),
     ("ucf101,recipe=modist", {"method.frames": 32, "eval.crops": 3, "eval.size": 256}),
+    ("ucf101,recipe=modist", {"eval.place_scores": True}),
+    ("ucf101", {"eval.place_scores": False}),
     ("ucf101,recipe=modist,linear", {"optim.learning_rate": 0.5, "method.dropout": 0}),
     ("hmdb51,recipe=mas", {"eval.clips": 0, "data.fps": 0, "method.head_decay": 0.005}),
     ("ucf101,recipe=mas", {"model.name": "c3d", "train.batch_size": 30}),

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
 from motion_jax.models import build_classifier, build_model
-from motion_jax.models.heads import Classifier
+from motion_jax.models.heads import Classifier, place_features
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import augment, crops
 
@@ -57,6 +57,17 @@ class Network(nnx.Module):
     else:
       features = self.encoder(video)
     return self.head(features, rngs=rngs)
+
+  def place_probabilities(self, video: jax.Array, size: int) -> jax.Array:
+    """The softmax at each place of [B, T, H, W, C] video, its mean [B, classes].
+
+    A place has as much around it as a clip of `size` pixels is pooled over.
+    """
+    clip = jnp.zeros((1, video.shape[1], size, size, video.shape[-1]), video.dtype)
+    trained = jax.eval_shape(lambda: self.encoder.until(clip, STAGES[-1]))
+    activation = self.encoder.until(video, STAGES[-1])
+    features = place_features(activation, trained.shape[2:4])
+    return jax.nn.softmax(self.head(features)).mean(1)
 
   def train(self, **attributes) -> None:
     super().train(**attributes)
@@ -111,6 +122,13 @@ class Classify(Method):
         f"eval.crops={config.eval.crops} must be 1 or 3, eval.crop_ratio="
         f"{config.eval.crop_ratio} in (0, 1]"
       )
+    larger = (config.eval.get("size") or method.size) > method.size
+    self._place_scores = larger and config.eval.get("place_scores", False)
+    if self._place_scores and config.model.name == "c3d":
+      raise UserError(
+        "eval.place_scores=True needs features that are a mean over places, which "
+        "C3D's are not; set it to False"
+      )
     self._build = partial(_build, config.model, method)
     network = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
     self._graphdef = _split(network)[0]
@@ -136,6 +154,9 @@ class Classify(Method):
   def predict(self, params, aux, batch):
     """Mean of the softmax over the crops of each clip, and its cross entropy.
 
+    A crop has one softmax, of its mean feature, or with `eval.place_scores` one at each
+    place, as in SlowFast's test, which differ where crops are larger than in training.
+
     Returns:
       loss, top1, mask: [B]; probabilities: [B, classes] float32.
     """
@@ -149,8 +170,12 @@ class Classify(Method):
     video = self._normalize(
       crops.resize_crops(batch["video"], boxes, size=size, turned=_turned(batch))
     )
-    logits = network(video.reshape(-1, *video.shape[2:]))
-    probabilities = jax.nn.softmax(logits.reshape(*boxes.shape[:2], -1)).mean(1)
+    video = video.reshape(-1, *video.shape[2:])
+    if self._place_scores:
+      probabilities = network.place_probabilities(video, self._config.size)
+    else:
+      probabilities = jax.nn.softmax(network(video))
+    probabilities = probabilities.reshape(*boxes.shape[:2], -1).mean(1)
     scores = jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
     outputs = _outputs(scores, batch["label"], batch["valid"])
     return {**outputs, "probabilities": probabilities}

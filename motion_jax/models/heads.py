@@ -43,6 +43,26 @@ class Classifier(nnx.Module):
     return features @ self.kernel[...] + self.bias[...]
 
 
+def place_features(activation: jax.Array, window: tuple[int, int]) -> jax.Array:
+  """Features at every place: means over all frames and a window around the place.
+
+  As SlowFast pools in a test: its window is what pools the smaller training crops.
+
+  Args:
+    activation: [B, T, H, W, dim], what is pooled.
+    window: height and width; where the activation is smaller, all of it.
+
+  Returns:
+    [B, places, dim] float32.
+  """
+  frame = activation.astype(jnp.float32).mean(1)
+  height, width = map(min, window, frame.shape[1:3])
+  sums = jax.lax.reduce_window(
+    frame, 0.0, jax.lax.add, (1, height, width, 1), (1, 1, 1, 1), "valid"
+  )
+  return sums.reshape(len(sums), -1, sums.shape[-1]) / (height * width)
+
+
 class Projection(nnx.Module):
   """Linear layers with ReLU between them, for contrastive losses.
 
