@@ -131,6 +131,24 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
   )
 
 
+def first_inputs(batch, key, *, accumulate_steps: int = 1):
+  """What the first call of `method.loss` in the first train step gets.
+
+  Args:
+    batch: of the first step, [B, ...] each.
+    key: of the run, as for `make_train_step`.
+    accumulate_steps: as there.
+
+  Returns:
+    (batch, key), the arguments of the loss.
+  """
+  key = jax.random.fold_in(key, 0)
+  if accumulate_steps == 1:
+    return batch, key
+  part = {name: array[::accumulate_steps] for name, array in batch.items()}
+  return part, jax.random.fold_in(key, 0)
+
+
 def make_predict(method, mesh: Mesh):
   """Builds the jitted function (params, aux, batch) -> outputs of `method.predict`."""
   everywhere = sharding.replicated(mesh)

@@ -6,6 +6,7 @@ import re
 import time
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from motion_jax import hosts, logs, optim, sharding, starting_point, state
@@ -125,7 +126,7 @@ class Run:
       if step == 1:
         with progress.pause():
           if is_first:  # of its own rows
-            self.method.save_figures(self.workdir / "figures", rows, self.step_key)
+            self._save_figures(rows)
           hosts.meet("drawn")
       batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
@@ -282,6 +283,17 @@ class Run:
     rows = next(self.batches)
     self.bad_files.update(rows)
     return rows
+
+  def _save_figures(self, rows):
+    """Draws what the first step trains on: the first of these rows."""
+    if "extent" in rows:
+      # Draws are made for a whole batch; of other processes' rows their number counts.
+      repeats = (jax.process_count(), *[1] * (rows["extent"].ndim - 1))
+      rows = {**rows, "extent": np.tile(rows["extent"], repeats)}
+    batch, key = state.first_inputs(
+      rows, self.step_key, accumulate_steps=self.config.train.accumulate_steps
+    )
+    self.method.save_figures(self.workdir / "figures", batch, key)
 
   def _log(self, step, perf, perf_text):
     computed = jax.device_get(self.state.metrics.compute())

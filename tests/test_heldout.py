@@ -43,7 +43,7 @@ def test_metrics_depend_neither_on_batches_nor_on_devices(name, tmp_path_factory
   folder = videos(tmp_path_factory.getbasetemp())
   words = [sys.executable, ROOT / "tests" / "same_heldout.py", folder, name]
   words.append(",".join(LAYOUTS))
-  result = children.run(words, env=children.environment(4), timeout=300)
+  result = children.run(words, env=children.environment(4), timeout=900)
   assert result.returncode == 0, result.stderr
   found = json.loads(result.stdout)[name]
   expected = found["16x1"]

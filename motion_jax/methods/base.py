@@ -58,7 +58,7 @@ class Method:
     raise NotImplementedError
 
   def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:
-    """Returns what the network is trained on: its inputs and labels, on the device."""
+    """Returns the inputs and labels that `loss` makes of the same arguments."""
     raise NotImplementedError
 
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
@@ -82,9 +82,20 @@ class Method:
     raise UserError(f"{type(self).__name__} has no classifiers to be replaced")
 
   def save_figures(self, directory: pathlib.Path, batch: Batch, key: jax.Array) -> None:
-    """Writes pictures of the training input of `batch`, labels drawn in."""
+    """Writes pictures of the first training inputs, labels drawn in.
+
+    Of these arguments, `loss` makes what is drawn at step 0. Random choices are made
+    for as many rows as `batch["extent"]` has, and only the first rows are drawn: the
+    other arrays may end before.
+    """
 
   def save_results(
     self, directory: pathlib.Path, params: Tree, aux: Tree, batch: Batch
   ) -> None:
     """Writes pictures of predictions for the held-out `batch`."""
+
+
+def first_rows(count: int, batch: Batch, draws: Tree) -> tuple[Batch, Tree]:
+  """The first rows of a batch and of its draws: `count`, or as many as are there."""
+  count = min(count, *map(len, batch.values()))
+  return jax.tree.map(lambda array: array[:count], (batch, draws))

@@ -15,7 +15,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
-from motion_jax.methods.base import Method
+from motion_jax.methods.base import Method, first_rows
 from motion_jax.models import build_classifier, build_model
 from motion_jax.models.heads import Classifier, place_features
 from motion_jax.models.precision import compute_dtype
@@ -139,8 +139,8 @@ class Classify(Method):
     return params, aux
 
   def loss(self, params, aux, batch, key, step):
-    augment_key, dropout_key = jax.random.split(key)
-    video, labels = self.pretext(batch, augment_key, step)
+    video, labels = self.pretext(batch, key, step)
+    _, dropout_key = jax.random.split(key)
     with jax.named_scope("network"):
       network = self._merge(params, aux)
       network.train()
@@ -183,7 +183,7 @@ class Classify(Method):
   def pretext(self, batch, key, step):
     """Augmented clips [B, T, S, S, 3], normalised, and labels [B]."""
     with jax.named_scope("augment"):
-      return self._normalize(self._augment(key, batch)), batch["label"]
+      return self._augment(self._draw(key, batch["extent"]), batch), batch["label"]
 
   def encoder(self, params, aux):
     return self._in_evaluation(params, aux).encoder
@@ -200,8 +200,9 @@ class Classify(Method):
     """Writes the training clips of the first examples, as a PNG and a GIF."""
     from motion_jax.visualize import clips as clip_figures
 
-    few = {name: array[:9] for name, array in batch.items()}
-    video, labels = jax.device_get(jax.jit(self.pretext)(few, key, 0))
+    draws = jax.jit(self._draw)(key, batch["extent"])
+    few, draws = first_rows(9, batch, draws)
+    video, labels = jax.device_get((jax.jit(self._augment)(draws, few), few["label"]))
     normalization = dict(mean=self._config.mean, std=self._config.std)
     directory.mkdir(parents=True, exist_ok=True)
     titles = [f"class {label}" for label in labels]
@@ -217,11 +218,15 @@ class Classify(Method):
       "video": jax.ShapeDtypeStruct((1, method.frames, *canvas, 3), jnp.uint8),
       "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
     }
-    jax.eval_shape(self._augment, jax.random.key(0), batch)
+    jax.eval_shape(
+      lambda key, batch: self._augment(self._draw(key, batch["extent"]), batch),
+      *(jax.random.key(0), batch),
+    )
 
-  def _augment(self, key, batch):
-    method, extent = self._config, batch["extent"]
-    keys = jax.random.split(key, 4)
+  def _draw(self, key, extent):
+    """Boxes, which clips are mirrored, and colour jitter; `key` is that of `loss`."""
+    method = self._config
+    keys = jax.random.split(jax.random.split(key)[0], 4)
     if method.crop == "resized":
       boxes = crops.draw_resized_crops(
         keys[0], extent, area=tuple(method.area), aspect=tuple(method.aspect)
@@ -229,12 +234,9 @@ class Classify(Method):
     else:
       boxes = crops.draw_crops(keys[0], extent, size=method.size)
     flip = jax.random.bernoulli(keys[1], method.flip, (len(extent),))
-    video = crops.resize_crops(
-      batch["video"], boxes, size=method.size, flip=flip, turned=_turned(batch)
-    )
-    return augment.color_jitter(
+    jitter = augment.draw_jitter(
       keys[2],
-      video,
+      (len(extent), method.frames),
       brightness=method.brightness,
       contrast=method.contrast,
       saturation=method.saturation,
@@ -242,6 +244,15 @@ class Classify(Method):
       grayscale=method.grayscale,
       per_frame=False,
     )
+    return boxes, flip, jitter
+
+  def _augment(self, draws, batch):
+    """Normalised clips [B, T, S, S, 3]."""
+    boxes, flip, jitter = draws
+    video = crops.resize_crops(
+      batch["video"], boxes, size=self._config.size, flip=flip, turned=_turned(batch)
+    )
+    return self._normalize(augment.apply_jitter(video, jitter))
 
   def _head_penalty(self, head):
     """Weight decay of the classifier's matrices alone, MAS's."""

@@ -14,7 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
-from motion_jax.methods.base import Method
+from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.detector import STRIDE, Detector
 from motion_jax.models import build_model
 from motion_jax.models.precision import compute_dtype
@@ -63,8 +63,8 @@ class Detect(Method):
     return params, {"stats": stats}
 
   def loss(self, params, aux, batch, key, step):
-    augment_key, dropout_key = jax.random.split(key)
-    video, boxes, person = self.pretext(batch, augment_key, step)
+    video, boxes, person = self.pretext(batch, key, step)
+    _, dropout_key = jax.random.split(key)
     network = self._merge(params, aux)
     network.train()
     logits = network(video, boxes, nnx.Rngs(dropout=dropout_key))
@@ -104,8 +104,12 @@ class Detect(Method):
     Returns:
       [B, T, S, S, 3] normalised video, [B, N, 4] pixels, [B, N] bool.
     """
-    method, extent = self._config, batch["extent"]
-    side_key, corner_key, flip_key = jax.random.split(key, 3)
+    return self._augment(self._draw(key, batch["extent"]), batch)
+
+  def _draw(self, key, extent):
+    """Squares [B, 4], which are mirrored [B]; `key` is that of `loss`."""
+    method, (augment_key, _) = self._config, jax.random.split(key)
+    side_key, corner_key, flip_key = jax.random.split(augment_key, 3)
     short = extent.min(-1, keepdims=True)
     # Where a square of `size` lies in frames that are resized to a random short side.
     low, high = method.short_sides
@@ -114,10 +118,13 @@ class Detect(Method):
     corner_unit = jax.random.uniform(corner_key, extent.shape)
     corner = integers(corner_unit, 0, extent - side)
     flip = jax.random.bernoulli(flip_key, method.flip, (len(extent),))
-    squares = jnp.concatenate([corner, side, side], -1)
+    return jnp.concatenate([corner, side, side], -1), flip
+
+  def _augment(self, draws, batch):
+    method, (squares, flip) = self._config, draws
     video = crops.resize_crops(batch["video"], squares, size=method.size, flip=flip)
     boxes = move_boxes(
-      batch["boxes"] * _sides(extent), squares, size=method.size, flip=flip
+      batch["boxes"] * _sides(batch["extent"]), squares, size=method.size, flip=flip
     )
     has_area = (boxes[..., :2] < boxes[..., 2:]).all(-1)
     video = augment.normalize(video, method.mean, method.std)
@@ -138,8 +145,9 @@ class Detect(Method):
     """Writes the key frames of the first training clips, people in their boxes."""
     from motion_jax.visualize.boxes import save_boxes
 
-    few = {name: array[:9] for name, array in batch.items()}
-    video, boxes, person = jax.device_get(jax.jit(self.pretext)(few, key, 0))
+    draws = jax.jit(self._draw)(key, batch["extent"])
+    few, draws = first_rows(9, batch, draws)
+    video, boxes, person = jax.device_get(jax.jit(self._augment)(draws, few))
     directory.mkdir(parents=True, exist_ok=True)
     save_boxes(
       directory / "inputs.png",

@@ -138,7 +138,7 @@ class Joint(Method):
 
   def save_figures(self, directory: pathlib.Path, batch, key):
     """Writes the figures of each part into a folder of its name."""
-    for name, rows in self._rows(key, _few(batch), every=1).items():
+    for name, rows in self._rows(key, batch, sources=1).items():
       self._parts[name].save_figures(directory / name, rows, _key(key, name))
 
   def save_results(self, directory: pathlib.Path, params, aux, batch):
@@ -148,14 +148,14 @@ class Joint(Method):
         directory / name, _of_part(params, name), aux[name], rows
       )
 
-  def _rows(self, key, batch):
-    """The training batch of each part."""
+  def _rows(self, key, batch, sources=None):
+    """The training batch of each part; of MoSI's only so many sources if given."""
     query, rows = _query(batch), {}
     if "mosi" in self._parts:
       every = self._config.mosi_every
       some = {name: _every(array, every) for name, array in query.items()}
       draws = self._draw_sources(jax.random.fold_in(key, _SOURCES), some["extent"])
-      rows["mosi"] = self._sources(some, *draws)
+      rows["mosi"] = self._sources(*jax.tree.map(lambda x: x[:sources], (some, *draws)))
     rows |= {"modist": batch, "mas": query}
     return {name: rows[name] for name in self._parts}
 

@@ -14,7 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
-from motion_jax.methods.base import Method
+from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.label_scores import OBJECTIVES, LabelScores
 from motion_jax.models import build_model
 from motion_jax.models.c3d import FullyConnected
@@ -138,7 +138,8 @@ class Mas(Method):
     """Writes the statistics of the first clips, and the clips with their flow."""
     from motion_jax.visualize import statistics as figures
 
-    video, flow = self._draw_statistics(directory / "pretext.png", batch, key, None)
+    draws = jax.jit(self._draw)(key, batch["extent"])
+    video, flow = self._draw_statistics(directory / "pretext.png", batch, draws, None)
     figures.save_flow_gif(directory / "pretext.gif", video, flow)
 
   def save_results(self, directory: pathlib.Path, params, aux, batch):
@@ -147,14 +148,15 @@ class Mas(Method):
     found = jax.device_get(jax.jit(self.predict)(params, aux, few)["guesses"])
     guesses = np.zeros((len(found), len(statistics.label_table(2))), int)
     guesses[:, list(self._columns)] = found
-    self._draw_statistics(directory / "predictions.png", few, None, guesses)
+    draws = self._draw(None, few["extent"])
+    self._draw_statistics(directory / "predictions.png", few, draws, guesses)
 
-  def _draw_statistics(self, path, batch, key, guesses):
-    """Returns the clips and their flow."""
+  def _draw_statistics(self, path, batch, draws, guesses):
+    """Draws the first clips of a batch; returns these clips and their flow."""
     from motion_jax.visualize import statistics as figures
 
-    few = {name: array[:4] for name, array in batch.items()}
-    video, flow = jax.jit(self._crop)(few, key)
+    few, draws = first_rows(4, batch, draws)
+    video, flow = jax.jit(self._cut_clips)(few, draws)
     values = jax.jit(self._statistics)(video, flow)
     boundaries, _ = jax.jit(motion_statistics.motion_boundaries)(flow)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,33 +200,38 @@ class Mas(Method):
     )
     return clips, labels, still
 
+  def _draw(self, key, extent):
+    """Corners [B, 2] of crops, which are mirrored; `key` None: central ones, none."""
+    size, count = self._config.size, len(extent)
+    if key is None:
+      return jnp.maximum(extent - size, 0) // 2, jnp.zeros(count, bool)
+    corner_key, flip_key = jax.random.split(key)
+    corner = crops.draw_crops(corner_key, extent, size=size)[:, :2]
+    return corner, jax.random.bernoulli(flip_key, self._config.flip, (count,))
+
   def _crop(self, batch, key):
-    """Crops [B, T, S, S, 3] uint8 and their flow; `key` None: central, not mirrored.
+    """Crops [B, T, S, S, 3] uint8 and their flow; `key` None: central, not mirrored."""
+    return self._cut_clips(batch, self._draw(key, batch["extent"]))
+
+  def _cut_clips(self, batch, draws):
+    """Crops and their flow at given places.
 
     The flow sees the frames before they are cropped, so that what enters a crop is
     seen to move too.
     """
-    method, extent = self._config, batch["extent"]
+    extent, (corner, flip) = batch["extent"], draws
     if "flow" in batch:
       flow = motion_inputs.decode_flow(batch["flow"])
       # From each frame back to the one before: the other way it is the opposite.
       flow = -flow
     else:
       flow = self._flow(batch["video"], extent)
-    if key is None:
-      corner = jnp.maximum(extent - method.size, 0) // 2
-    else:
-      corner_key, flip_key = jax.random.split(key)
-      corner = crops.draw_crops(corner_key, extent, size=method.size)[:, :2]
     turned = crops.is_turned(extent, batch["video"].shape[2:4])
     corner = jnp.where(turned[:, None], corner[:, ::-1], corner)
-    cut = jax.vmap(partial(_cut, size=method.size))
+    cut = jax.vmap(partial(_cut, size=self._config.size))
     video, flow = (
       crops.turn_back(cut(clips, corner), turned) for clips in (batch["video"], flow)
     )
-    if key is None:
-      return video, flow
-    flip = jax.random.bernoulli(flip_key, method.flip, (len(extent),))
     flip = flip[:, None, None, None, None]
     mirrored = motion_statistics.mirror_flow(flow)
     return jnp.where(flip, video[:, :, :, ::-1], video), jnp.where(flip, mirrored, flow)

@@ -136,8 +136,7 @@ class Modist(Method):
     """Writes query and key, RGB and motion, of the first videos: a PNG and a GIF."""
     from motion_jax.visualize import modist as figures
 
-    few = {name: array[:3] for name, array in batch.items()}
-    clips = jax.device_get(jax.jit(self._inputs)(key, few))
+    clips = jax.device_get(self._inputs.first(key, batch, 3))
     directory.mkdir(parents=True, exist_ok=True)
     figures.save_pretext(
       directory / "pretext",

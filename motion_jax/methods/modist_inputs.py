@@ -76,6 +76,14 @@ class Inputs:
     """Draws and makes the clips of a batch of the sampler 'distill'; see `render`."""
     return self.render(self.draw(key, _flat(batch["extent"])), batch)
 
+  def first(self, key: jax.Array, batch: dict, count: int) -> dict[str, jax.Array]:
+    """The first clips of a call; only of them are pixels made."""
+    draws = jax.jit(self.draw)(key, _flat(batch["extent"]))
+    count = min(count, len(batch["video"]))
+    draws = jax.tree.map(lambda array: array[: 2 * count], draws)
+    few = {name: batch[name][:count] for name in self._names}
+    return jax.jit(self.render)(draws, few)
+
   def heldout(self, batch: dict) -> dict[str, jax.Array]:
     """As a call, but what a video gives depends on its `index` alone."""
     numbers = _flat(2 * batch["index"][:, None] + jnp.arange(2))

@@ -91,8 +91,8 @@ class Mosi(Method):
     return params, stats
 
   def loss(self, params, aux, batch, key, step):
-    generate_key, dropout_key = jax.random.split(key)
-    clips, labels = self._make_clips(generate_key, batch, step=step, train=True)
+    clips, labels = self.pretext(batch, key, step)
+    _, dropout_key = jax.random.split(key)
     with jax.named_scope("network"):
       rngs = nnx.Rngs(dropout=dropout_key)
       logits, aux = call(self._graphdef, params, aux, clips, rngs, train=True)
@@ -106,7 +106,8 @@ class Mosi(Method):
     return self._outputs(logits, labels, batch["valid"])
 
   def pretext(self, batch, key, step):
-    return self._make_clips(key, batch, step=step, train=True)
+    generate_key, _ = jax.random.split(key)
+    return self._make_clips(generate_key, batch, step=step, train=True)
 
   def encoder(self, params, aux):
     return self._network(params, aux).encoder
@@ -130,7 +131,7 @@ class Mosi(Method):
     from motion_jax.visualize import clips as clip_figures
 
     one = {name: array[:1] for name, array in batch.items()}
-    draws = self._draw(key, one, step=None, train=True)
+    draws = self._draw(jax.random.split(key)[0], one, step=0, train=True)
     clips = jax.device_get(self._render(one, draws)[0])
     speeds = self.pool.speeds / self._config.speeds
     # Titles and arrows are the window's motion; what is seen in it moves against them.
@@ -143,6 +144,7 @@ class Mosi(Method):
       titles=titles,
       arrows=speeds,
       boxes=jax.device_get(draws.box[0]),
+      caption=self._caption(step=0),
       **normalization,
     )
     clip_figures.save_gif(
@@ -176,6 +178,18 @@ class Mosi(Method):
       arrows=speeds,
       mean=self._config.mean,
       std=self._config.std,
+    )
+
+  def _caption(self, step):
+    """The step, counted from 1, and how hard a curriculum makes it."""
+    method, text = self._config, f"step {step + 1}"
+    if not method.curriculum_steps:
+      return text
+    ease = float(_difficulty(step, method.curriculum_steps))
+    low, high = (float(ratio) for ratio in _eased_ratio(method.mask_ratio, ease))
+    return (
+      f"{text} of a curriculum over {method.curriculum_steps}: difficulty {ease:.0%}, "
+      f"mask {low:.2f} to {high:.2f}"
     )
 
   def _network(self, params, aux):

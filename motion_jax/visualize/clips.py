@@ -27,6 +27,7 @@ def save_clip_grid(
   arrows: np.ndarray | None = None,
   boxes: np.ndarray | None = None,
   frames: int = 6,
+  caption: str = "",
   mean=0.0,
   std=1.0,
 ) -> None:
@@ -40,6 +41,7 @@ def save_clip_grid(
     boxes: [N, 3], (x, y, side) in pixels of a square to outline, such as the box of
       the static mask.
     frames: number of frames shown, evenly spaced, first and last included.
+    caption: a line below the clips.
     mean, std: undo the normalisation.
 
   Raises:
@@ -52,7 +54,10 @@ def save_clip_grid(
   pitch = np.array([width, height]) * scale + GAP
   label_width = _label_width(titles, arrows)
   first = np.array([label_width + GAP, HEADER])
-  canvas = Canvas(*(first + pitch * (len(shown), count)))
+  right, bottom = first + pitch * (len(shown), count)
+  canvas = Canvas(right, bottom + (HEADER if caption else 0))
+  if caption:
+    canvas.text(GAP, bottom + HEADER / 2, caption, size=8, align="left", width=right)
   for column, frame in enumerate(shown):
     left, middle = first[0] + column * pitch[0], HEADER / 2
     text = f"frame {frame}" if column == 0 else f"{frame}"
