@@ -60,10 +60,11 @@ def test_evaluation_clips_equal_the_golden_ones(case):
   )
   extent = jnp.array([case["resized_hw"]])
   clips = pseudo_motion.render(images, extent, draws, size=112, mean=0.45, std=0.225)
-  # In a canvas of the other orientation the picture lies turned.
-  turned = images.swapaxes(1, 2)
-  again = pseudo_motion.render(turned, extent, draws, size=112, mean=0.45, std=0.225)
-  np.testing.assert_array_equal(again, clips)
+  if len({*case["resized_hw"]}) > 1:
+    # In a canvas of the other orientation the picture lies turned.
+    turned = images.swapaxes(1, 2)
+    again = pseudo_motion.render(turned, extent, draws, size=112, mean=0.45, std=0.225)
+    np.testing.assert_array_equal(again, clips)
   found = np.asarray(clips)[0].transpose(0, 4, 1, 2, 3)
   assert found.shape == tuple(golden["shape"])
   # Where the scaled value is nearly whole, truncation may pick the grey level below.
