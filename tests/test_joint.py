@@ -281,7 +281,7 @@ def test_recipes_fit_together(word):
   ("section", "changes", "message"),
   [
     ("method", dict.fromkeys(WEIGHTS, 0.0), "one of them at least"),
-    ("method", dict(mas_weight=-1.0), "must not be negative"),
+    ("method", dict(mas_weight=-1.0), "mas_weight=-1.0 must be 0 or more"),
     ("method", dict(mosi_side=32), "no room to move"),
     ("method", dict(mosi_every=3), "must be a multiple of method.mosi_every=3"),
     ("model", dict(bn_groups=8), "x 8, model.bn_groups"),

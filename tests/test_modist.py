@@ -243,7 +243,7 @@ def test_the_encoder_is_the_visual_network():
       dict(method=dict(queue_size=62), train=dict(accumulate_steps=2)),
       r"method\.queue_size=62 .* of 4 \(train\.batch_size / train\.acc.* are 60 and 64",
     ),
-    (dict(method=dict(temperature=0.0)), "positive"),
+    (dict(method=dict(temperature=0.0)), "temperature=0.0 must be above 0"),
     (dict(method=dict(size=100)), "does not fit"),
     (dict(method=dict(projection_layers=0)), "layers"),
     (dict(method=dict(motion="frame_difference")), "data.flow=''"),

@@ -96,9 +96,7 @@ def measure(
   for prefix, features in zip(modules, found, strict=True):
     try:
       scores = score(features, source, cost)
-    except UserError:
-      raise
-    except ValueError as error:
+    except UserError as error:
       raise UserError(f"{protocol} with this encoder: {error}") from error
     values |= {f"eval/{prefix}{protocol}_{k}": value for k, value in scores.items()}
   return values

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from motion_jax.config import UserError
 from motion_jax.evaluation.scores import check_features, top_accuracy
 
 logger = logging.getLogger("motion_jax")
@@ -76,7 +77,7 @@ def linear_accuracy(
   check_features("test", *test)
   unknown = sorted({*test_labels.tolist()} - {*train_labels.tolist()})
   if unknown:
-    raise ValueError(
+    raise UserError(
       f"{len(unknown)} test classes have no training example: {unknown[:5]}; give both"
       " splits the same class folders"
     )
@@ -122,7 +123,7 @@ def fit(
     ValueError: if there are fewer than two classes, or l2 is not positive.
   """
   if len(np.unique(labels)) < 2:
-    raise ValueError(
+    raise UserError(
       f"all {len(labels)} training labels are {labels[0]}; a classifier needs at least"
       " two classes"
     )
@@ -175,7 +176,7 @@ def choose_l2(
     raise ValueError(f"held_out is {held_out}; expected a share in (0, 1)")
   used = _split(labels, held_out, np.random.default_rng(seed))
   if used.all():
-    raise ValueError(
+    raise UserError(
       "no class has two training examples, so none can be held out to choose the"
       " penalty; give one strength, e.g. l2=0.01"
     )

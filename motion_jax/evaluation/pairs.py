@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from motion_jax.config import UserError
 from motion_jax.evaluation.svm import fit_linear_svm
 
 # The twelve of the benchmark are published in its paper alone. These are the measures
@@ -46,7 +47,7 @@ def pair_measures(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     raise ValueError(f"pairs need features [N, D] twice: {one.shape}, {other.shape}")
   for features in (one, other):
     if not (np.isfinite(features).all() and (features >= 0).all()):
-      raise ValueError(
+      raise UserError(
         "the measures of pairs need finite features that are not negative, such as "
         "activations after ReLU"
       )
@@ -99,12 +100,12 @@ def pair_scores(
   """
   same, folds = np.asarray(same, bool), np.asarray(folds)
   if len(np.unique(folds)) < 2:
-    raise ValueError("cross-validation needs two folds or more")
+    raise UserError("cross-validation needs two folds or more")
   scores, accuracies = np.zeros(len(same)), []
   for fold in np.unique(folds):
     test = folds == fold
     if len(np.unique(same[~test])) < 2:
-      raise ValueError(
+      raise UserError(
         f"without fold {fold}, all pairs are of one kind; the SVM needs same and other"
       )
     mean, deviation = measures[~test].mean(0), measures[~test].std(0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from motion_jax.config import UserError
 from motion_jax.evaluation.scores import check_features
 from motion_jax.evaluation.svm import fit_linear_svm
 
@@ -33,15 +34,14 @@ def leave_one_out_accuracy(
     In [0, 1].
 
   Raises:
-    ValueError: for missing labels, features that are not finite, or a class of one
-      video alone.
-    UserError: if scikit-learn is not installed.
+    UserError: for missing labels, features that are not finite, a class of one video
+      alone, or if scikit-learn is not installed.
   """
   labels = np.asarray(labels)
   check_features("video", features, labels)
   classes, counts = np.unique(labels, return_counts=True)
   if len(classes) < 2 or counts.min() < 2:
-    raise ValueError(
+    raise UserError(
       f"{len(classes)} classes, the smallest of {counts.min()} videos; leaving one "
       "video out needs two classes of two videos or more"
     )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from motion_jax.config import UserError
+
 
 def top_accuracy(
   scores: np.ndarray, labels: np.ndarray, *, ks: Sequence[int] | None = None
@@ -34,8 +36,8 @@ def check_features(name: str, features: np.ndarray, labels: np.ndarray) -> None:
   """Checks features [N, D] and their labels int [N] before an evaluation.
 
   Raises:
-    ValueError: if there are none, shapes do not fit, a label is missing (negative), or
-      a feature is not finite.
+    UserError: if a label is missing (negative) or a feature is not finite.
+    ValueError: if there are no features, or shapes do not fit.
   """
   if features.ndim != 2 or not len(features):
     raise ValueError(f"{name} features must be [N, D], found shape {features.shape}")
@@ -46,13 +48,13 @@ def check_features(name: str, features: np.ndarray, labels: np.ndarray) -> None:
     )
   missing = int((labels < 0).sum())
   if missing:
-    raise ValueError(
+    raise UserError(
       f"{missing} of {len(labels)} {name} labels are missing (-1); this evaluation"
       " needs labelled data: drop those examples or put videos into class folders"
     )
   broken = int((~np.isfinite(features).all(1)).sum())
   if broken:
-    raise ValueError(
+    raise UserError(
       f"{broken} of {len(features)} {name} features are not finite; the encoder has"
       " diverged: use an earlier checkpoint or a lower learning rate"
     )

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from motion_jax.config import UserError, choose
+from motion_jax.config import choose
 from motion_jax.methods.base import Method
 from motion_jax.methods.classify import Classify
 from motion_jax.methods.detect import Detect
@@ -25,10 +25,8 @@ def make_method(config: ConfigDict) -> Method:
   """Builds the method that `config.method.name` names.
 
   Raises:
-    UserError: for an unknown method or network, or impossible settings.
+    UserError: for an unknown method or network, or impossible settings. Any other
+      error is a fault of the program's.
   """
   name = choose("method.name", config.method.name, [*METHODS])
-  try:
-    return METHODS[name](config)
-  except (TypeError, ValueError) as error:  # of networks and ops: no UserErrors there
-    raise UserError(str(error)) from error
+  return METHODS[name](config)

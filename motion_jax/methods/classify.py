@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method, first_rows
+from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_classifier, build_model
 from motion_jax.models.heads import Classifier, place_features
 from motion_jax.models.precision import compute_dtype
@@ -103,6 +104,7 @@ class Classify(Method):
   clips_per_example = 1
 
   def __init__(self, config: ConfigDict):
+    check_settings(config)
     method = self._config = config.method
     self._eval = config.eval
     self._test_side = round(config.eval.crop_ratio * config.data.short_side)

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError
 from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.detector import STRIDE, Detector
-from motion_jax.models import build_model
+from motion_jax.methods.settings import check_settings
+from motion_jax.models import build_model, resnet3d
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import augment, crops
 from motion_jax.ops.draws import integers
@@ -43,8 +44,14 @@ class Detect(Method):
   clips_per_example = 1
 
   def __init__(self, config: ConfigDict):
+    check_settings(config)
     method, canvas = config.method, tuple(config.data.canvas)
     self._config, self._model = method, config.model
+    if config.model.name not in resnet3d.VARIANTS:
+      raise UserError(
+        f"model.name={config.model.name!r}: detection needs a 3D ResNet, one of "
+        f"{', '.join(resnet3d.VARIANTS)}"
+      )
     if method.size % STRIDE or any(side % STRIDE for side in canvas):
       raise UserError(
         f"method.size={method.size} and data.canvas={canvas} must be multiples of "

@@ -21,6 +21,7 @@ from motion_jax.methods.base import Method
 from motion_jax.methods.mas import Mas
 from motion_jax.methods.modist import Modist
 from motion_jax.methods.mosi import Mosi
+from motion_jax.methods.settings import check_settings
 from motion_jax.ops import crops
 from motion_jax.ops.draws import draw_by_row
 
@@ -51,6 +52,7 @@ class Joint(Method):
   """
 
   def __init__(self, config: ConfigDict, mesh: Mesh | None = None):
+    check_settings(config)
     method = self._config = config.method
     mesh = sharding.make_mesh() if mesh is None else mesh
     choose("data.sampler", config.data.sampler, ("distill",))
@@ -234,7 +236,7 @@ def _make(method, config, name):
     config.data.update(short_side=side, canvas=(side, side))
   try:
     return method(config)
-  except (TypeError, ValueError) as error:
+  except UserError as error:
     raise UserError(f"{name} ('method' is its section '{name}'): {error}") from error
 
 

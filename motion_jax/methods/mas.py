@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.label_scores import OBJECTIVES, LabelScores
+from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model
 from motion_jax.models.c3d import FullyConnected
 from motion_jax.models.common import call, split
@@ -74,6 +75,7 @@ class Mas(Method):
   clips_per_example = 1
 
   def __init__(self, config: ConfigDict):
+    check_settings(config)
     method = self._config = config.method
     choose("method.objective", method.objective, OBJECTIVES)
     choose("data.sampler", config.data.sampler, ("clip",))
@@ -92,6 +94,10 @@ class Mas(Method):
         f"data.short_side={config.data.short_side}, data.canvas="
         f"{tuple(config.data.canvas)}: make these larger"
       )
+    try:
+      partition.masks(method.size)
+    except ValueError as error:
+      raise UserError(f"method.size={method.size}: {error}") from error
     self._build = partial(
       _build, config.model, self._scores.output_sizes(), method.hidden
     )
@@ -184,11 +190,7 @@ class Mas(Method):
       "video": jax.ShapeDtypeStruct((1, method.frames, *canvas, 3), jnp.uint8),
       "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
     }
-    clips, _ = jax.eval_shape(
-      partial(self.pretext, key=jax.random.key(0), step=0), batch
-    )
-    if clips.shape[-1] != 3:
-      raise UserError("method.mean and method.std must have 3 values")
+    jax.eval_shape(partial(self.pretext, key=jax.random.key(0), step=0), batch)
 
   def _make_clips(self, batch, key):
     """(clips, labels, still): network input, [B, K] from 1, clips without motion."""

@@ -18,6 +18,7 @@ from motion_jax.methods.base import Method
 from motion_jax.methods.contrast_scores import ContrastScores, spread
 from motion_jax.methods.modist_inputs import Inputs
 from motion_jax.methods.momentum import Embedder, MomentumPair
+from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model
 from motion_jax.models.precision import compute_dtype
 from motion_jax.ops import contrast
@@ -39,6 +40,7 @@ class Modist(Method):
   """
 
   def __init__(self, config: ConfigDict, mesh: Mesh | None = None):
+    check_settings(config)
     method = self._config = config.method
     self._slot = config.train.batch_size // config.train.accumulate_steps
     mesh = sharding.make_mesh() if mesh is None else mesh

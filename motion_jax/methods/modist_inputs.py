@@ -15,6 +15,7 @@ from motion_jax.ops import augment, crops, motion_inputs
 from motion_jax.ops.draws import draw_by_row
 
 ROLES = ("query", "key")
+_SMALLEST = 7  # pixels: half of the blur's 13 taps, mirrored, and one
 
 
 class Draws(NamedTuple):
@@ -64,8 +65,10 @@ class Inputs:
         f"data.short_side={data.short_side}, data.canvas={tuple(data.canvas)}: make "
         "these larger; the paper's recipe has 224 of 256"
       )
-    if len(method.mean) != 3 or len(method.std) != 3:
-      raise UserError("method.mean and method.std must have 3 values")
+    if method.size < _SMALLEST:
+      raise UserError(
+        f"method.size={method.size} is too small to be blurred: {_SMALLEST} or more"
+      )
     self._edge_scale = float(data.edge_scale)
     self._names = ["video", "extent"]
     if motion:

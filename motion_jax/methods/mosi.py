@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
 from motion_jax.methods.base import Method
+from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
@@ -61,9 +62,17 @@ class Mosi(Method):
   metrics = Metrics
 
   def __init__(self, config: ConfigDict):
+    check_settings(config)
     method = self._config = config.method
     choose("method.axes", method.axes, ("xy", "x", "y"))
     choose("method.labels", method.labels, ("joint", "separate"))
+    if not method.decoupled and method.axes != "xy":
+      raise UserError(
+        f"method.decoupled=False, the joint grid, needs method.axes='xy', found "
+        f"{method.axes!r}: a single axis has only the decoupled pool"
+      )
+    if method.frames < 2:
+      raise UserError(f"method.frames={method.frames}: a moving clip needs 2 or more")
     self.pool = pseudo_motion.label_pool(
       method.speeds,
       axes=method.axes,
@@ -71,8 +80,6 @@ class Mosi(Method):
       decoupled=method.decoupled,
     )
     self.clips_per_example = len(self.pool.speeds)
-    if len(config.data.canvas) != 2:
-      raise UserError(f"data.canvas={config.data.canvas} must be (height, width)")
     height, width = config.data.canvas
     if min(height, width, config.data.short_side) <= method.size:
       raise UserError(
@@ -217,19 +224,15 @@ class Mosi(Method):
   def _check_generator(self, canvas):
     """Lets the generator refuse settings now instead of in the first step."""
     method = self._config
-    pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, self.pool)
+    try:
+      pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, self.pool)
+    except ValueError as error:  # names the setting
+      raise UserError(f"method.{error}") from error
     batch = {
       "image": jax.ShapeDtypeStruct((1, *canvas, 3), jnp.uint8),
       "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
     }
-    clips, _ = jax.eval_shape(
-      partial(self.pretext, key=jax.random.key(0), step=0), batch
-    )
-    if clips.shape[-1] != 3 or method.frames < 2:
-      raise UserError(
-        f"method.frames={method.frames} must be at least 2, and method.mean and "
-        "method.std must have 3 values"
-      )
+    jax.eval_shape(partial(self.pretext, key=jax.random.key(0), step=0), batch)
 
   def _draw(self, key, batch, *, step, train, rows=None):
     """All random choices; `step` None is the paper's full difficulty."""
