@@ -12,7 +12,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import hosts
+from motion_jax import hosts, wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
 
@@ -104,20 +104,12 @@ def _parse(argv):
       flags.FLAGS.config.to_dict()  # raises what went wrong when the file was loaded
   except SystemExit:  # --help, which absl ends with 1
     sys.exit(0)
-  except KeyError as error:
-    raise UserError(
-      f"--config has no key {error}; the config file lists the existing ones"
-    ) from error
-  except (flags.Error, AttributeError, TypeError, ValueError, OSError) as error:
-    raise UserError(_cause(error)) from error
+  except UserError:
+    raise
+  except Exception as error:
+    mistake = wrong_flags.explained(error, argv)
+    if mistake is None:
+      raise
+    raise mistake from error
   if len(rest) > 1:
     raise UserError(f"unexpected arguments {rest[1:]}; every option starts with --")
-
-
-def _cause(error):
-  """The message of an error; of a whole traceback, its last line without the type."""
-  text = str(error)
-  if "Traceback" not in text:
-    return text
-  last = [line for line in text.splitlines() if line.strip()][-1]
-  return last.partition(": ")[2] or last

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from conftest import ROOT
 
-from motion_jax import command, main
+from motion_jax import command, main, methods
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def run(capsys, *args, config="mosi.py:smoke"):
   for name in [name for name in flags.FLAGS if name.startswith("config.")]:
     delattr(flags.FLAGS, name)  # overrides are defined anew by every parse
   flags.FLAGS.unparse_flags()
-  sys.argv = ["main", f"--config={ROOT}/configs/{config}", *args]
+  sys.argv = ["main", f"--config={ROOT / 'configs' / config}", *args]
   code = command.run(main.main, sys.argv)
   return code, capsys.readouterr().err
 
@@ -45,7 +45,7 @@ WRONG = {
   "distance jitter": (["--config.method.distance_jitter=(2.0,3.0)"], "jitter"),
   "jitter": (["--config.method.brightness=3.0"], "brightness"),
   "one frame": (["--config.method.frames=1"], "frames"),
-  "two means": (["--config.method.mean=(0.5,0.5)"], "shapes"),
+  "two means": (["--config.method.mean=(0.5,0.5)"], "mean=(0.5, 0.5) must be 3"),
   "mask ratio": (["--config.method.mask_ratio=(0.9,1.7)"], "mask_ratio"),
   "no log": (["--config.train.log_every=0"], "log_every=0 must be at least 1"),
   "no parts": (["--config.train.accumulate_steps=0"], "accumulate_steps=0 must"),
@@ -69,11 +69,84 @@ def test_wrong_input_names_the_fix(name, capsys, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
+  ("word", "told"),
+  [
+    (
+      "optim.lr=0.01",
+      "--config.optim.lr: unknown key of config.optim 'lr'; known: b1, b2, clip_norm, "
+      "drops, learning_rate, momentum, name, warmup, warmup_start, weight_decay. Did "
+      "you mean 'learning_rate'?",
+    ),
+    ("optm.lr=0.01", "key of config 'optm'; known: data, eval, method, mode, model, "),
+    ("train.log_evry=2", "Did you mean 'log_every'?"),
+    ("batch_size=8", "There is config.eval.batch_size and config.train.batch_size."),
+    ("seed.x=1", "--config.seed.x: config.seed is a value, 0, without keys"),
+    (
+      "train.batch_size=abc",
+      "--config.train.batch_size=abc must be a whole number, like 8",
+    ),
+    ("method.size=5.5", "--config.method.size=5.5 must be a whole number, like 32"),
+    ("method.flip=maybe", "--config.method.flip=maybe must be True or False, like"),
+    ("optim.b1=x", "--config.optim.b1=x must be a number, like 0.9"),
+    ("train=5", "--config.train=5 is a section; set its keys: accumulate_steps, "),
+  ],
+)
+def test_a_wrong_override_says_what_there_is(word, told, capsys):
+  code, text = run(capsys, f"--config.{word}")
+  assert code == 2
+  assert text.startswith("error: ") and told in text
+  assert len(text.splitlines()) == 1
+
+
+CONFIG = """
+def get_config(arg=None):
+  values = {{}}
+  {line}
+"""
+
+
+@pytest.mark.parametrize(
+  ("line", "error"),
+  [
+    ("values.nothing", "AttributeError: 'dict' object has no attribute 'nothing'"),
+    ("values['nothing']", "KeyError: 'nothing'"),
+    ("int('x')", "ValueError: invalid literal"),
+    ("import no_such_module", "ModuleNotFoundError: "),
+    ("open('/nowhere/x')", "FileNotFoundError: "),
+    ("1 +", "SyntaxError: "),
+  ],
+)
+def test_a_fault_in_a_config_file_is_shown_with_its_place(
+  line, error, capsys, tmp_path
+):
+  path = tmp_path / "own.py"
+  path.write_text(CONFIG.format(line=line))
+  code, text = run(capsys, config=path)
+  assert code == 2
+  assert text.startswith(f"error: --config={path} cannot be loaded:\n")
+  assert f'File "{path}", line 4' in text and line in text
+  assert text.splitlines()[-1].startswith(error)
+  assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, OSError])
+def test_a_fault_of_the_program_keeps_its_traceback(kind, capsys, pictures, tmp_path):
+  def faulty(config):
+    raise kind("a fault")
+
+  with pytest.MonkeyPatch.context() as patch, pytest.raises(kind, match="a fault"):
+    patch.setitem(methods.METHODS, "mosi", faulty)
+    path = f"--config.data.path={pictures}"
+    run(capsys, *FOLDER, path, f"--workdir={tmp_path / 'run'}")
+
+
+@pytest.mark.parametrize(
   ("config", "fix"),
   [
     ("mosi.py:hmbd51", "hmdb51"),
     ("mosi.py:hmdb51,netwrk=r3d_18", "network"),
-    ("mosy.py", "mosy.py"),
+    ("mosy.py", "mosy.py does not exist"),
+    ("../README.md", "is no Python file"),
   ],
 )
 def test_a_wrong_config_argument_names_the_fix(config, fix, capsys):
