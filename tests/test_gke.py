@@ -54,8 +54,14 @@ def test_a_job_set_starts_a_pod_per_host():
   # Wrong input, exit code 2, is not tried a hundred times.
   [rule] = job["podFailurePolicy"]["rules"]
   assert rule["action"] == "FailJob" and rule["onExitCodes"]["values"] == [2]
-  [rule] = found["spec"]["failurePolicy"]["rules"]
+  policy = found["spec"]["failurePolicy"]
+  assert {*policy} <= {"maxRestarts", "restartStrategy", "rules"}
+  [rule] = policy["rules"]
+  # What the controller asks of a rule's name, which it must have.
+  assert re.fullmatch("[A-Za-z](?:[A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
+  assert rule["action"] == "FailJobSet"
   assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
+  assert {*rule} <= {"name", "action", "onJobFailureReasons", "targetReplicatedJobs"}
 
 
 def test_a_job_set_is_applied_as_it_was_printed(tmp_path):
