@@ -12,7 +12,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import hosts, wrong_flags
+from motion_jax import hosts, interrupts, wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
 
@@ -38,11 +38,12 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
   media.set_up_opencv()
   try:
     _parse(argv)
-    program()
+    with interrupts.answered(_answer):
+      program()
   except UserError as error:
     return _end(2, f"error: {error}")
   except KeyboardInterrupt:
-    return _end(130, "stopped; the same command goes on from here")
+    return _end(130, interrupts.GOES_ON)
   except Exception as error:
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
       return _end(2, f"error: {error}; free some space and run it again")
@@ -85,6 +86,11 @@ def keep_freed_memory() -> None:
   mallopt(m_mmap_max, 0)
   mallopt(m_trim_threshold, 2**31 - 1)
   mallopt(m_arena_max, 1)
+
+
+def _answer():
+  text = "stopping as soon as what is computed or compiled is done"
+  print(f"{text}; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
 
 
 def _end(code, text):

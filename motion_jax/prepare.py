@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from motion_jax import config
+from motion_jax import config, interrupts
 from motion_jax.config import UserError
 from motion_jax.data import datasets, media
 from motion_jax.data.builders import (
@@ -196,25 +196,31 @@ def main(argv: Sequence[str]) -> None:
   try:
     if len(argv) != 2:
       raise UserError(f"expected one data set name.\n{__doc__}")
-    path = prepare(
-      argv[1],
-      source=_SOURCE.value,
-      splits=_SPLITS.value,
-      data_dir=_DATA_DIR.value,
-      layout=_LAYOUT.value,
-      short_side=_SHORT_SIDE.value,
-      workers=_WORKERS.value,
-      folder_name=_NAME.value,
-      per_class=_PER_CLASS.value,
-      heldout_fraction=_HELDOUT.value,
-      allow_missing=_ALLOW_MISSING.value,
-    )
+    with interrupts.answered(_answer):
+      path = prepare(
+        argv[1],
+        source=_SOURCE.value,
+        splits=_SPLITS.value,
+        data_dir=_DATA_DIR.value,
+        layout=_LAYOUT.value,
+        short_side=_SHORT_SIDE.value,
+        workers=_WORKERS.value,
+        folder_name=_NAME.value,
+        per_class=_PER_CLASS.value,
+        heldout_fraction=_HELDOUT.value,
+        allow_missing=_ALLOW_MISSING.value,
+      )
   except (UserError, OSError) as error:
     sys.exit(_explain(error))
   except KeyboardInterrupt:
-    print("\nstopped; the same command goes on from here", file=sys.stderr)
+    print(interrupts.GOES_ON, file=sys.stderr)
     sys.exit(130)
   print(f"ready: {path}")
+
+
+def _answer():
+  text = "stopping after the files under way; press Ctrl-C again to stop at once"
+  print(f"\n{text}", file=sys.stderr, flush=True)
 
 
 def _explain(error: Exception) -> int:

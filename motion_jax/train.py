@@ -20,7 +20,7 @@ from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
 from motion_jax.plan import check_batch, make_plan
 from motion_jax.report import write_report
-from motion_jax.watch import LossWatch, StopSignal
+from motion_jax.watch import LossWatch, Stopped, StopSignal
 
 logger = logging.getLogger("motion_jax")
 
@@ -41,7 +41,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       that is no longer finite; that message has the step.
   """
   with StopSignal() as stop:
-    run = Run(config, workdir)
+    try:
+      run = Run(config, workdir, stop)
+    except Stopped:
+      # By this folder launchers tell what is to be started again.
+      (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
+      logger.info("stopped by a signal; the same command goes on from here")
+      return {}
+    stop.trains()
     try:
       values = run.loop(stop)
       run.checkpoints.wait()
@@ -61,8 +68,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 class Run:
   """What one training is made of, and its loop."""
 
-  def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-    self.sources = hosts.in_turn(lambda: configured_sources(config.data))
+  def __init__(self, config: ConfigDict, workdir: pathlib.Path, stop: StopSignal):
+    with stop.part(interruptible=True):  # data that are not whole are made again
+      self.sources = hosts.in_turn(lambda: configured_sources(config.data))
     hosts.check_records((self.sources.train, self.sources.heldout))
     config = resolved(config, self.sources)
     self.config, self.workdir = config, workdir
@@ -80,7 +88,8 @@ class Run:
       names = [f"eval/{name}" for name in self.method.metrics.__annotations__]
       choose("train.best", config.train.best, names)
     self.plan = make_plan(config, examples=len(self.sources.train))
-    hosts.in_turn(lambda: ensure_flow(config))  # minutes, so settings come first
+    with stop.part(interruptible=True):  # minutes, so settings come first
+      hosts.in_turn(lambda: ensure_flow(config))
     self._start_data()
     self.clips_per_step = config.train.batch_size * self.method.clips_per_example
     bad_files = hosts.own_file(workdir / "bad_files.txt")
@@ -90,7 +99,8 @@ class Run:
     self._final_test = final_test(
       self.held_out, self.sources, self.method, config, self.mesh, workdir
     )
-    self._init_state()
+    with stop.part():
+      self._init_state()
     if resumed is None and "init_from" in config:
       weights = (self.state.params, self.state.aux)
       places = state.state_shardings(self.method, self.mesh)
@@ -107,7 +117,8 @@ class Run:
     logs.write_json(workdir / "config.json", config.to_dict())
     self.logs = logs.Logs(workdir, step=self.first_step)
     self._announce()
-    self._compile()
+    with stop.part("compiling, which the next start need not do again"):
+      self._compile()
 
   def loop(self, stop: StopSignal) -> dict[str, float]:
     """Trains until the last step or until `stop` is requested."""

@@ -1,5 +1,7 @@
 """What watches over the loop: losses that are no longer finite, signals to stop."""
 
+import contextlib
+import logging
 import os
 import signal
 import threading
@@ -8,7 +10,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from motion_jax import interrupts
 from motion_jax.config import UserError
+
+logger = logging.getLogger("motion_jax")
 
 # Steps dispatched ahead of the device: enough to hide the host, few enough that
 # their batches do not fill the memory.
@@ -39,23 +44,53 @@ class LossWatch:
     self._losses.clear()
 
 
+class Stopped(KeyboardInterrupt):
+  """A signal has ended a training before its first step."""
+
+
 class StopSignal:
   """While active, SIGTERM and Ctrl-C only set `requested`: the loop saves and ends.
 
-  A second Ctrl-C interrupts at once. Signals reach the main thread alone, so elsewhere
-  (some notebooks) nothing is caught. Of several processes it is enough that one gets a
-  signal: JAX, which then listens to SIGTERM itself, lets all stop after the same step.
+  They are answered at once, and a second Ctrl-C ends the process at once. Signals reach
+  the main thread alone, so elsewhere (some notebooks) nothing is caught. Of several
+  processes it is enough that one gets a signal: JAX, which then listens to SIGTERM
+  itself, lets all stop after the same step.
   """
 
   def __enter__(self):
     self.requested = False
+    self._doing, self._interruptible = "the part of the set-up under way", False
     self._together = jax.process_count() > 1
     self._before = {}
     numbers = [signal.SIGINT] if self._together else [signal.SIGTERM, signal.SIGINT]
+    self._answered = interrupts.answered(self._answer)
+    self._answered.__enter__()
     if threading.current_thread() is threading.main_thread():
       for number in numbers:
         self._before[number] = signal.signal(number, self._request)
     return self
+
+  @contextlib.contextmanager
+  def part(self, doing: str = "", *, interruptible: bool = False):
+    """A part of the set-up, after which a signal ends it.
+
+    Args:
+      doing: what is done, for the answer.
+      interruptible: a signal ends it at once, since little is lost.
+
+    Raises:
+      Stopped: after a signal, unless there are several processes.
+    """
+    before = self._doing, self._interruptible
+    self._doing, self._interruptible = doing or self._doing, interruptible
+    yield
+    self._doing, self._interruptible = before
+    if self.requested:
+      raise Stopped
+
+  def trains(self) -> None:
+    """From now on it is the loop that looks after `requested`."""
+    self._doing = "the step or the evaluation under way, and saving"
 
   def after(self, step: int) -> None:
     """Sets `requested` alike in all processes; to be called in each, once per step."""
@@ -65,6 +100,11 @@ class StopSignal:
   def __exit__(self, *unused):
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    self._answered.__exit__(None, None, None)
+
+  def _answer(self):
+    after = "" if self._interruptible else f" after {self._doing}"
+    logger.warning("stopping%s; press Ctrl-C again to stop at once", after)
 
   def _request(self, number, frame):
     if self._together:
@@ -73,3 +113,5 @@ class StopSignal:
       self.requested = True
     if number == signal.SIGINT:
       signal.signal(number, self._before[number])
+    if self.requested and self._interruptible:
+      raise Stopped
