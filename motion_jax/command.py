@@ -12,7 +12,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import hosts, interrupts, wrong_flags
+from motion_jax import compiled, hosts, interrupts, wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
 
@@ -68,6 +68,7 @@ def use_compilation_cache() -> None:
     path = pathlib.Path(home) / "motion_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(path))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  compiled.replace_damaged(pathlib.Path(jax.config.jax_compilation_cache_dir))
 
 
 def keep_freed_memory() -> None:
