@@ -42,6 +42,7 @@ setuptools.setup(
     "evaluation": ["scikit-learn>=1.5"],  # linear SVMs of ASLAN and YUPENN
     "visualize": ["scikit-learn>=1.5"],  # t-SNE and k-means
     "export": ["flatbuffers>=24"],
+    "tensorboard": ["tensorboard>=2.18"],
     "xmanager": ["xmanager>=0.8.5"],
     "test": [
       "flatbuffers>=24",

@@ -1,7 +1,6 @@
 """What all commands share: flags, wrong input as one message, the compilation cache."""
 
 import ctypes
-import errno
 import os
 import pathlib
 import sys
@@ -12,11 +11,9 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import compiled, hosts, interrupts, wrong_flags
+from motion_jax import compiled, hosts, interrupts, logs, wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def define_config_flag():
@@ -45,7 +42,7 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
   except KeyboardInterrupt:
     return _end(130, interrupts.GOES_ON)
   except Exception as error:
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if logs.is_full_disk(error):
       return _end(2, f"error: {error}; free some space and run it again")
     if not jax.distributed.is_initialized():
       raise

@@ -1,23 +1,28 @@
-"""What a run tells: the console, metrics.jsonl, perf.jsonl, TensorBoard events.
+"""What a run tells: the console, metrics.jsonl, perf.jsonl, events for TensorBoard.
 
 `metrics.jsonl` holds what the seed determines and nothing else, so two runs of one
 config can be compared byte by byte; what the clock measures goes to `perf.jsonl`.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import pathlib
+import struct
 import sys
 import time
 from collections.abc import Mapping
 
 import jax
 import tqdm
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 
 logger = logging.getLogger("motion_jax")
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FILE_SECONDS = 60  # between two states of a progress bar that goes into a file
 
 
@@ -30,10 +35,24 @@ def to_console() -> None:
   logger.handlers = [handler]
   logger.setLevel(logging.WARNING if index else logging.INFO)
   logger.propagate = False
+  # Orbax tells every thread's traceback of a full disk; what it raises says it, too.
+  logging.getLogger("absl").addFilter(_is_no_full_disk)
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+  """Whether an error, or what has caused it, is that a disk is full."""
+  while error is not None:
+    if getattr(error, "errno", None) in _DISK_FULL:
+      return True
+    # Of libraries that are not written in Python, only the text.
+    if any(os.strerror(number) in str(error) for number in _DISK_FULL):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 class Logs:
-  """Writes the scalars of one run; only process 0 touches the disk.
+  """Writes the scalars and pictures of one run; only process 0 touches the disk.
 
   Args:
     workdir: folder of the run.
@@ -44,11 +63,12 @@ class Logs:
   def __init__(self, workdir: pathlib.Path, *, step: int):
     self._events = None
     if jax.process_index() == 0:
-      from tensorboardX import SummaryWriter
-
       for name in ("metrics.jsonl", "perf.jsonl"):
         _drop_rows_after(workdir / name, step)
-      self._events = SummaryWriter(str(workdir), purge_step=step or None)
+      self._events = EventsWriter(str(workdir / "events"))
+      if step:  # what is shown of later steps goes, too
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add_event(step + 1, session_log=start)
     self._workdir = workdir
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -59,6 +79,20 @@ class Logs:
     """Appends what the clock measures, such as 'perf/data_wait', to perf.jsonl."""
     self._write("perf.jsonl", step, values)
 
+  def pictures(self, step: int, folder: pathlib.Path) -> None:
+    """Puts the .png files in a folder and below it into the events, by their names."""
+    if not self._events:
+      return
+    for path in sorted(folder.rglob("*.png")):
+      data = path.read_bytes()
+      width, height = struct.unpack(">II", data[16:24])  # of PNG's first chunk
+      name = path.relative_to(folder.parent).with_suffix("").as_posix()
+      image = summary_pb2.Summary.Image(
+        width=width, height=height, colorspace=3, encoded_image_string=data
+      )
+      value = summary_pb2.Summary.Value(tag=name, image=image)
+      self._add_event(step, summary=summary_pb2.Summary(value=[value]))
+
   def close(self) -> None:
     if self._events:
       self._events.close()
@@ -68,8 +102,18 @@ class Logs:
       return
     with open(self._workdir / name, "a", encoding="utf-8") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
-    for key, value in values.items():
-      self._events.add_scalar(key, value, step)
+    scalars = [
+      summary_pb2.Summary.Value(tag=key, simple_value=value)
+      for key, value in values.items()
+    ]
+    self._add_event(step, summary=summary_pb2.Summary(value=scalars))
+
+  def _add_event(self, step, **content):
+    # At once and in this thread: tensorboardX's own dies of a full disk, and the run
+    # then waits for it for ever.
+    event = event_pb2.Event(step=step, wall_time=time.time(), **content)
+    self._events.write_event(event)
+    self._events.flush()
 
 
 def read_rows(path: pathlib.Path) -> list[dict]:
@@ -189,3 +233,7 @@ def _drop_rows_after(path, step):
   temporary = path.with_suffix(".tmp")
   temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
   os.replace(temporary, path)
+
+
+def _is_no_full_disk(record):
+  return not (record.exc_info and is_full_disk(record.exc_info[1]))

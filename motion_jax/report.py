@@ -43,7 +43,8 @@ def write_report(
   save_curves(figures / "curves.png", rows)
   logger.info(
     "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
-    "  curves: tensorboard --logdir %s%s",
+    "  curves: tensorboard --logdir %s  (pip install -c constraints.txt -e "
+    "'.[tensorboard]')%s",
     logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
     str(workdir),
     workdir / "figures",

@@ -62,6 +62,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   elif jax.process_index() == 0:
     write_report(workdir, run.sources.train, run.parameters, run.config)
     run.save_results()
+    run.logs.pictures(run.plan.total_steps, workdir / "figures")
+  run.logs.close()
   return values
 
 
@@ -138,6 +140,7 @@ class Run:
         with progress.pause():
           if is_first:  # of its own rows
             self._save_figures(rows)
+            self.logs.pictures(step, self.workdir / "figures")
           hosts.meet("drawn")
       batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
@@ -181,7 +184,6 @@ class Run:
       self.batches.close()
     if finish:
       self.checkpoints.close()
-    self.logs.close()
 
   def _check_same_config(self, step):
     stored = self.checkpoints.config(step)
