@@ -4,7 +4,8 @@
   python launch/xm_launch.py --config=configs/mosi.py:hmdb51     those on hmdb51
   ... --config.data.data_dir=DIR    further overrides, for every run
   ... --dry_run                     only prints the commands
-  ... --xmanager                    as an XManager experiment (needs '.[xmanager]')
+  ... --xmanager                    as an XManager experiment, in an environment of its
+                                    own: see launch/constraints-xmanager.txt
 
 Runs on this machine, one after the other, without Docker. Finished runs are not run
 again and others resume, so the command may be interrupted (the run under way saves a
@@ -12,7 +13,7 @@ checkpoint; a second Ctrl-C kills it) and repeated. The folder of a run is named
 its settings, and after a digest of the overrides if there are any. XManager has no
 executor for current TPU pods: there, use tpu_pod.sh or gke.sh.
 
-Not run with the real XManager: the experiment is tested with a stand-in for it.
+Run with the local jobs of XManager 0.8.5.post1; the tests have a stand-in for it.
 """
 
 import argparse
@@ -115,7 +116,8 @@ async def _with_xmanager(config, runs):
     from xmanager import xm, xm_local
   except ImportError as error:
     sys.exit(
-      f"error: --xmanager needs XManager: pip install -e '.[xmanager]' ({error})"
+      "error: --xmanager needs XManager: "
+      f"pip install -c launch/constraints-xmanager.txt -e '.[xmanager]' ({error})"
     )
   flags.FLAGS(sys.argv[:1])  # XManager reads its own
   async with xm_local.create_experiment(experiment_title=config) as experiment:

@@ -167,7 +167,6 @@ def test_a_sweep_names_its_folders_and_trains(word):
 def test_launchers_that_could_not_be_tried_say_so():
   for name in ("tpu_pod.sh", "gke.sh", "gke_jobset.yaml"):
     assert "# Not run on " in (LAUNCH / name).read_text()
-  assert "Not run with the real XManager" in (LAUNCH / "xm_launch.py").read_text()
 
 
 def test_other_overrides_are_other_runs():

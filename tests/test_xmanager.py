@@ -1,8 +1,10 @@
 """A sweep as an XManager experiment, with a stand-in for XManager."""
 
 import json
+import re
 import sys
 
+from conftest import ROOT
 from test_launch import LAUNCH, commands, run
 
 # What a launcher of local jobs calls, with the names and arguments of xmanager 0.8. A
@@ -121,5 +123,28 @@ def test_without_xmanager_the_launcher_says_how_to_get_it(tmp_path):
     sys.executable, *command, f"--root={tmp_path}", PYTHONPATH=str(tmp_path)
   )
   assert code == 1
-  assert "pip install -e '.[xmanager]' (no xmanager)" in errors
+  command = "pip install -c launch/constraints-xmanager.txt -e '.[xmanager]'"
+  assert f"{command} (no xmanager)" in errors
   assert "Traceback" not in errors
+
+
+def test_its_versions_are_ours_but_where_it_needs_older_ones():
+  ours, own = (pins(ROOT / name) for name in ("constraints.txt", CONSTRAINTS))
+  other = {name for name in ours.keys() & own.keys() if ours[name] != own[name]}
+  assert other <= {"certifi", "packaging", "protobuf", "python-dateutil"}
+  assert own["xmanager"] == ["0.8.5.post1"]
+  assert own["protobuf"][0].startswith("6.")
+  missing = ours.keys() - own.keys()
+  core = re.findall(r'"([\w-]+)>=', (ROOT / "setup.py").read_text().split("CORE")[1])
+  assert not missing & {*core[: core.index("tqdm")]}
+
+
+CONSTRAINTS = "launch/constraints-xmanager.txt"
+
+
+def pins(path):
+  """Versions by name, one for each Python."""
+  found = {}
+  for name, version in re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.M):
+    found.setdefault(name.lower().replace("_", "-"), []).append(version)
+  return found
