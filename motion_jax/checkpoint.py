@@ -13,7 +13,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, completed
 from motion_jax.state import TrainState
 
 # What Orbax says when shapes or names differ from the stored ones.
@@ -100,9 +100,12 @@ class Checkpoints:
     return sorted(self._manager.all_steps())
 
   def config(self, step: int) -> dict[str, Any]:
-    """The config that a checkpoint was written with."""
+    """The config that a checkpoint was written with, and what came since: `completed`.
+
+    All that read a stored config get it here.
+    """
     args = ocp.args.Composite(config=ocp.args.JsonRestore())
-    return self._read(step, args).config
+    return completed(self._read(step, args).config)
 
   def restore(self, step: int, state: TrainState, iterator) -> TrainState:
     """Restores a checkpoint into the shapes and shardings of `state`.

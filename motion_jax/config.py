@@ -14,6 +14,19 @@ import ml_collections
 _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|steps?|epochs?|examples?)\s*$")
 
 
+# Keys that configs have got since the first runs were stored, each with the value that
+# means what was done before there was the key. Every new key of a config file enters
+# here, so that older runs go on, load and are evaluated as they were trained; where
+# its default is another value, resuming names both. 'modist.' and 'mosi.' are sections
+# of joint's configs, which have the keys of those methods' 'method.'.
+ADDED = {
+  "data.detected_iou": 0.0,
+  "data.flow_short_side": None,  # motion of any size
+  "method.projection_norm": False,
+  "modist.projection_norm": False,
+}
+
+
 class UserError(ValueError):
   """A mistake of the user's, shown as one message with its fix; exit code 2."""
 
@@ -115,6 +128,24 @@ def difference(stored: Mapping, current: Mapping, prefix: str = "") -> list[str]
     elif _plain(old) != _plain(new):
       rows.append(f"{name}: {old} -> {new}")
   return rows
+
+
+def completed(config: Mapping) -> dict[str, Any]:
+  """A copy of a config of an older run with the keys that came later; see `ADDED`.
+
+  A whole section that the config lacks stays away. To compare two configs, complete
+  both: not every config file has every key.
+  """
+  config = {
+    key: dict(item) if isinstance(item, Mapping) else item
+    for key, item in config.items()
+  }
+  for name, value in ADDED.items():
+    *sections, key = name.split(".")
+    section = config.get(*sections) if sections else config
+    if section is not None:
+      section.setdefault(key, value)
+  return config
 
 
 def _plain(value):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, hosts, logs, sharding, state
 from motion_jax.checkpoint import Checkpoints
-from motion_jax.config import UserError, difference
+from motion_jax.config import UserError, completed, difference
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.inputs import (
@@ -216,8 +216,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       f"{workdir} holds an encoder without its pretext head; what the encoder is worth "
       f"is told by --config=configs/evaluate.py --config.init_from={workdir}"
     )
+  current = completed(config.to_dict())
   for section in ("method", "model"):
-    rows = difference(stored[section], config[section].to_dict(), f"{section}.")
+    rows = difference(stored[section], current[section], f"{section}.")
     if rows:
       raise UserError(f"{workdir} was trained with another config: {'; '.join(rows)}")
   mesh, method = sharding.make_mesh(), make_method(config)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import hosts, logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
-from motion_jax.config import UserError, choose, difference
+from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import configured_sources, training_sampler
 from motion_jax.evaluate import HeldOut, final_test, resolved
@@ -197,7 +197,7 @@ class Run:
       free += f"|{hosts.OWN_SETTINGS}"
     rows = [
       row
-      for row in difference(stored, self.config.to_dict())
+      for row in difference(stored, completed(self.config.to_dict()))
       if not re.match(f"({free}):", row)
     ]
     if rows and not self.config.train.allow_config_change:

@@ -144,7 +144,7 @@ def _distill(config: ConfigDict, records: Callable[[], Source]) -> Distill:
       method=data.flow,
       store=method.motion,
       interval=data.flow_interval,
-      short_side=data.get("flow_short_side"),  # runs from before it take any
+      short_side=data.flow_short_side,
       data_dir=data.data_dir,
     )
   return Distill(
