@@ -120,6 +120,7 @@ def train():
       keep=2,  # latest checkpoints
       best="",  # the last one is what the paper reports
       allow_config_change=False,
+      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
     )
   )
 

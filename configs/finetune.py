@@ -169,6 +169,7 @@ def train(network):
       keep=2,  # latest checkpoints
       best="",  # the last one is what the papers report
       allow_config_change=False,
+      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
     )
   )
 

@@ -161,6 +161,7 @@ def train():
       keep=2,  # latest checkpoints
       best="",
       allow_config_change=False,
+      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
     )
   )
 

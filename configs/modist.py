@@ -183,6 +183,7 @@ def train():
       keep=2,  # latest checkpoints
       best="",  # contrastive accuracy does not tell which encoder is best
       allow_config_change=False,
+      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
     )
   )
 

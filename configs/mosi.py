@@ -164,6 +164,7 @@ def train(network):
       keep=2,  # latest checkpoints, beside the best
       best="eval/pretext_accuracy",
       allow_config_change=False,
+      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
     )
   )
 

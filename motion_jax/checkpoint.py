@@ -1,6 +1,8 @@
 """Checkpoints of a run: state, data position and config, atomic and resumable."""
 
 import contextlib
+import itertools
+import logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,14 +15,15 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
+from motion_jax import hosts
 from motion_jax.config import UserError, completed
+from motion_jax.damage import damaged_part, has_no_training
 from motion_jax.state import TrainState
+
+logger = logging.getLogger("motion_jax")
 
 # What Orbax says when shapes or names differ from the stored ones.
 _OTHER_TREE = ("not compatible with the stored shape", "tree structures do not match")
-
-# And when a checkpoint has no position in the data: there is no training to go on with.
-_NO_DATA = ("data/metadata", 'Item "data" was not found')
 
 # Key of a stored config: the weights are an encoder's, those of heads are random.
 ENCODER_ONLY = "encoder_only"
@@ -28,6 +31,9 @@ ENCODER_ONLY = "encoder_only"
 
 class Checkpoints:
   """The checkpoints of one working directory (Orbax, written in the background).
+
+  Several processes make one together: all of them then know the same checkpoints, even
+  if the storage that they share shows some of them an older state.
 
   Args:
     workdir: folder of the run; checkpoints lie in its `checkpoints/`.
@@ -52,6 +58,9 @@ class Checkpoints:
         enable_async_checkpointing=True,
       ),
     )
+    # A checkpoint gets its name when it is complete, so that one process sees it is
+    # enough.
+    self._settle_on(hosts.largest(self._newest()))
 
   def latest_step(self) -> int | None:
     """The last complete checkpoint's step, None when there is none."""
@@ -93,6 +102,27 @@ class Checkpoints:
     """Finishes what is under way; `wait` is what tells of errors."""
     with contextlib.suppress(Exception):
       self._manager.close()
+
+  def skip_damaged(self) -> None:
+    """Moves the newest checkpoints to `damaged` beside them, up to the first good one.
+
+    Process 0 decides; it reads them as a whole.
+
+    Raises:
+      UserError: if there are some and none is good; then they stay where they are.
+    """
+    before = self._newest()
+    good = self._newest_good() if jax.process_index() == 0 else before
+    good = int(hosts.of_first({"good": good})["good"])
+    if before >= 0 > good:
+      raise UserError(
+        f"no checkpoint in {self._directory} can be read; choose another --workdir"
+      )
+    if jax.process_index() == 0:
+      for step in filter(lambda step: step > good, self.steps()):
+        self._set_aside(step)
+    hosts.meet("skipped")
+    self._settle_on(good)
 
   def steps(self) -> list[int]:
     """The steps of all complete checkpoints."""
@@ -146,26 +176,78 @@ class Checkpoints:
     restored = self._read(step, ocp.args.Composite(**items))
     return restored.params, restored.aux if "aux" in trees else aux
 
+  def _newest(self) -> int:
+    step = self._manager.latest_step()
+    return -1 if step is None else step
+
+  def _settle_on(self, newest: int) -> None:
+    """Waits until this process sees that checkpoint as the newest; -1: none."""
+
+    def is_seen():
+      if self._newest() == newest:
+        return True
+      self._manager.reload()
+      return self._newest() == newest
+
+    if is_seen():
+      return
+    hosts.wait_for_storage(
+      is_seen,
+      f"process {jax.process_index()} sees the checkpoints {self.steps()} in "
+      f"{self._directory}, of which another one sees {newest} as the newest: the "
+      "storage that the hosts share shows them different files; try again later",
+    )
+
+  def _newest_good(self, before: float = float("inf")) -> int:
+    """The newest checkpoint before a step that is not damaged; -1 if there is none."""
+    for step in reversed(self.steps()):
+      if step < before and not damaged_part(self._directory / str(step)):
+        return step
+    return -1
+
+  def _set_aside(self, step: int) -> None:
+    folder = self._directory / str(step)
+    names = (f"{step}" + f"-{n}" * bool(n) for n in itertools.count())
+    places = (self._directory.parent / "damaged" / name for name in names)
+    target = next(place for place in places if not place.exists())
+    target.parent.mkdir(exist_ok=True)
+    reason = damaged_part(folder)
+    folder.rename(target)
+    logger.warning("the checkpoint of step %d is now %s: %s", step, target, reason)
+
   def _read(self, step, args):
     try:
       return self._manager.restore(step, args=args)
     except Exception as error:
-      if any(sign in str(error) for sign in _OTHER_TREE):
-        reason, fix = "holds another network", "use the config it was written with"
-      elif any(sign in str(error) for sign in _NO_DATA):
-        reason = "holds weights alone, or is of an earlier version of motion_jax"
-        fix = (
-          "train in another --workdir; its weights can still be loaded, also by "
-          f"--config.init_from={self._directory / str(step)}"
-        )
-      else:
-        reason = "cannot be read"
-        fix = f"delete {self._directory / str(step)} to fall back on an earlier one"
-      first_line = (str(error).splitlines() or [type(error).__name__])[0]
+      text = (str(error).splitlines() or [type(error).__name__])[0]
+      reason, fix = self._diagnosis(step, text, "data" in dict(args.items()))
       raise UserError(
-        f"the checkpoint of step {step} in {self._directory} {reason}: "
-        f"{first_line}; {fix}"
+        f"the checkpoint of step {step} in {self._directory} {reason}; {fix}"
       ) from error
+
+  def _diagnosis(self, step, text, to_resume):
+    """What is wrong with a checkpoint that an error has this to say of, and the fix."""
+    folder = self._directory / str(step)
+    if any(sign in text for sign in _OTHER_TREE):
+      return f"holds another network: {text}", "use the config it was written with"
+    if to_resume and (has_no_training(folder) or [*folder.glob("data/process_*")]):
+      return (
+        "holds weights alone, or is of an earlier version of motion_jax",
+        "train in another --workdir; its weights can still be loaded, also by "
+        f"--config.init_from={folder}",
+      )
+    part = damaged_part(folder)
+    if not part:
+      return f"cannot be read: {text}", "try again, or choose another --workdir"
+    good = self._newest_good(before=step)
+    if good < 0:
+      return f"is damaged: {part}", "no earlier one is whole: choose another --workdir"
+    return (
+      f"is damaged: {part}",
+      f"the one before, of step {good}, is whole: a training goes on from there by "
+      "--config.train.skip_damaged=True, which puts later ones aside; other commands "
+      f"take {self._directory / str(good)}",
+    )
 
   def _write(self, write):
     try:
@@ -284,7 +366,7 @@ def locate(
       f"{path} is no run; of PyTorch weights this makes one: python -m "
       f"motion_jax.convert --weights={path} --config=... --workdir=..."
     )
-  if not (path / "checkpoints").is_dir():
+  if not hosts.largest((path / "checkpoints").is_dir()):
     raise UserError(f"no checkpoint in {path}; train first, or give another folder")
   checkpoints = Checkpoints(path)
   steps = checkpoints.steps()

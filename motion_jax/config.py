@@ -24,6 +24,7 @@ ADDED = {
   "data.flow_short_side": None,  # motion of any size
   "method.projection_norm": False,
   "modist.projection_norm": False,
+  "train.skip_damaged": False,
 }
 
 

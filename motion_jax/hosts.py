@@ -126,16 +126,34 @@ def check_shared(folder: pathlib.Path) -> None:
   marks = [folder / f".process-{number}" for number in range(count)]
   marks[index].touch()
   meet("marked")
-  patience = time.monotonic() + _SHARED_SECONDS
-  while missing := [mark for mark in marks if not mark.exists()]:
-    if time.monotonic() > patience:
-      raise UserError(
-        f"process {index} of {count} does not see {missing[0]}: --workdir must be on "
-        "storage that all hosts share, under the same path"
-      )
-    time.sleep(0.2)
+  for mark in marks:
+    wait_for_storage(
+      mark.exists,
+      f"process {index} of {count} does not see {mark}: --workdir must be on storage "
+      "that all hosts share, under the same path",
+    )
   meet("seen")
   marks[index].unlink()
+
+
+def wait_for_storage(is_there: Callable[[], bool], message: str) -> None:
+  """Waits until this host sees what another one sees on shared storage.
+
+  Raises:
+    UserError: with the message, if it has not come after a minute.
+  """
+  patience = time.monotonic() + _SHARED_SECONDS
+  while not is_there():
+    if time.monotonic() > patience:
+      raise UserError(message)
+    time.sleep(0.2)
+
+
+def largest(value: int) -> int:
+  """The largest of the values that the processes have here, alike in all of them."""
+  if jax.process_count() == 1:
+    return int(value)
+  return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
 def of_first(values: Mapping[str, float]) -> dict[str, float]:

@@ -81,6 +81,8 @@ class Run:
     self.checkpoints = Checkpoints(
       workdir, keep=config.train.keep, best=config.train.best
     )
+    if config.train.skip_damaged:
+      self.checkpoints.skip_damaged()
     resumed = self.checkpoints.latest_step()
     if resumed is not None:
       self._check_same_config(resumed)
@@ -192,7 +194,7 @@ class Run:
         f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
         "--workdir (configs/finetune.py starts from it by --config.init_from)"
       )
-    free = r"train\.allow_config_change"
+    free = r"train\.(allow_config_change|skip_damaged)"
     if jax.process_count() > 1:
       free += f"|{hosts.OWN_SETTINGS}"
     rows = [

@@ -13,7 +13,9 @@ ALLOWED = {
   **{name: {"config"} for name in LOW},
   "methods": LOW | {"config"},
   "data": {"config"},
-  "checkpoint": LOW | {"config", "methods"},  # load_encoder builds the method
+  # load_encoder builds the method; hosts agree on the newest checkpoint
+  "checkpoint": LOW | {"config", "methods", "hosts", "damage"},
+  "damage": set(),
   "logs": {"config"},
   "downstream": LOW | MIDDLE | {"config"},
   "costs": LOW | MIDDLE | {"config"},
