@@ -79,7 +79,7 @@ class HeldOut:
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
     collected = self._metrics.empty()
-    for batch in self._batches(self._sampler, limit=len(self)):
+    for batch in self._batches(self._sampler, len(self), hosts.agreed):
       outputs = self._predict(params, aux, batch)
       collected = collected.merge(self._metrics.single_from_model_output(**outputs))
     values = jax.device_get(collected.compute())
@@ -93,15 +93,15 @@ class HeldOut:
       sampler: what is taken from every record.
     """
     with logs.progress_bar(len(self.source), "testing") as show:
-      for batch in self._batches(sampler):
+      for batch in self._batches(sampler, None, hosts.agreed):
         yield batch, jax.device_get(self._predict(params, aux, batch))
         show(int(batch["index"].max()) + 1)
 
   def examples(self) -> dict[str, np.ndarray]:
-    """The first batch that the metrics are measured on."""
-    return next(self._batches(self._sampler, limit=len(self)))
+    """The first batch that the metrics are measured on, as this process sees it."""
+    return next(self._batches(self._sampler, len(self)))
 
-  def _batches(self, sampler, limit=None):
+  def _batches(self, sampler, limit, agree=None):
     for batch in pipeline.evaluation_batches(
       self.source,
       sampler,
@@ -110,6 +110,7 @@ class HeldOut:
       seed=self._config.seed,
       limit=limit,
       threads=self._config.data.threads,
+      agree=agree,
     ):
       self._bad_files.update(batch)
       yield batch
@@ -178,6 +179,17 @@ def final_test(held_out: HeldOut, sources: Sources, method, config, mesh, workdi
   return pretraining_probe(method, sources, config, mesh)
 
 
+def open_sources(config: ConfigDict) -> Sources:
+  """Opens both parts of a `data` section; of several processes, the same records.
+
+  Raises:
+    UserError: if there are no such data, or some processes see others.
+  """
+  sources = hosts.in_turn(lambda: configured_sources(config))
+  hosts.check_records((sources.train, sources.heldout))
+  return sources
+
+
 def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
   """A copy of a config with the classes of its data set, if its method has some.
 
@@ -208,7 +220,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     UserError: if there is no checkpoint, or its method or network is another one.
   """
   run, step = checkpoint.locate(workdir)
-  sources = configured_sources(config.data)
+  sources = open_sources(config.data)
   config = resolved(config, sources)
   stored = Checkpoints(run).config(step)
   if stored.get(checkpoint.ENCODER_ONLY):
@@ -250,7 +262,7 @@ def evaluate_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   mesh, method = sharding.make_mesh(), make_method(stored)
   weights = restored(method, stored, mesh, run, step)
   stored, is_other = overlaid(stored, config)
-  sources = configured_sources(stored.data)
+  sources = open_sources(stored.data)
   alone = is_other or stored.get(checkpoint.ENCODER_ONLY, False)
   if alone:
     reason = "other data than the run's" if is_other else "the run has no pretext head"

@@ -167,6 +167,21 @@ def of_first(values: Mapping[str, float]) -> dict[str, float]:
   return dict(zip(values, bits.view(np.float64).tolist(), strict=True))
 
 
+def agreed(counts: np.ndarray) -> np.ndarray:
+  """What all processes have alike, such as the rows that each could make of videos.
+
+  Args:
+    counts: [N] int, this process's.
+
+  Returns:
+    [N] int; 0 where they differ.
+  """
+  if jax.process_count() == 1:
+    return counts
+  found = multihost_utils.process_allgather(counts.astype(np.int32))
+  return np.where((found == found[0]).all(0), found[0], 0)
+
+
 def own_file(path: pathlib.Path) -> pathlib.Path:
   """A file that each process has for itself: 'name.txt', 'name.1.txt', ..."""
   index = jax.process_index()
@@ -313,23 +328,33 @@ def _common(words: list[str]) -> list[str]:
 def check_records(sources) -> None:
   """Raises UserError, in every process, if some see other records than process 0.
 
-  Told by how many there are and by the names of the first, the middle and the last.
+  Told by the names and labels of all; the message has a few names.
 
   Args:
     sources: the parts of the data set, of `motion_jax.data.sources.Source`.
   """
   if jax.process_count() == 1:
     return
-  names = []
-  for source in sources:
-    places = (0, len(source) // 2, len(source) - 1) if len(source) else ()
-    names += [str(len(source)), *map(source.id_of, places)]
-  other = _first_other(names)
+  other = _first_other([digest_of_records(sources)])
   if other:
+    names = []
+    for source in sources:
+      places = (0, len(source) // 2, len(source) - 1) if len(source) else ()
+      names += [str(len(source)), *map(source.id_of, places)]
     raise UserError(
       f"process {other} has other data than process 0 (here: {', '.join(names)}); "
       "copies of a data set must hold the same files"
     )
+
+
+def digest_of_records(sources) -> str:
+  """A hash of the names and labels of all records, wherever their files lie."""
+  digest = hashlib.sha256()
+  for source in sources:
+    names = "\n".join(map(source.id_of, range(len(source))))
+    text = f"{len(source)}\n{names}\n{source.classes}\n{[*map(int, source.labels)]}\n"
+    digest.update(text.encode("utf-8", "surrogateescape"))
+  return digest.hexdigest()[:16]
 
 
 def _check_commands(words: list[str]) -> None:

@@ -13,8 +13,8 @@ from motion_jax import hosts, logs, optim, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import configured_sources, training_sampler
-from motion_jax.evaluate import HeldOut, final_test, resolved
+from motion_jax.data.inputs import training_sampler
+from motion_jax.evaluate import HeldOut, final_test, open_sources, resolved
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
@@ -72,8 +72,7 @@ class Run:
 
   def __init__(self, config: ConfigDict, workdir: pathlib.Path, stop: StopSignal):
     with stop.part(interruptible=True):  # data that are not whole are made again
-      self.sources = hosts.in_turn(lambda: configured_sources(config.data))
-    hosts.check_records((self.sources.train, self.sources.heldout))
+      self.sources = open_sources(config.data)
     config = resolved(config, self.sources)
     self.config, self.workdir = config, workdir
     self.mesh = sharding.make_mesh()

@@ -17,7 +17,7 @@ ALLOWED = {
   "checkpoint": LOW | {"config", "methods", "hosts", "damage"},
   "damage": set(),
   "logs": {"config"},
-  "downstream": LOW | MIDDLE | {"config"},
+  "downstream": LOW | MIDDLE | {"config", "hosts"},  # features of several hosts
   "costs": LOW | MIDDLE | {"config"},
   "flow_sets": LOW | MIDDLE | {"config", "command"},
   "config": set(),

@@ -216,4 +216,4 @@ def diagnose(record: Record, sampler: Callable | None = None) -> str:
     read_record(record, lambda count, fps: [0, count // 2, count - 1])
   except (DecodeError, OSError, MemoryError) as error:
     return " ".join(str(error).split()) or type(error).__name__
-  return "some of its frames cannot be decoded"
+  return "some of its frames, or the copy of another process, cannot be decoded"

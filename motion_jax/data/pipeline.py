@@ -11,7 +11,7 @@ import collections
 import concurrent.futures
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -92,8 +92,13 @@ def evaluation_batches(
   multiple: int = 1,
   limit: int | None = None,
   threads: int | None = None,
+  agree: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields one pass in order; the same samples on every call.
+
+  Of several hosts, every one makes all batches. Which rows a video has must not depend
+  on whether a host can read its own copy, or all later rows would be of other videos
+  there: what one host cannot read is one row that is not valid, for all of them.
 
   Args:
     source: where records come from.
@@ -103,6 +108,8 @@ def evaluation_batches(
     multiple: every batch is filled up to a multiple of this, the number of devices.
     limit: how many records to take, drawn once and for all, in order; None for all.
     threads: decoding threads; None for `default_threads()`.
+    agree: given the numbers of rows [N] that this one of several hosts could make,
+      returns those that all have, 0 where they differ; see `hosts.agreed`.
 
   Yields:
     Batches of one shape. Rows that fill up have index -1, label -1 and valid False. Of
@@ -116,23 +123,34 @@ def evaluation_batches(
   sample = _Sample(source, sampler)
   threads = threads or default_threads()
 
+  in_parts = isinstance(sampler, Views) and not sampler.views
+  views = sampler.views if isinstance(sampler, Views) else 1
+  together = 1 if in_parts else max(1, batch_size // views)  # about a batch of rows
+
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
     rest = iter(indices.tolist())
     ahead: collections.deque = collections.deque()
     rows: list[dict] = []
     while True:
-      wanted = 2 * threads - len(ahead)  # keep the threads busy
-      if not isinstance(sampler, Views):
-        wanted += batch_size
-      for index in itertools.islice(rest, wanted):
+      # Keep the threads busy; without clips a video is one row.
+      wanted = 2 * threads + (0 if isinstance(sampler, Views) else batch_size)
+      for index in itertools.islice(rest, max(wanted, together) - len(ahead)):
         parts = sample.parts(index, np.random.default_rng([seed, index]))
-        ahead.append((parts, pool.submit(next, parts, None)))
+        ahead.append((parts, index, pool.submit(next, parts, None)))
       if ahead and len(rows) < batch_size:
-        parts, part = ahead.popleft()
-        part = part.result()
-        if part is not None:
-          rows += part
-          ahead.appendleft((parts, pool.submit(next, parts, None)))
+        videos = [ahead.popleft() for _ in range(min(together, len(ahead)))]
+        found = [part.result() for *_, part in videos]
+        # Of a video that is damaged here, or has come to its end: 0 and -1.
+        counts = [-1 if p is None else len(p) * p[-1]["valid"] for p in found]
+        common = agree(np.asarray(counts)) if agree else counts
+        for (parts, index, _), part, count in zip(videos, found, common, strict=True):
+          if count > 0:
+            rows += part
+          elif not count:
+              label = source.labels[index]
+            rows.append(_with_labels(sampler.empty(), label, index, False))
+          if count > 0 and in_parts:
+            ahead.appendleft((parts, index, pool.submit(next, parts, None)))
         continue
       if not rows:
         return

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import sharding
+from motion_jax import hosts, sharding
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.sources import Source
@@ -22,7 +22,7 @@ logger = logging.getLogger("motion_jax")
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """Features of the videos of a source that could be decoded.
+  """Features of the videos of a source that could be decoded, by all processes.
 
   Attributes:
     features: [N, D] float32, the mean over the clips of each video.
@@ -90,6 +90,7 @@ class FeatureExtractor:
       batch_size=self._batch_size,
       seed=0,
       threads=threads,
+      agree=hosts.agreed,
     ):
       on_batch(batch)
       rows = sharding.shard_batch(

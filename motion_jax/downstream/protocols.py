@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, logs, sharding
+from motion_jax import checkpoint, hosts, logs, sharding
 from motion_jax.config import UserError, choose
 from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
@@ -46,6 +46,7 @@ def evaluate_protocol(config: ConfigDict, workdir: pathlib.Path) -> dict[str, fl
   source = open_source(
     given.pop("name"), split="all", data_dir=given.pop("data_dir", None)
   )
+  hosts.check_records((source,))
   trained = checkpoint.load_encoder(config.init_from)
   stored = trained.config
   stored.data.update(given)
