@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from motion_jax import hosts
-from motion_jax.config import UserError, completed
+from motion_jax.config import UserError, completed, local_path
 from motion_jax.damage import damaged_part, has_no_training
 from motion_jax.state import TrainState
 
@@ -358,7 +358,7 @@ def locate(
   Raises:
     UserError: if there is no such complete checkpoint.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local_path(path)
   if path.parent.name == "checkpoints" and path.name.isdecimal():
     path, step = path.parents[1], int(path.name)
   if path.is_file():

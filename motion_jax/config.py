@@ -5,6 +5,8 @@ Pure Python beside `ml_collections`, so that config files may import it.
 
 import ast
 import difflib
+import os
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,6 +78,21 @@ def unknown(what: str, name: str, known: Sequence[str]) -> str:
   ]  # lr is learning_rate
   hint = f" Did you mean {close[0]!r}?" if close else ""
   return f"unknown {what} {name!r}; known: {', '.join(known)}.{hint}"
+
+
+def local_path(path: str | os.PathLike) -> pathlib.Path:
+  """A path that the user has given, with `~` replaced; every such path comes here.
+
+  Raises:
+    UserError: if it is a URL, of which pathlib would make a folder 'gs:'.
+  """
+  path = os.fspath(path)
+  if re.match(r"[A-Za-z][\w+.-]+:/", path):
+    raise UserError(
+      f"{path} is not on a disk, and this version reads and writes files alone: mount "
+      "the bucket (gcsfuse, mount-s3) or copy what is needed, and give that path"
+    )
+  return pathlib.Path(path).expanduser()
 
 
 def steps_of(

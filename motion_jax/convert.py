@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from motion_jax import command, logs, sharding, starting_point, state
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints, load_encoder
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.methods import make_method
 from motion_jax.models.convert import OtherLayout, import_weights
 
@@ -30,11 +30,11 @@ def main() -> None:
   given = flags.FLAGS
   if not given.weights or not given.workdir or given.config is None:
     raise UserError("give --weights=FILE.pth, --config=... and --workdir=DIR")
-  weights = pathlib.Path(given.weights).expanduser()
+  weights = local_path(given.weights)
   if not weights.is_file():
     raise UserError(f"--weights={weights}: there is no such file")
   own = config_flags.get_override_values(given["config"])
-  convert(weights, given.config, pathlib.Path(given.workdir).expanduser(), own=own)
+  convert(weights, given.config, local_path(given.workdir), own=own)
 
 
 def convert(

@@ -26,7 +26,7 @@ import jax.export
 import jax.numpy as jnp
 
 from motion_jax import checkpoint, command, logs
-from motion_jax.config import UserError, choose
+from motion_jax.config import UserError, choose, local_path
 from motion_jax.models import convert
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -66,7 +66,7 @@ def export(init_from: str, out: str, layout: str = "") -> None:
     UserError: if there is no such encoder, or it cannot be written that way.
   """
   logs.to_console()
-  out = pathlib.Path(out).expanduser()
+  out = local_path(out)
   if out.suffix not in (".stablehlo", ".pth"):
     raise UserError(f"--out={out} must end in .stablehlo or .pth")
   out.parent.mkdir(parents=True, exist_ok=True)

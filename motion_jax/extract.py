@@ -23,7 +23,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, command, logs, sharding
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.data import Source, media, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.subsets import Subset
@@ -55,7 +55,7 @@ def main() -> None:
   config.eval.clips = _CLIPS.value
   config.data.interval = _INTERVAL.value or config.data.interval
   config.data.threads = _THREADS.value
-  out = pathlib.Path(_OUT.value).expanduser()
+  out = local_path(_OUT.value)
   if out.suffix != ".npz":
     raise UserError(f"--out={out} must end in .npz")
   source = open_source(_PATH.value, split=_SPLIT.value)

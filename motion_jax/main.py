@@ -10,7 +10,7 @@ import tempfile
 from absl import flags
 
 from motion_jax import command, evaluate, hosts, logs, pictures, train
-from motion_jax.config import UserError, choose
+from motion_jax.config import UserError, choose, local_path
 from motion_jax.downstream import ava_results, protocols
 
 _CONFIG = command.define_config_flag()
@@ -46,8 +46,8 @@ def main() -> None:
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
-  workdir = pathlib.Path(_WORKDIR.value or pathlib.Path("runs") / config.name)
-  workdir = workdir.expanduser()  # shells leave the ~ of --workdir=~/run as it is
+  # Shells leave the ~ of --workdir=~/run as it is.
+  workdir = local_path(_WORKDIR.value or pathlib.Path("runs") / config.name)
   if config.mode != "evaluate":
     _check_writable(workdir)
     hosts.check_shared(workdir)

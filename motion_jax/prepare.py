@@ -96,7 +96,7 @@ def prepare(
   Raises:
     UserError: if something is missing; the message has the fix.
   """
-  root = pathlib.Path(data_dir).expanduser() if data_dir else base.default_data_dir()
+  root = config.local_path(data_dir) if data_dir else base.default_data_dir()
   config.choose("data set", name, [*datasets.PREPARE, datasets.EMBEDDED])
   if name == datasets.EMBEDDED:
     return synthetic_actions.build(root)
@@ -117,7 +117,7 @@ def prepare(
   plan.check_missing(todo, tolerant)
   origin = {}
   if name in _FOLDERS:
-    path = os.path.realpath(os.path.expanduser(source))
+    path = os.path.realpath(config.local_path(source))
     origin = {"source": path, "layout": layout}
   dataset = base.Dataset(name, variant, layout, todo.classes, description)
   strict = name in OFFICIAL and not tolerant

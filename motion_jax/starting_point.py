@@ -10,7 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.checkpoint import ENCODER_ONLY, load_encoder
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.models import convert, resnet3d
 
 logger = logging.getLogger("motion_jax")
@@ -61,7 +61,7 @@ def load_into(config: ConfigDict, method, params, aux):
 
 def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   """Reads the encoder that `config.init_from` names; its structure is `target`'s."""
-  path = pathlib.Path(config.init_from).expanduser()
+  path = local_path(config.init_from)
   if path.is_file():
     module, report = load_torch_encoder(path, target)
     _warn_of_normalisation(config.method, NORMALISATION.get(report.layout, {}))
@@ -204,5 +204,5 @@ def _warn_of_seen_videos(config, before):
 
 def _videos(data):
   """The data set without its split ('ucf101:split2'), or the folder."""
-  path = os.path.realpath(os.path.expanduser(data.path)) if data.path else ""
+  path = os.path.realpath(local_path(data.path)) if data.path else ""
   return data.name.partition(":")[0], path

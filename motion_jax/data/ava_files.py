@@ -9,11 +9,10 @@ from __future__ import annotations
 import csv
 import math
 import os
-import pathlib
 import re
 from collections.abc import Iterator
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 
 KeyFrame = tuple[str, int]
 # Key frame, box, action (-1: a person of unknown action), score (1 for annotations).
@@ -120,6 +119,6 @@ def _rows(path) -> Iterator[tuple[int, list[str]]]:
 
 def _read(path) -> str:
   try:
-    return pathlib.Path(path).expanduser().read_text(encoding="utf-8")
+    return local_path(path).read_text(encoding="utf-8")
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"cannot read {path}: {error}") from error

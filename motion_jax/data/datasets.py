@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.data import sources
 
 logger = logging.getLogger("motion_jax")
@@ -85,7 +85,7 @@ def open_dataset(
 
   from motion_jax.data.builders import base
 
-  root = pathlib.Path(data_dir).expanduser() if data_dir else base.default_data_dir()
+  root = local_path(data_dir) if data_dir else base.default_data_dir()
   base_name, _, variant = name.partition(":")
   words = [word for word in variant.split(",") if word]
   official = None

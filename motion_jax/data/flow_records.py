@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from motion_jax.config import UserError, choose
+from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import flow_files
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
@@ -208,7 +208,7 @@ def flow_folder(
     real = os.path.realpath(source.name)
     digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()
     name = f"folder/{os.path.basename(real)}-{digest}"
-  root = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+  root = local_path(data_dir) if data_dir else default_data_dir()
   return root / "flow" / name / f"{method}_{store}_{interval}"
 
 

@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from motion_jax.config import UserError, choose
+from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import heldout, sources
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
@@ -78,7 +78,7 @@ def open_folder(
   frame_folders: bool = True,
 ) -> FolderSource:
   """Opens a folder; see `sources.open_source`."""
-  root = os.path.abspath(os.path.expanduser(path))
+  root = os.path.abspath(local_path(path))
   if not os.path.isdir(root):
     raise UserError(
       f"no data set and no folder is called {path!r} (looked at {root}). Give the path "
@@ -86,7 +86,7 @@ def open_folder(
       "synthetic_actions, ucf101 or hmdb51."
     )
   if list_file is not None:
-    return _from_list(root, split, pathlib.Path(list_file).expanduser())
+    return _from_list(root, split, local_path(list_file))
   names = {"train": "train", "all": "all"}
   names |= dict.fromkeys(("heldout", "test", "val"), "heldout")
   if split not in names:

@@ -147,7 +147,7 @@ def evaluation_batches(
           if count > 0:
             rows += part
           elif not count:
-              label = source.labels[index]
+            label = source.labels[index]
             rows.append(_with_labels(sampler.empty(), label, index, False))
           if count > 0 and in_parts:
             ahead.appendleft((parts, index, pool.submit(next, parts, None)))

@@ -6,7 +6,6 @@ import collections
 import dataclasses
 import functools
 import logging
-import os
 from collections.abc import Callable
 
 import jax
@@ -16,7 +15,7 @@ from flax import nnx
 from jax.sharding import AxisType
 
 from motion_jax import sharding
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.models.common import parameter_count
 from motion_jax.models.raft import raft_flow
 from motion_jax.models.raft_weights import load_raft
@@ -45,7 +44,7 @@ def _raft(weights: str, solver: dict):
       "--method=raft needs --weights=FILE, the authors' raft-things.pth (or raft-small)"
     )
   try:
-    model = load_raft(os.path.expanduser(weights))
+    model = load_raft(local_path(weights))
   except (OSError, ValueError) as error:
     raise UserError(f"--weights: {error}") from error
   if model.size != solver["size"]:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from motion_jax import command, logs
-from motion_jax.config import UserError, choose
+from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import datasets, flow_files, flow_records
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
@@ -219,7 +219,7 @@ def _digest(weights: str) -> str:
   """Name and hash of a weights file; '' for none."""
   if not weights:
     return ""
-  path = pathlib.Path(weights).expanduser()
+  path = local_path(weights)
   try:
     return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
   except OSError as error:

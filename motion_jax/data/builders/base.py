@@ -21,7 +21,7 @@ from absl import logging
 from tensorflow_datasets.core import dataset_info, naming
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 
 try:
   import fcntl
@@ -153,7 +153,7 @@ class Dataset:
 def default_data_dir() -> pathlib.Path:
   """Returns $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
   path = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-  return pathlib.Path(path).expanduser()
+  return local_path(path)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.data.builders import lists, plan
 
 _CLASSES = 1000
@@ -76,7 +76,7 @@ def _listed(path: str) -> dict[str, list[str]]:
   """Reads `<wnid>/<image>`, without the ending, by class."""
   listed: dict[str, list[str]] = {}
   columns = r"(\S*[^/\s])(?:\s+-?\d+)?", "wnid/image [label]"
-  for (name,), _ in lists.read(pathlib.Path(path).expanduser(), *columns):
+  for (name,), _ in lists.read(local_path(path), *columns):
     parts = pathlib.PurePosixPath(name).with_suffix("").parts
     listed.setdefault(
       parts[-2] if len(parts) > 1 else parts[0].split("_")[0], []

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
@@ -79,7 +78,7 @@ def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str
     UserError: if there is no such folder or archive, or nothing in it.
   """
   suffixes = frozenset(suffixes)
-  path = pathlib.Path(source).expanduser()
+  path = local_path(source)
   if path.suffix.lower() in (".rar", ".7z", ".tar", ".gz", ".tgz"):
     raise UserError(
       f"{path} cannot be read as it is. Extract it first, for example with "
