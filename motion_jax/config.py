@@ -24,6 +24,7 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|steps?|epochs?|examples?)\s*
 ADDED = {
   "data.detected_iou": 0.0,
   "data.flow_short_side": None,  # motion of any size
+  "data.records": "",  # unknown
   "method.projection_norm": False,
   "modist.projection_norm": False,
   "train.skip_damaged": False,

@@ -191,12 +191,17 @@ def open_sources(config: ConfigDict) -> Sources:
 
 
 def resolved(config: ConfigDict, sources: Sources) -> ConfigDict:
-  """A copy of a config with the classes of its data set, if its method has some.
+  """A copy of a config that says which records its data are, and their classes.
+
+  `data.records` is a hash of all names and labels: the same data in another place are
+  the same. `method.classes` and `method.class_names` are of methods that have some.
 
   Raises:
     UserError: if labels are missing or do not fit; see `data.labels.common_classes`.
   """
   config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.data.records = hosts.digest_of_records((sources.train, sources.heldout))
   if "classes" in config.method:
     names = common_classes(sources.train, sources.heldout)
     warn_of_gaps(sources.train, sources.heldout)

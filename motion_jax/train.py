@@ -193,14 +193,10 @@ class Run:
         f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
         "--workdir (configs/finetune.py starts from it by --config.init_from)"
       )
-    free = r"train\.(allow_config_change|skip_damaged)"
-    if jax.process_count() > 1:
-      free += f"|{hosts.OWN_SETTINGS}"
-    rows = [
-      row
-      for row in difference(stored, completed(self.config.to_dict()))
-      if not re.match(f"({free}):", row)
-    ]
+    current = completed(self.config.to_dict())
+    rows = difference(stored, current)
+    free = _free_settings(stored["data"]["records"], current["data"]["records"])
+    rows = [row for row in rows if not re.match(f"({free}):", row)]
     if rows and not self.config.train.allow_config_change:
       raise UserError(
         f"{self.workdir} holds a run with another config:\n  "
@@ -337,7 +333,8 @@ class Run:
 
   def _missing(self, step):
     """Whether the evaluation and the test of a step, a row each, are to be made."""
-    rows = logs.read_rows(self.workdir / "metrics.jsonl")
+    is_first = jax.process_index() == 0  # which writes them
+    rows = logs.read_rows(self.workdir / "metrics.jsonl") if is_first else []
     names = [[*row] for row in rows if row["step"] == step]
     made = sum(any(name.startswith("eval/") for name in row) for row in names)
     made = hosts.of_first({"made": made})["made"]
@@ -352,3 +349,15 @@ class Run:
     if test and not stop.requested:
       values |= self._test(step)
     return values
+
+
+def _free_settings(before: str, now: str) -> str:
+  """A pattern of the settings that may differ from those a run was stored with.
+
+  Args:
+    before, now: digests of the records; '' if a run is older than these.
+  """
+  free = r"train\.(allow_config_change|skip_damaged)|data\.(records|threads|workers)"
+  if before == now or (not before and jax.process_count() > 1):
+    return f"{free}|{hosts.OWN_SETTINGS}"  # of the same records in another place
+  return free if before else rf"{free}|data\.data_dir"

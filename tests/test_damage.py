@@ -3,10 +3,14 @@
 import shutil
 
 import pytest
+import tiny_main
 from test_checkpoint import CONFIG, data, fresh, trained
+from test_config import CONFIGS, load
 
+from motion_jax import methods
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
+from motion_jax.train import train
 
 
 def damaged(path, how):
@@ -95,3 +99,27 @@ def test_nothing_is_put_aside_when_nothing_is_damaged(three, tmp_path):
   checkpoints.skip_damaged()
   assert checkpoints.steps() == [1, 2, 3]
   assert not (tmp_path / "damaged").exists()
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+  pictures, tmp_path, monkeypatch, caplog
+):
+  monkeypatch.setitem(methods.METHODS, "mosi", tiny_main.Pictures)
+  config = load(CONFIGS / "mosi.py").get_config("smoke")
+  values = {"data.name": "folder", "data.path": str(pictures), "eval.probe": False}
+  more = {"train.best": "", "train.checkpoint_every": "1 steps"}
+  config.update_from_flattened_dict({**values, **more})
+  train(config, tmp_path)
+  expected = (tmp_path / "metrics.jsonl").read_bytes()
+  for path in tmp_path.glob("checkpoints/3/optimizer/d/*"):
+    damaged(path, "cut")
+  with pytest.raises(UserError, match="skip_damaged=True"):
+    train(config, tmp_path)
+  config.train.skip_damaged = True
+  caplog.set_level("INFO")
+  train(config, tmp_path)
+  assert "resumed at step 2" in caplog.text and "damaged/3" in caplog.text
+  assert (tmp_path / "metrics.jsonl").read_bytes() == expected
+  config.train.skip_damaged = False  # nor does the flag matter afterwards
+  assert train(config, tmp_path) == {}

@@ -16,11 +16,12 @@ import pytest
 import small_modist
 import tiny_main
 from conftest import ROOT
+from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import hosts, logs, methods, state, train
+from motion_jax import evaluate, hosts, logs, methods, state, train
 from motion_jax.checkpoint import Checkpoints
-from motion_jax.config import UserError
+from motion_jax.config import UserError, completed
 
 STEPS, MIDDLE = 60, 20
 OVERRIDES = {
@@ -42,16 +43,20 @@ def config(pictures):
   return result
 
 
-def start(pictures, workdir, *overrides, processes=2, devices=2, seconds=0.0):
+def start(
+  pictures, workdir, *overrides, processes=2, devices=2, seconds=0.0, environment=None
+):
   """Starts the processes of one run: a context with a list of them.
 
   Args:
     overrides: further flags, a list for every process; the same for all if empty.
+    environment: further variables; see `tiny_main`.
   """
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  environment = {**children.environment(devices), "STEP_SECONDS": str(seconds)}
+  variables = {"STEP_SECONDS": str(seconds), **(environment or {})}
+  environment = {**children.environment(devices), **variables}
   values = {**OVERRIDES, "data.path": pictures}
   command = [
     sys.executable,
@@ -143,6 +148,23 @@ def test_two_processes_go_on_from_one_device(straight, pictures, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("late", [0, 1])
+def test_processes_go_on_at_the_same_step_although_one_sees_it_late(
+  late, straight, pictures, tmp_path
+):
+  shutil.copytree(straight, tmp_path, dirs_exist_ok=True)
+  shutil.rmtree(tmp_path / "checkpoints" / str(STEPS))
+  newest = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+  environment = {"LATE_PROCESS": str(late), "LATE_STEP": str(newest)}
+  with start(pictures, tmp_path, devices=1, environment=environment) as processes:
+    codes, texts = finish(processes)
+  assert codes == [0, 0], texts
+  assert f"resumed at step {newest}" in texts[0]
+  assert "did not see it yet" in texts[late]
+  assert_same_metrics(tmp_path, straight)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("killed", "number"),
   [
@@ -186,21 +208,46 @@ def test_processes_with_other_data_are_no_run(pictures, tmp_path):
   assert all("process 1 has other data than process 0" in text for text in texts)
 
 
-def test_several_hosts_go_on_although_their_data_lie_elsewhere(monkeypatch, pictures):
-  stored = config(pictures).to_dict()
-  own = config("/elsewhere")
+def moved(stored, current, *, processes=1):
+  """What a run is refused for; None if it goes on."""
+  stored, current = (completed(each.to_dict()) for each in (stored, current))
   run = types.SimpleNamespace(
     checkpoints=types.SimpleNamespace(config=lambda step: stored),
-    config=own,
+    config=ConfigDict(current),
     workdir="runs/a",
   )
-  with pytest.raises(UserError, match=r"data\.path: .* -> /elsewhere"):
-    train.Run._check_same_config(run, 5)
-  monkeypatch.setattr(jax, "process_count", lambda: 2)
-  train.Run._check_same_config(run, 5)
-  own.seed += 1
-  with pytest.raises(UserError, match="seed: 0 -> 1"):
-    train.Run._check_same_config(run, 5)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, "process_count", lambda: processes)
+    try:
+      train.Run._check_same_config(run, 5)
+    except UserError as error:
+      return str(error)
+
+
+def test_a_run_goes_on_where_the_same_records_lie_elsewhere(pictures, tmp_path):
+  """On one host or several; of other records only if there are no marks of them."""
+
+  def on(folder, **overrides):
+    result = config(folder)
+    result.update_from_flattened_dict(overrides)
+    return evaluate.resolved(result, evaluate.open_sources(result.data))
+
+  shutil.copytree(pictures, tmp_path / "copy")
+  before, same = on(pictures), on(tmp_path / "copy")
+  host = {"data.threads": 3, "data.workers": 2, "data.data_dir": "/elsewhere"}
+  for processes in (1, 2):
+    assert not moved(before, same, processes=processes)
+    assert not moved(before, on(pictures, **host), processes=processes)
+    seed = on(tmp_path / "copy", seed=1)
+    assert "seed: 0 -> 1" in moved(before, seed, processes=processes)
+  (tmp_path / "copy" / "00.jpg").unlink()
+  other = on(tmp_path / "copy")
+  assert "data.path" in moved(before, other)
+  assert "data.path" in moved(before, other, processes=2)
+  before.data.records = ""  # of an older run
+  assert "data.path" in moved(before, same)
+  assert not moved(before, same, processes=2)
+  assert not moved(before, on(pictures, **host))
 
 
 def test_hosts_may_have_their_data_in_other_places_and_nothing_else():
@@ -365,6 +412,14 @@ def test_a_coordinator_that_does_not_answer_is_named(monkeypatch):
   monkeypatch.setattr(hosts, "_JOIN_SECONDS", 0.1)
   with pytest.raises(UserError, match="has not answered at --coordinator"):
     hosts.join("127.0.0.1:1", 2, 1)
+
+
+def test_what_never_comes_to_a_shared_disk_is_one_error(monkeypatch):
+  monkeypatch.setattr(hosts, "_SHARED_SECONDS", 0.1)
+  times = iter([False, True])
+  hosts.wait_for_storage(lambda: next(times), "unused")
+  with pytest.raises(UserError, match="process 1 does not see"):
+    hosts.wait_for_storage(lambda: False, "process 1 does not see it")
 
 
 def test_files_of_processes_are_merged(tmp_path):

@@ -1,7 +1,8 @@
 """`motion_jax.main` with a method that compiles in a second and has a split queue.
 
 For tests of processes: with STEP_SECONDS in the environment, every step takes that
-much longer, so that there is time for a signal.
+much longer, so that there is time for a signal; LATE_PROCESS does not see the
+checkpoint of LATE_STEP at first.
 """
 
 import os
@@ -13,6 +14,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from clu import metrics
 
 from motion_jax import command, main, methods, sharding, train
@@ -96,7 +98,24 @@ def slow_down(seconds):
   train.Run._next_rows = next_rows
 
 
+def see_late(process, step, times=3):
+  """Hides a checkpoint from a process at first, as network file systems may."""
+  original, left = ocp.CheckpointManager._load_checkpoint_infos, [times]
+
+  def load(self, *args, **options):
+    found = original(self, *args, **options)
+    if jax.process_index() != process or not left[0]:
+      return found
+    left[0] -= 1
+    print("did not see it yet", file=sys.stderr)
+    return [each for each in found if each.step != step]
+
+  ocp.CheckpointManager._load_checkpoint_infos = load
+
+
 if __name__ == "__main__":
   methods.METHODS["mosi"] = Pictures
   slow_down(float(os.environ.get("STEP_SECONDS", 0)))
+  if "LATE_STEP" in os.environ:
+    see_late(*(int(os.environ[f"LATE_{name}"]) for name in ("PROCESS", "STEP")))
   sys.exit(command.run(main.main, sys.argv))
