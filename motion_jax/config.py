@@ -23,6 +23,7 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|steps?|epochs?|examples?)\s*
 # of joint's configs, which have the keys of those methods' 'method.'.
 ADDED = {
   "data.detected_iou": 0.0,
+  "data.heldout_by": "file",
   "data.flow_short_side": None,  # motion of any size
   "data.records": "",  # unknown
   "method.projection_norm": False,

@@ -193,8 +193,8 @@ def _warn_of_seen_videos(config, before):
   data, old = config.data, before.data
   keys = ("name", "heldout_fraction", "train_list", "heldout_list")
   differs = any(data[key] != old.get(key) for key in keys)
-  if data.name == "folder":  # runs from before there was `heldout_by` are by file
-    differs |= data.get("heldout_by", "file") != old.get("heldout_by", "file")
+  if data.name == "folder":
+    differs |= data.heldout_by != old.heldout_by
   if _videos(data) == _videos(old) and differs:
     logger.warning(
       "the pretraining split the same data in another way: it may have seen videos "

@@ -195,14 +195,14 @@ class Run:
       )
     current = completed(self.config.to_dict())
     rows = difference(stored, current)
-    free = _free_settings(stored["data"]["records"], current["data"]["records"])
+    free = _free_settings(stored["data"], current["data"])
     rows = [row for row in rows if not re.match(f"({free}):", row)]
     if rows and not self.config.train.allow_config_change:
       raise UserError(
         f"{self.workdir} holds a run with another config:\n  "
         + "\n  ".join(rows)
-        + "\nchoose another --workdir, or go on with the changes by "
-        "--config.train.allow_config_change=True"
+        + "\nchoose another --workdir, give the values that it had, or go on with the "
+        "changes by --config.train.allow_config_change=True"
       )
 
   def _start_data(self):
@@ -351,13 +351,16 @@ class Run:
     return values
 
 
-def _free_settings(before: str, now: str) -> str:
-  """A pattern of the settings that may differ from those a run was stored with.
+def _free_settings(stored: dict, current: dict) -> str:
+  """A pattern of the settings in which a run may differ from what it was stored with.
 
   Args:
-    before, now: digests of the records; '' if a run is older than these.
+    stored, current: sections `data`.
   """
   free = r"train\.(allow_config_change|skip_damaged)|data\.(records|threads|workers)"
-  if before == now or (not before and jax.process_count() > 1):
+  if stored["name"] == current["name"] != "folder":
+    free += r"|data\.(heldout_by|heldout_fraction|frame_folders)"  # of folders alone
+  before = stored["records"]  # '' of older runs
+  if before == current["records"] or (not before and jax.process_count() > 1):
     return f"{free}|{hosts.OWN_SETTINGS}"  # of the same records in another place
   return free if before else rf"{free}|data\.data_dir"

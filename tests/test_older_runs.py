@@ -49,6 +49,7 @@ def test_an_older_run_goes_on_by_the_command_that_began_it(
   train(smoke(pictures, **options), tmp_path)
   older(tmp_path, monkeypatch)
   shutil.rmtree(tmp_path / "checkpoints" / "3")
+  options["data.heldout_by"] = "file"  # the default was another one
   with pytest.raises(UserError, match=r"data\.fps: 30\.0 -> 15\.0"):
     train(smoke(pictures, **options, **{"data.fps": 15.0}), tmp_path)
   caplog.set_level("INFO")

@@ -10,7 +10,7 @@ import pytest
 import test_config
 from ml_collections import ConfigDict
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, completed
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_source
 
@@ -141,7 +141,8 @@ def test_by_file_the_heldout_part_is_what_it_was_before_there_was_a_choice(tmp_p
   assert _ids(configured_source(config.data, "heldout")) == old
   stored = config.data.to_dict()
   del stored["heldout_by"]  # of a run from before
-  assert _ids(configured_source(ConfigDict(stored), "heldout")) == old
+  stored = ConfigDict(completed({"data": stored}))
+  assert _ids(configured_source(stored.data, "heldout")) == old
   with pytest.raises(UserError, match="heldout_by"):
     open_source(tmp_path, heldout_by="video")
 

@@ -65,7 +65,7 @@ def configured_source(config: ConfigDict, split: str) -> Source:
     split=split,
     data_dir=config.data_dir or None,
     heldout_fraction=config.heldout_fraction,
-    heldout_by=config.get("heldout_by", "file"),  # of runs from before it
+    heldout_by=config.heldout_by,
     list_file=lists[split] or None,
     frame_folders=config.frame_folders,
   )

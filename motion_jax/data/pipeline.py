@@ -147,8 +147,7 @@ def evaluation_batches(
           if count > 0:
             rows += part
           elif not count:
-            label = source.labels[index]
-            rows.append(_with_labels(sampler.empty(), label, index, False))
+            rows.append(_with_labels(sampler.empty(), -1, index, False))
           if count > 0 and in_parts:
             ahead.appendleft((parts, index, pool.submit(next, parts, None)))
         continue
