@@ -49,16 +49,19 @@ class Encoder(nnx.Module):
 
   features = 16
 
-  def __init__(self, *, rngs, in_channels=3, bn_groups=1, **_):
+  def __init__(self, *, rngs, in_channels=3, bn_groups=1, dtype=jnp.float32, **_):
     settings = common.Settings(
-      eps=1e-5, groups=bn_groups, dtype=jnp.float32, lowering="folded"
+      eps=1e-5, groups=bn_groups, dtype=dtype, lowering="folded"
     )
     steps = [(in_channels, 8, (1, 5, 5), (1, 4, 4)), (8, 16, (3, 3, 3), (1, 2, 2))]
     self.path = common.ConvPath(steps, settings=settings)
     common.draw_kernels(self.path.convs, rngs.params(), "he")
 
   def __call__(self, video):
-    return nnx.relu(self.path(video)).mean((1, 2, 3))
+    return nnx.relu(self.path(video)).astype(jnp.float32).mean((1, 2, 3))
+
+  def stage_paths(self):
+    return [("path",)]
 
 
 def build_model(name, **options):

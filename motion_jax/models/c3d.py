@@ -115,7 +115,8 @@ class Stage(nnx.Module):
     if self.pool is not None:
       x = _max_pool(x, self.pool, self.conv.lowering)
     x = self.conv(x)
-    return nnx.relu(x + self.bias[...].astype(x.dtype))
+    # In float32, so that the sums of the bias's gradient are.
+    return nnx.relu(x.astype(jnp.float32) + self.bias[...]).astype(x.dtype)
 
 
 class FullyConnected(nnx.Module):

@@ -69,8 +69,8 @@ class BatchNorm(nnx.Module):
   of G from 4 to 8, so that a device exchanges statistics with few neighbours, however
   many devices there are; without such a divisor, N is G. Running averages are the mean
   over the groups.
-  The running variance is the unbiased one, as in PyTorch. Statistics are computed in
-  float32.
+  The running variance is the unbiased one, as in PyTorch. All is computed in float32,
+  sums of the backward pass included, and rounded to the input's dtype at the end.
 
   Args:
     channels: size of the last axis.
@@ -91,23 +91,35 @@ class BatchNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     if self.use_running_average:
-      return _affine(x, self.mean[...], self.var[...], self)
+      wide = x.astype(jnp.float32)
+      return _affine(wide, self.mean[...], self.var[...], self).astype(x.dtype)
     if x.shape[0] % self.groups:
       raise ValueError(
         f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
         f" try {self.groups * max(1, x.shape[0] // self.groups)}"
       )
-    dealt = _neighbours(self.groups) if self.interleaved else 1
-    parts = x.reshape(self.groups // dealt, -1, dealt, *x.shape[1:])
-    axes = (1, *range(3, parts.ndim - 1))
+    parts, axes = self._split(x)
     wide = parts.astype(jnp.float32)
     mean = wide.mean(axes, keepdims=True)
     var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - mean**2, 0.0)
-    y = _affine(parts, mean, var, self).reshape(x.shape)
+    y = _affine(wide, mean, var, self).astype(x.dtype).reshape(x.shape)
     count = parts.size // (self.groups * parts.shape[-1])
     self._track(self.mean, mean)
     self._track(self.var, var * (count / max(count - 1, 1)))
     return y
+
+  def _split(self, x):
+    """Puts groups on axes of their own; returns that and the axes a group spans.
+
+    Six axes at most, the groups' none of size 1: jaxlib 0.10.2 and 0.11.0 crash in sums
+    of products with seven on CPUs (jax#39257, jax#40412).
+    """
+    dealt = _neighbours(self.groups) if self.interleaved else 1
+    sizes = (self.groups // dealt, x.shape[0] // self.groups, dealt)
+    kept = [axis for axis, size in enumerate(sizes) if size > 1 or axis == 1]
+    inner = (-1, *x.shape[3:]) if x.ndim == 5 else x.shape[1:]  # T and H as one
+    parts = x.reshape(*(sizes[axis] for axis in kept), *inner)
+    return parts, (kept.index(1), *range(len(kept), parts.ndim - 1))
 
   def _track(self, average, value):
     value = jax.lax.stop_gradient(value.reshape(self.groups, -1).mean(0))
@@ -241,4 +253,4 @@ def _neighbours(groups):
 def _affine(x, mean, var, norm):
   factor = norm.scale[...] * jax.lax.rsqrt(var + norm.eps)
   shift = norm.bias[...] - mean * factor
-  return x * factor.astype(x.dtype) + shift.astype(x.dtype)
+  return x * factor + shift

@@ -47,14 +47,15 @@ def _tap_frames(x, taps, stride, padding):
 def patch_conv(x, kernel, strides, padding):
   """Convolution of [B, T, H, W, I] with [kt, kh, kw, I, O], by matrix products.
 
-  A sum over the temporal taps of 2D convolutions with time in the batch. `padding` is
-  added at both ends of T, H, W.
+  A sum over the temporal taps of 2D convolutions with time in the batch, in float32.
+  `padding` is added at both ends of T, H, W.
   """
   frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
-  return sum(
+  total = sum(
     _frame_conv(part, taps, strides[1:], padding[1:])
     for part, taps in zip(frames, kernel, strict=True)
   )
+  return total.astype(x.dtype)
 
 
 def _patch_conv_forward(x, kernel, strides, padding):
@@ -74,10 +75,12 @@ def _patch_conv_backward(strides, padding, saved, gradient):
     flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     rest = [size - 1 - p for size, p in zip(kernel.shape[:3], padding, strict=True)]
     return patch_conv(gradient, flipped, strides, tuple(rest)), kernel_gradient
+  gradient, wide = gradient.astype(jnp.float32), kernel.astype(jnp.float32)
   transposed = jax.linear_transpose(
-    lambda x: _xla_folded_conv(x, kernel, strides, padding), x
+    lambda x: _xla_folded_conv(x, wide, strides, padding),
+    jax.ShapeDtypeStruct(x.shape, jnp.float32),
   )
-  return (*transposed(gradient), kernel_gradient)
+  return transposed(gradient)[0].astype(x.dtype), kernel_gradient
 
 
 patch_conv.defvjp(_patch_conv_forward, _patch_conv_backward)
@@ -112,7 +115,8 @@ def _frame_conv(x, kernel, strides, padding):
   groups = _groups(x, output, kernel.shape)
 
   def convolve(part):
-    return _patches(part, rows, columns, padding) @ weights
+    patches = _patches(part, rows, columns, padding)
+    return jnp.matmul(patches, weights, preferred_element_type=jnp.float32)
 
   y = lax.map(convolve, x.reshape(groups, -1, height, width, x.shape[-1]))
   return y.reshape(batch, frames, *output, -1)

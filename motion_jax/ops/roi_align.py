@@ -36,7 +36,7 @@ def roi_align(
       map, which is limited to what a box of twice the map's length has.
 
   Returns:
-    [B, N, size, size, C] in the dtype of the features.
+    [B, N, size, size, C] in the dtype of the features, computed in float32.
 
   Raises:
     ValueError: for other shapes, or numbers that are not positive.
@@ -59,11 +59,9 @@ def roi_align(
   x1, y1, x2, y2 = jnp.moveaxis(corners, -1, 0)
   rows = _weights(y1, y2, features.shape[1], size, samples)
   columns = _weights(x1, x2, features.shape[2], size, samples)
-  options = dict(precision="highest", preferred_element_type=jnp.float32)
-  rows, columns = rows.astype(features.dtype), columns.astype(features.dtype)
-  lines = jnp.einsum("bnph,bhwc->bnpwc", rows, features, **options)
-  lines = lines.astype(features.dtype)
-  pooled = jnp.einsum("bnqw,bnpwc->bnpqc", columns, lines, **options)
+  wide, highest = features.astype(jnp.float32), jax.lax.Precision.HIGHEST
+  lines = jnp.einsum("bnph,bhwc->bnpwc", rows, wide, precision=highest)
+  pooled = jnp.einsum("bnqw,bnpwc->bnpqc", columns, lines, precision=highest)
   return pooled.astype(features.dtype)
 
 
