@@ -86,6 +86,7 @@ def model(network):
       width=64,  # channels of the first stage
       dtype="auto",  # bfloat16 on TPU and GPU, float32 on CPU
       lowering="auto",  # of 3D convolutions: 'native' or 'folded'
+      precision="default",  # of float32 ones: 'high', 'highest'; see conv3d
       remat=False,  # recompute each block in the backward pass: less memory
       bn_groups=8,  # batch norm over 8 clips, as on each of 8 GPUs (SF)
     )

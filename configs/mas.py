@@ -126,6 +126,7 @@ def model(network):
       width=64,  # channels of the first stage
       dtype="auto",  # bfloat16 on TPU and GPU, float32 on CPU
       lowering="auto",  # of 3D convolutions: 'native' or 'folded'
+      precision="default",  # of float32 ones: 'high', 'highest'; see conv3d
       remat=False,  # recompute each stage in the backward pass: less memory
       bn_groups=1,  # C3D has no batch norm
     )

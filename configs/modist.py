@@ -149,6 +149,7 @@ def model(network):
       motion_width=8,  # table 1: an eighth
       dtype="auto",  # bfloat16 on TPU and GPU, float32 on CPU
       lowering="auto",  # of 3D convolutions: 'native' or 'folded'
+      precision="default",  # of float32 ones: 'high', 'highest'; see conv3d
       remat=False,  # recompute each block in the backward pass: less memory
       bn_groups=8,  # open: batch norm over 64 clips, as on each of 8 GPUs
     )

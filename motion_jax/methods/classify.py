@@ -19,7 +19,7 @@ from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_classifier, build_model
 from motion_jax.models.heads import Classifier, place_features
-from motion_jax.models.precision import compute_dtype
+from motion_jax.models.precision import compute_options
 from motion_jax.ops import augment, crops
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -284,7 +284,7 @@ def _build(model: ConfigDict, method: ConfigDict, rngs: nnx.Rngs) -> Network:
     model.name,
     rngs=rngs,
     width=model.width,
-    dtype=compute_dtype(model.dtype),
+    **compute_options(model),
     lowering=model.lowering,
     remat=model.remat,
     bn_groups=model.bn_groups,

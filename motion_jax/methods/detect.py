@@ -18,7 +18,7 @@ from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.detector import STRIDE, Detector
 from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model, resnet3d
-from motion_jax.models.precision import compute_dtype
+from motion_jax.models.precision import compute_options
 from motion_jax.ops import augment, crops
 from motion_jax.ops.draws import integers
 
@@ -172,7 +172,7 @@ class Detect(Method):
       model.name,
       rngs=rngs,
       width=model.width,
-      dtype=compute_dtype(model.dtype),
+      **compute_options(model),
       lowering=model.lowering,
       remat=model.remat,
       bn_groups=model.bn_groups,

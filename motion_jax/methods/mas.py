@@ -21,7 +21,7 @@ from motion_jax.models import build_model
 from motion_jax.models.c3d import FullyConnected
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
-from motion_jax.models.precision import compute_dtype
+from motion_jax.models.precision import FLOAT32, compute_options
 from motion_jax.ops import (
   augment,
   crops,
@@ -118,7 +118,7 @@ class Mas(Method):
     if self._config.head_decay:
       # As in the official code: L2 of the fully connected weights only.
       kernels = [x for x in jax.tree.leaves(params["heads"]) if x.ndim > 1]
-      total += self._config.head_decay / 2 * sum(jnp.vdot(x, x) for x in kernels)
+      total += self._config.head_decay / 2 * sum(map(_square_sum, kernels))
     return total, ({"stats": stats}, outputs)
 
   def predict(self, params, aux, batch):
@@ -294,12 +294,16 @@ def _build(model: ConfigDict, outputs, hidden, rngs):
     model.name,
     rngs=rngs,
     width=model.width,
-    dtype=compute_dtype(model.dtype),
+    **compute_options(model),
     lowering=model.lowering,
     remat=model.remat,
     bn_groups=model.bn_groups,
   )
   return Network(encoder, outputs, hidden, rngs=rngs)
+
+
+def _square_sum(x):
+  return jnp.vdot(x, x, precision=FLOAT32)
 
 
 def _cut(video, corner, size):

@@ -20,7 +20,7 @@ from motion_jax.methods.modist_inputs import Inputs
 from motion_jax.methods.momentum import Embedder, MomentumPair
 from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model
-from motion_jax.models.precision import compute_dtype
+from motion_jax.models.precision import compute_options
 from motion_jax.ops import contrast
 from motion_jax.ops.motion_inputs import CHANNELS
 
@@ -185,7 +185,7 @@ def _build(model: ConfigDict, method: ConfigDict, modality: str, rngs) -> Embedd
   encoder = build_model(
     **sizes,
     rngs=rngs,
-    dtype=compute_dtype(model.dtype),
+    **compute_options(model),
     lowering=model.lowering,
     remat=model.remat,
     bn_groups=model.bn_groups,

@@ -21,7 +21,7 @@ from motion_jax.methods.settings import check_settings
 from motion_jax.models import build_model
 from motion_jax.models.common import call, split
 from motion_jax.models.heads import Classifier
-from motion_jax.models.precision import compute_dtype
+from motion_jax.models.precision import compute_options
 from motion_jax.ops import pseudo_motion
 
 
@@ -288,7 +288,7 @@ def _build(model: ConfigDict, classes, dropout, rngs):
     model.name,
     rngs=rngs,
     width=model.width,
-    dtype=compute_dtype(model.dtype),
+    **compute_options(model),
     lowering=model.lowering,
     remat=model.remat,
     bn_groups=model.bn_groups,

@@ -17,6 +17,7 @@ def build_model(
   width: int | None = None,
   dtype: jnp.dtype = jnp.float32,
   lowering: str = "auto",
+  precision: str = "default",
   remat: bool = False,
   bn_groups: int = 1,
   in_channels: int = 3,
@@ -30,6 +31,7 @@ def build_model(
       64), 8 or 16 for small runs.
     dtype: compute dtype; parameters, statistics and pooled features are float32.
     lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
+    precision: 'default', 'high' or 'highest', of convolutions; see `conv.conv3d`.
     remat: recompute activations in the backward pass: less memory, but everything
       runs forward twice.
     bn_groups: parts of the batch with their own BatchNorm statistics; C3D has no
@@ -50,6 +52,7 @@ def build_model(
     width=width,
     dtype=dtype,
     lowering=lowering,
+    precision=precision,
     remat=remat,
     in_channels=in_channels,
   )

@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 from motion_jax.models import common, conv
+from motion_jax.models.precision import FLOAT32
 
 NAME = "c3d"
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -35,15 +36,14 @@ class Encoder(nnx.Module):
   Args:
     rngs: the `params` stream draws the kernels; biases are zero.
     width: channels of the first convolution; None for the paper's 64.
-    dtype: compute dtype; parameters and features are float32.
-    lowering: see `conv.conv3d`.
     remat: recompute each stage in the backward pass.
     in_channels: channels of the video.
+    **settings: dtype, lowering and precision of `common.Settings`.
   """
 
-  def __init__(self, *, rngs, width, dtype, lowering, remat, in_channels):
+  def __init__(self, *, rngs, width, remat, in_channels, **settings):
     width = 64 if width is None else width
-    settings = common.Settings(eps=0.0, groups=1, dtype=dtype, lowering=lowering)
+    settings = common.Settings(eps=0.0, groups=1, **settings)
     stages, inputs = [], in_channels
     for index, factor in enumerate(_WIDTHS):
       pool = None if index == 0 else _pool_window(index)
@@ -53,7 +53,7 @@ class Encoder(nnx.Module):
     _draw_kernels(stages, rngs.params(), width)
     self.features = inputs * _GRID[0] * _GRID[1] * _GRID[2]
     self.hidden = 32 * width
-    self.lowering = lowering
+    self.lowering = settings.lowering
     self.remat = remat
 
   def __call__(self, video: jax.Array) -> jax.Array:
@@ -179,7 +179,7 @@ class Linear(nnx.Module):
     self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
 
   def __call__(self, x):
-    return x @ self.kernel[...] + self.bias[...]
+    return jnp.matmul(x, self.kernel[...], precision=FLOAT32) + self.bias[...]
 
 
 def _pool_window(index):
@@ -212,7 +212,8 @@ def _resample(x):
         place < -(-(cell + 1) * size // cells)
       )
       weights = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
-      x = jnp.moveaxis(jnp.tensordot(x, weights, [[axis], [1]]), -1, axis)
+      x = jnp.tensordot(x, weights, [[axis], [1]], precision=FLOAT32)
+      x = jnp.moveaxis(x, -1, axis)
   return x
 
 

@@ -20,13 +20,14 @@ class Settings:
     eps: added to the variance in batch normalisation.
     groups: parts of the batch with their own statistics.
     dtype: compute dtype; parameters and statistics are float32.
-    lowering: see `conv.conv3d`.
+    lowering, precision: see `conv.conv3d`.
   """
 
   eps: float
   groups: int
   dtype: jnp.dtype
   lowering: str
+  precision: str = "default"
 
 
 class Conv(nnx.Module):
@@ -48,7 +49,7 @@ class Conv(nnx.Module):
     self.strides = strides
     self.padding = tuple(size // 2 for size in kernel)
     self.dtype = settings.dtype
-    self.lowering = settings.lowering
+    self.lowering, self.precision = settings.lowering, settings.precision
 
   def __call__(self, x: jax.Array) -> jax.Array:
     return conv.conv3d(
@@ -57,6 +58,7 @@ class Conv(nnx.Module):
       strides=self.strides,
       padding=self.padding,
       lowering=self.lowering,
+      precision=self.precision,
     )
 
 

@@ -37,6 +37,7 @@ def conv3d(
   strides: Triple = (1, 1, 1),
   padding: Triple = (0, 0, 0),
   lowering: str = "auto",
+  precision: str = "default",
 ) -> jax.Array:
   """3D convolution with symmetric zero padding, as in PyTorch.
 
@@ -47,6 +48,9 @@ def conv3d(
     padding: zeros added at both ends of T, H, W.
     lowering: 'native' is one XLA convolution, 'folded' the CPU path; 'auto' takes
       'folded' on CPUs and 'native' elsewhere.
+    precision: of the products of 'native': 'default' is the device's, which rounds
+      float32 to bfloat16 on TPUs and to TF32 on GPUs; 'highest' keeps float32, 'high'
+      nearly does. 'folded' takes 'default', which rounds nothing on CPUs.
 
   Returns:
     [B, T', H', W', O].
@@ -58,6 +62,7 @@ def conv3d(
       strides,
       [(p, p) for p in padding],
       dimension_numbers=_DIMENSIONS_3D,
+      precision=precision,
     )
   if kernel.shape[1:3] == (1, 1):
     return patches.pointwise_conv(x, kernel, strides, padding)

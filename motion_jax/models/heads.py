@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from motion_jax.models import common
+from motion_jax.models.precision import FLOAT32
 
 
 class Classifier(nnx.Module):
@@ -40,7 +41,8 @@ class Classifier(nnx.Module):
       [..., classes] float32 logits.
     """
     features = self.dropout(features.astype(jnp.float32), rngs=rngs)
-    return features @ self.kernel[...] + self.bias[...]
+    logits = jnp.matmul(features, self.kernel[...], precision=FLOAT32)
+    return logits + self.bias[...]
 
 
 def place_features(activation: jax.Array, window: tuple[int, int]) -> jax.Array:
@@ -116,7 +118,7 @@ class Projection(nnx.Module):
 
 
 class Linear(nnx.Module):
-  """x @ kernel + bias, or without the bias."""
+  """x @ kernel + bias, or without the bias, in float32."""
 
   def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
     def draw(*shape):
@@ -126,5 +128,5 @@ class Linear(nnx.Module):
     self.bias = draw(outputs) if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = x @ self.kernel[...]
+    x = jnp.matmul(x, self.kernel[...], precision=FLOAT32)
     return x if self.bias is None else x + self.bias[...]

@@ -14,12 +14,12 @@ from jax import lax
 
 from motion_jax.models import common
 from motion_jax.models import raft_blocks as blocks
+from motion_jax.models.precision import FLOAT32
 
 SIZES = ("large", "small")
 SMALLEST = 128  # below, the coarsest correlations of the official program are one pixel
 
 _LEVELS = 4
-_EXACT = lax.Precision.HIGHEST  # positions do not survive the rounding of fast products
 
 
 class Raft(nnx.Module):
@@ -142,7 +142,7 @@ def correlation_pyramid(first: jax.Array, second: jax.Array) -> list[jax.Array]:
   first = first / first.shape[-1] ** 0.5
   levels = []
   for _ in range(_LEVELS):
-    levels.append(jnp.einsum("bhwd,byxd->bhwyx", first, second, precision=_EXACT))
+    levels.append(jnp.einsum("bhwd,byxd->bhwyx", first, second, precision=FLOAT32))
     batch, height, width, depth = second.shape
     second = second[:, : height // 2 * 2, : width // 2 * 2]
     second = second.reshape(batch, height // 2, 2, width // 2, 2, depth).mean((2, 4))
@@ -172,8 +172,8 @@ def look_up(pyramid: list[jax.Array], flow: jax.Array, radius: int) -> jax.Array
   for level, plane in enumerate(pyramid):
     down = _interpolation(y / 2**level, plane.shape[3], radius)
     across = _interpolation(x / 2**level, plane.shape[4], radius)
-    rows = jnp.einsum("bhwjy,bhwyx->bhwjx", down, plane, precision=_EXACT)
-    window = jnp.einsum("bhwix,bhwjx->bhwij", across, rows, precision=_EXACT)
+    rows = jnp.einsum("bhwjy,bhwyx->bhwjx", down, plane, precision=FLOAT32)
+    window = jnp.einsum("bhwix,bhwjx->bhwij", across, rows, precision=FLOAT32)
     result.append(window.reshape(*flow.shape[:3], -1))
   return jnp.concatenate(result, -1)
 
@@ -215,7 +215,7 @@ def _upsample_convex(flow, mask):
   ]
   weights = nnx.softmax(mask.reshape(batch, height, width, 9, 8, 8), axis=3)
   fine = jnp.einsum(
-    "bhwkyx,bhwkc->bhywxc", weights, jnp.stack(taps, 3), precision=_EXACT
+    "bhwkyx,bhwkc->bhywxc", weights, jnp.stack(taps, 3), precision=FLOAT32
   )
   return fine.reshape(batch, 8 * height, 8 * width, 2)
 
@@ -223,7 +223,7 @@ def _upsample_convex(flow, mask):
 def _upsample_linear(flow):
   """8 times larger by linear interpolation that maps corners to corners."""
   rows, columns = (_aligned_rows(size) for size in flow.shape[1:3])
-  return 8 * jnp.einsum("yh,bhwc,xw->byxc", rows, flow, columns, precision=_EXACT)
+  return 8 * jnp.einsum("yh,bhwc,xw->byxc", rows, flow, columns, precision=FLOAT32)
 
 
 def _aligned_rows(size):

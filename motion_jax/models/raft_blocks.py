@@ -11,10 +11,11 @@ from flax import nnx
 from jax import lax
 
 from motion_jax.models import common
+from motion_jax.models.precision import FLOAT32
 
 
 class Conv2d(nnx.Module):
-  """2D convolution with bias, padded by half its kernel."""
+  """2D convolution with bias, padded by half its kernel, in float32."""
 
   def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int], stride=1):
     self.kernel = nnx.Param(jnp.zeros((*kernel, inputs, outputs)))
@@ -28,6 +29,7 @@ class Conv2d(nnx.Module):
       (self.stride, self.stride),
       [(size // 2, size // 2) for size in self.kernel.shape[:2]],
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
+      precision=FLOAT32,
     )
     return y + self.bias[...]
 

@@ -207,6 +207,7 @@ def build_model(
   width: int | None = None,
   dtype: jnp.dtype = jnp.float32,
   lowering: str = "auto",
+  precision: str = "default",
   remat: bool = False,
   bn_groups: int = 1,
   in_channels: int = 3,
@@ -220,6 +221,7 @@ def build_model(
       64), 8 or 16 for small runs.
     dtype: compute dtype; parameters, statistics and pooled features are float32.
     lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
+    precision: 'default', 'high' or 'highest', of convolutions; see `conv.conv3d`.
     remat: recompute the activations of a block in the backward pass: less memory, but
       every block runs forward twice.
     bn_groups: parts of the batch with their own BatchNorm statistics.
@@ -239,7 +241,11 @@ def build_model(
     )
   variant = VARIANTS[name]
   settings = common.Settings(
-    eps=variant.eps, groups=bn_groups, dtype=dtype, lowering=lowering
+    eps=variant.eps,
+    groups=bn_groups,
+    dtype=dtype,
+    lowering=lowering,
+    precision=precision,
   )
   width = variant.width if width is None else width
   encoder = Encoder(

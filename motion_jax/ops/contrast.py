@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 EMPTY = -1
+_HIGHEST = (
+  jax.lax.Precision.HIGHEST
+)  # bfloat16 products would move logits by hundredths
 # Far below any logit, but finite: a query without negatives has loss 0, not NaN.
 _MASKED = -1e9
 
@@ -148,9 +151,7 @@ def score_negatives(
   keys = jax.lax.stop_gradient(queue.keys)
   query = _constrain(query, mesh, None)  # all queries to every device
   ids = _constrain(ids, mesh, None)
-  # Full precision: bfloat16 products would move logits by a few hundredths.
-  highest = jax.lax.Precision.HIGHEST
-  similarity = jnp.einsum("bd,snd->bsn", query, keys, precision=highest)
+  similarity = jnp.einsum("bd,snd->bsn", query, keys, precision=_HIGHEST)
   same_video = (ids[:, None, None] == queue.ids) & (queue.ids != EMPTY)
   logits = jnp.where(same_video, _MASKED, similarity / temperature)
   logits = _constrain(logits, mesh, 2)  # they stay where the keys are
@@ -202,7 +203,8 @@ def is_nearest_key(
     bool [B].
   """
   key = _constrain(key, mesh, None)  # all keys of the batch to every device
-  similarity = jnp.where(valid, query @ key.T, -jnp.inf)
+  similarity = jnp.matmul(query, key.T, precision=_HIGHEST)
+  similarity = jnp.where(valid, similarity, -jnp.inf)
   return similarity.argmax(1) == jnp.arange(len(query))
 
 
