@@ -26,6 +26,7 @@ ADDED = {
   "data.heldout_by": "file",
   "data.flow_short_side": None,  # motion of any size
   "data.records": "",  # unknown
+  "eval.place_scores": False,
   "method.projection_norm": False,
   "modist.projection_norm": False,
   "train.skip_damaged": False,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from motion_jax.config import UserError
+from motion_jax.config import UserError, local_path
 from motion_jax.data.builders import plan
 
 SPLITS = 3  # official ones of UCF101 and HMDB51
@@ -26,9 +26,7 @@ def folder(splits: str, what: str) -> pathlib.Path:
   Raises:
     UserError: if it is missing or no folder; the message has `what` it is to hold.
   """
-  path = pathlib.Path(
-    plan.require(splits, "splits", f"the folder of {what}")
-  ).expanduser()
+  path = local_path(plan.require(splits, "splits", f"the folder of {what}"))
   if not path.is_dir():
     raise UserError(f"--splits: {path} is no folder; give the one of {what}")
   return path
