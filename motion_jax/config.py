@@ -28,6 +28,7 @@ ADDED = {
   "data.records": "",  # unknown
   "eval.place_scores": False,
   "method.projection_norm": False,
+  "model.precision": "default",
   "modist.projection_norm": False,
   "train.skip_damaged": False,
 }

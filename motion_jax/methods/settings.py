@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, choose
 from motion_jax.models import NETWORKS
 from motion_jax.models.conv import LOWERINGS
-from motion_jax.models.precision import DTYPES
+from motion_jax.models.precision import DTYPES, PRECISIONS
 from motion_jax.ops.appearance_statistics import COLOURS
 from motion_jax.ops.motion_statistics import VOTINGS
 
@@ -128,6 +128,7 @@ _MODEL = {
   "motion_name": NETWORKS,
   "motion_width": _COUNT,
   "name": NETWORKS,
+  "precision": PRECISIONS,
   "width": _COUNT,
 }
 _DATA = {
