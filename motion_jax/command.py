@@ -11,9 +11,15 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import compiled, hosts, interrupts, logs, wrong_flags
+from motion_jax import backend, compiled, hosts, interrupts, logs, wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
+
+_DETERMINISTIC = flags.DEFINE_bool(
+  "deterministic",
+  False,
+  "On GPUs, kernels that repeat bit for bit, in every start the same; slower.",
+)
 
 
 def define_config_flag():
@@ -35,6 +41,7 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
   media.set_up_opencv()
   try:
     _parse(argv)
+    backend.set_flags(deterministic=_DETERMINISTIC.value)
     with interrupts.answered(_answer):
       program()
   except UserError as error:

@@ -9,7 +9,7 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import command, evaluate, hosts, logs, pictures, train
+from motion_jax import backend, command, evaluate, hosts, logs, pictures, train
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.downstream import ava_results, protocols
 
@@ -44,6 +44,7 @@ def main() -> None:
     stops_on_sigterm=mode is train.train,
   )
   logs.to_console()
+  backend.announce()
   command.use_compilation_cache()
   command.keep_freed_memory()
   # Shells leave the ~ of --workdir=~/run as it is.
