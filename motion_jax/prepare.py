@@ -158,7 +158,12 @@ def _build(dataset, todo, folder, target, short_side, workers, strict, origin) -
   """Encodes all records into shards, and makes the data set of them."""
   parts = shards.split_up(todo.items)
   made = shards.write_all(
-    dataset, parts, folder, short_side=short_side, workers=workers
+    dataset,
+    parts,
+    folder,
+    short_side=short_side,
+    workers=workers,
+    strict=strict,
   )
   damaged = {name: reason for part in made for name, reason in part["damaged"].items()}
   lost = {name for part in made for name in part["lost"]}
@@ -167,7 +172,8 @@ def _build(dataset, todo, folder, target, short_side, workers, strict, origin) -
       "%s %s: %s", "left out" if name in lost else "damaged", name, reason
     )
   if len(lost) == len(todo.items):
-    raise UserError(f"none of the {len(lost)} files can be read: {damaged}")
+    name, reason = next(iter(damaged.items()))
+    raise UserError(f"none of the {len(lost)} files can be read; {name}: {reason}")
   if lost and strict:
     raise UserError(
       f"{len(lost)} of {len(todo.items)} files cannot be read, so this is not the "

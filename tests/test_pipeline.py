@@ -329,6 +329,17 @@ def test_all_threads_decode_however_large_a_batch_is(memory, monkeypatch):
   assert sampler.most == 6
 
 
+@pytest.mark.parametrize(("batch_size", "workers"), [(8, 16), (8, 32), (512, 4)])
+def test_every_thread_of_every_worker_has_a_record_to_decode(
+  batch_size, workers, monkeypatch
+):
+  made = {}
+  monkeypatch.setattr(pipeline, "Stream", lambda *args: made.update(options=args[2]))
+  options = dict(batch_size=batch_size, seed=0, threads=8, workers=workers)
+  pipeline.make_pipeline(_Source(1000, 0), _SAMPLER, **options)
+  assert made["options"].prefetch_buffer_size >= made["options"].num_threads == 8
+
+
 def test_the_input_rate_is_that_of_the_pipeline(folder):
   assert input_rate(open_source(folder, split="all"), _SAMPLER, 4, 0.2, 1) > 10
 

@@ -3,6 +3,7 @@
 import sys
 import zipfile
 
+import cv2
 import media_files
 import pytest
 from tensorflow_datasets.core import shuffle
@@ -16,7 +17,7 @@ from motion_jax.data.builders import encoding, shards
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
   """Six videos of 4 to 9 frames; a shard for each; options that prepare them."""
-  monkeypatch.setattr(shards, "_LEAST", 1)
+  monkeypatch.setattr(shards, "_LEAST_RECORDS", 1)
   (tmp_path / "videos").mkdir()
   for number in range(6):
     media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 4 + number)
@@ -86,11 +87,61 @@ def test_a_shard_that_was_cut_short_is_written_again(
   assert len(encoded) == 7 and len(_lengths(folder)) == 6
 
 
-def test_a_shard_of_unreadable_videos_alone_leaves_no_hole(folder, tmp_path):
+def test_a_shard_of_unreadable_videos_alone_is_empty(folder, tmp_path):
   (tmp_path / "videos" / "2.mp4").write_bytes(b"damaged")
-  made = prepare.prepare("video_folder", **folder)
+  prepare.prepare("video_folder", **folder)
   assert sorted(_lengths(folder)) == [f"{n}.mp4" for n in (0, 1, 3, 4, 5)]
-  assert len([*made.glob("*-of-00005")]) == 5
+
+
+def test_storage_that_fails_loses_no_record(folder, encoded, monkeypatch):
+  def fail(path, *args):
+    if str(path).endswith("3.mp4"):
+      raise PermissionError(13, "Permission denied", str(path))
+    return open(path, *args)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(encoding, "open", fail, raising=False)
+    with pytest.raises(PermissionError, match=r"3\.mp4"):
+      prepare.prepare("video_folder", **folder)
+  prepare.prepare("video_folder", **folder)
+  assert _lengths(folder) == {f"{n}.mp4": 4 + n for n in range(6)}
+
+
+def test_an_error_that_is_not_of_the_disk_keeps_its_name(folder, monkeypatch):
+  def fail(*_):
+    raise RuntimeError("a fault of ours")
+
+  monkeypatch.setattr(encoding, "encode", fail)
+  with pytest.raises(RuntimeError, match="a fault of ours"):
+    prepare.prepare("video_folder", **folder)
+
+
+def test_a_frame_that_has_changed_is_noticed(folder, encoded, monkeypatch, tmp_path):
+  take = tmp_path / "videos" / "take"
+  take.mkdir()
+  for number in range(3):
+    cv2.imwrite(str(take / f"{number}.png"), media_files.picture(number))
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      shards, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    with pytest.raises(KeyboardInterrupt):
+      prepare.prepare("video_folder", **folder)
+  cv2.imwrite(str(take / "1.png"), media_files.picture(7))
+  del encoded[:]
+  prepare.prepare("video_folder", **folder)
+  assert encoded == ["take"]
+
+
+def test_held_out_are_some_of_the_media_that_are_stored(folder, tmp_path):
+  for number in range(12):  # thumbnails
+    picture = media_files.picture(number)
+    cv2.imwrite(str(tmp_path / "videos" / f"p{7 * number}.jpg"), picture)
+  prepare.prepare("video_folder", **folder | {"heldout_fraction": 0.2})
+  heldout = open_source(
+    "video_folder:mine", split="heldout", data_dir=folder["data_dir"]
+  )
+  assert 1 <= len(heldout) <= 3
 
 
 def test_a_shard_with_other_records_than_it_should_have_is_found(

@@ -53,8 +53,9 @@ def make_pipeline(
     num_epochs: passes over the source, without the last incomplete batch; None for
       no end.
     threads: decoding threads per process; None for `default_threads()`.
-    prefetch: records decoded ahead per process; None for those of the next batch and
-      one more for each thread, but not more than 8 GB of them.
+    prefetch: records decoded ahead by this process, or by each worker; None for those
+      of the next batch and one more for each thread, but not more than 8 GB of them,
+      or one for each thread.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
     process_count: number of hosts.
@@ -70,8 +71,9 @@ def make_pipeline(
   rows = batch_size // process_count
   if prefetch is None:
     row = sum(array.nbytes for array in empty_row(sampler).values())
-    prefetch = max(threads, min(rows + threads, _MAX_AHEAD // row))
-    prefetch = max(1, prefetch // max(1, workers))  # each has its own
+    processes = max(1, workers)  # each reads ahead by itself, and has its threads
+    most = min(rows + threads * processes, _MAX_AHEAD // row)
+    prefetch = max(threads, most // processes)
   records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
   if num_epochs is not None:
     records = records[: _whole_batches(len(records), batch_size, source.name)]

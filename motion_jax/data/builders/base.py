@@ -50,7 +50,9 @@ class Dataset:
   classes: tuple[str, ...] | None
   description: str
 
-  def shard(self, folder: pathlib.Path, split: str, number: int, of: int):
+  def shard_path(
+    self, folder: pathlib.Path, split: str, number: int, of: int
+  ) -> pathlib.Path:
     """Path of a shard; TFDS finds it by this name."""
     return folder / f"{self.name}-{split}.array_record-{number:05d}-of-{of:05d}"
 
@@ -195,7 +197,7 @@ def _verify(folder, splits):
     records = builder.as_data_source(split=split)
     first = 0
     for part in parts:
-      for index in {0, len(part["ids"]) - 1}:
+      for index in {0, len(part["ids"]) - 1} if part["ids"] else ():
         found = records[first + index]["id"].decode()
         if found != part["ids"][index]:
           raise UserError(

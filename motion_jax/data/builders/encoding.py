@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import pathlib
@@ -32,7 +33,11 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
 
   Raises:
     VideoError, DecodeError: if nothing of it can be decoded.
+    OSError: if it cannot be read: its storage is at fault, not the medium.
   """
+  if not os.path.isdir(item.path):
+    with open(item.path, "rb") as file:
+      file.read(1)
   header, blobs = _encode(item, layout, short_side)
   damage = header.pop("damage")
   stored = blobs if layout == "frames" else blobs[0]
@@ -140,5 +145,9 @@ def _read(item: Item) -> bytes:
     if item.member:
       return _archive(item.path, os.stat(item.path).st_mtime_ns).read(item.member)
     return pathlib.Path(item.path).read_bytes()
-  except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+  except (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
     raise media.DecodeError(str(error)) from error
+  except OSError as error:
+    if error.errno != errno.EINVAL:
+      raise
+    raise media.DecodeError(str(error)) from error  # a place before the archive's start

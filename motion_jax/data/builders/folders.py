@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from motion_jax.config import UserError
-from motion_jax.data import folders
+from motion_jax.data import folders, heldout
 from motion_jax.data.builders import plan
 
 
@@ -26,23 +26,24 @@ def make_plan(
     UserError: if there are no such media.
   """
   whole = folders.open_folder(source, "all")
-  heldout = {}
-  if len(whole) > 1 and heldout_fraction:
-    part = folders.open_folder(source, "heldout", heldout_fraction=heldout_fraction)
-    heldout = set(part.ids)
+  rows = [
+    row
+    for row in zip(whole.ids, whole.paths, whole.kinds, whole.labels, strict=True)
+    if row[2] in kinds
+  ]
+  if not rows:
+    raise UserError(f"--source: no {' or '.join(kinds)} in {source}")
+  names, paths, _, labels = zip(*rows, strict=True)
+  known = labels if whole.classes else None
+  kept = {*heldout.select(paths, known, "heldout", heldout_fraction)}
   items = [
     plan.Item(
       name,
       os.path.join(whole.name, path),
       label,
-      "test" if name in heldout else "train",
+      "test" if number in kept else "train",
     )
-    for name, path, kind, label in zip(
-      whole.ids, whole.paths, whole.kinds, whole.labels, strict=True
-    )
-    if kind in kinds
+    for number, (name, path, label) in enumerate(zip(names, paths, labels, strict=True))
   ]
-  if not items:
-    raise UserError(f"--source: no {' or '.join(kinds)} in {source}")
   items.sort(key=lambda item: item.split, reverse=True)
   return plan.Plan(tuple(items), whole.classes)

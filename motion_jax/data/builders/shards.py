@@ -8,6 +8,7 @@ writes those that are missing, or whose files have changed meanwhile.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +19,7 @@ import pathlib
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
@@ -31,9 +32,9 @@ from motion_jax.data.builders.base import Dataset
 from motion_jax.data.builders.plan import Item
 from motion_jax.data.worker import serve_parent
 
-_MOST = 256  # shards of a split, so that readers may keep all of them open
-_LEAST = 64  # records of a shard
-_LOOK = 0.5  # seconds between looks at the progress
+_MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
+_LEAST_RECORDS = 8  # of a shard
+_POLL_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +49,9 @@ class Shard:
 
 def split_up(items: Sequence[Item]) -> list[Shard]:
   """Deals the records of every split out to shards, in order."""
-  shards = []
+  shards, size = [], max(_LEAST_RECORDS, -(-len(items) // _MOST_SHARDS))
   for split in dict.fromkeys(item.split for item in items):
     own = [item for item in items if item.split == split]
-    size = max(_LEAST, -(-len(own) // _MOST))
     parts = [own[start : start + size] for start in range(0, len(own), size)]
     shards += [
       Shard(split, number, len(parts), tuple(part)) for number, part in enumerate(parts)
@@ -73,24 +73,46 @@ def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> 
   Raises:
     OSError: if it cannot be written.
   """
-  draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+  draft = _draft_of(path)
   part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
-  writer = ArrayRecordWriter(os.fspath(draft), "group_size:1")
   try:
-    for example in examples:
-      record = serialize(example)
-      writer.write(record)
-      part["ids"].append(example["id"])
-      part["labels"].append(int(example["label"]))
-      part["bytes"] += len(record)
-    writer.close()
+    with _open(draft) as store:
+      for example in examples:
+        record = serialize(example)
+        store(record)
+        part["ids"].append(example["id"])
+        part["labels"].append(int(example["label"]))
+        part["bytes"] += len(record)
     part["size"] = draft.stat().st_size
     os.replace(draft, path)
-  except RuntimeError as error:  # ArrayRecord's, of a full disk, too
-    raise OSError(f"{path} cannot be written: {error}") from error
   finally:
     draft.unlink(missing_ok=True)
   return part
+
+
+@contextlib.contextmanager
+def _open(path) -> Iterator[Callable[[bytes], None]]:
+  """Opens a file of records: a function that writes one."""
+
+  def checked(call, *args):
+    try:
+      return call(*args)
+    except RuntimeError as error:  # of a full disk, too
+      raise OSError(f"{path} cannot be written: {error}") from error
+
+  writer = checked(ArrayRecordWriter, os.fspath(path), "group_size:1")
+  try:
+    yield functools.partial(checked, writer.write)
+  except BaseException:
+    with contextlib.suppress(RuntimeError):
+      writer.close()
+    raise
+  checked(writer.close)
+
+
+def _draft_of(path: pathlib.Path) -> pathlib.Path:
+  """Where this process writes a file before it gets its name."""
+  return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 def write_all(
@@ -100,6 +122,7 @@ def write_all(
   *,
   short_side: int,
   workers: int,
+  strict: bool,
 ) -> list[dict]:
   """Encodes and writes the shards that are not there yet.
 
@@ -109,6 +132,7 @@ def write_all(
     folder: where to; see the module.
     short_side: largest length of the shorter side in pixels; images keep theirs.
     workers: processes; 0 for one per core.
+    strict: shards with lost records are written again, too.
 
   Returns:
     What `write` returned of each shard, by identifier what is wrong with `damaged`
@@ -124,7 +148,7 @@ def write_all(
   for path in (folder / "data").iterdir():
     if path.name not in known:  # of a killed process, or of another plan
       path.unlink()
-  parts = [_finished(dataset, shard, folder) for shard in shards]
+  parts = [_finished(dataset, shard, folder, strict) for shard in shards]
   todo = [number for number, part in enumerate(parts) if part is None]
   jobs = {n: (dataset, shards[n], folder, short_side) for n in todo}
   total, left = (
@@ -158,15 +182,12 @@ def publish(
     metadata: see `Dataset.describe`.
   """
   splits: dict[str, list[dict]] = {}
-  paths: dict[str, list[pathlib.Path]] = {}
   for shard, part in zip(shards, parts, strict=True):
-    if part["ids"]:  # or all its files were unreadable
-      splits.setdefault(shard.split, []).append(part)
-      paths.setdefault(shard.split, []).append(_path(dataset, shard, folder))
+    splits.setdefault(shard.split, []).append(part)  # it may hold no record
+  splits = {
+    split: own for split, own in splits.items() if any(part["ids"] for part in own)
+  }
   data = folder / "data"
-  for split, own in paths.items():
-    for number, path in enumerate(own):
-      os.replace(path, dataset.shard(data, split, number, len(own)))
   dataset.describe(data, splits, metadata)
   target.parent.mkdir(parents=True, exist_ok=True)
   os.replace(data, target)
@@ -174,20 +195,20 @@ def publish(
 
 
 def _path(dataset, shard, folder):
-  return dataset.shard(folder / "data", shard.split, shard.number, shard.of)
+  return dataset.shard_path(folder / "data", shard.split, shard.number, shard.of)
 
 
 def _note(shard, folder):
   return folder / "parts" / f"{shard.split}-{shard.number:05d}-of-{shard.of:05d}.json"
 
 
-def _finished(dataset, shard, folder):
+def _finished(dataset, shard, folder, strict):
   """What was written to a shard, if all of it was and its files are still the same."""
   try:
     part = json.loads(_note(shard, folder).read_text(encoding="utf-8"))
-    if part["sources"] != _sources(shard.items):
+    if part["sources"] != _sources(shard.items) or (strict and part["lost"]):
       return None
-    if part["ids"] and _path(dataset, shard, folder).stat().st_size != part["size"]:
+    if _path(dataset, shard, folder).stat().st_size != part["size"]:
       return None
   except (OSError, ValueError, KeyError):
     return None
@@ -212,11 +233,9 @@ def _make(dataset, shard, folder, short_side, advance: Callable[[], None]) -> di
 
   sources, path = _sources(shard.items), _path(dataset, shard, folder)
   part = write(path, examples(), _serializer(dataset))
-  if not part["ids"]:
-    path.unlink()
   part |= {"damaged": damaged, "lost": lost, "sources": sources}
   note = _note(shard, folder)
-  draft = note.with_suffix(f".{os.getpid()}")
+  draft = _draft_of(note)
   draft.write_text(json.dumps(part), encoding="utf-8")
   os.replace(draft, note)
   return part
@@ -229,15 +248,26 @@ def _serializer(dataset):
 
 def _sources(items):
   """A number that changes when one of the files does."""
-  digest = hashlib.blake2b(digest_size=16)
+  digest, versions = hashlib.blake2b(digest_size=16), {}
   for item in items:
-    try:
-      status = os.stat(item.path)
-      version = status.st_size, status.st_mtime_ns
-    except OSError:  # it will be found missing when it is encoded
-      version = ()
-    digest.update(os.fsencode(repr((dataclasses.astuple(item), version))))
+    if item.path not in versions:  # an archive is that of many items
+      versions[item.path] = _version(item.path)
+    text = repr((dataclasses.astuple(item), versions[item.path]))
+    digest.update(os.fsencode(text))
   return digest.hexdigest()
+
+
+def _version(path):
+  """Size and time of a file, or of all files of a folder of frames."""
+  try:
+    if os.path.isdir(path):
+      with os.scandir(path) as entries:
+        rows = sorted((entry.name, entry.stat()) for entry in entries)
+    else:
+      rows = [("", os.stat(path))]
+  except OSError:  # it will be found missing when it is encoded
+    return ()
+  return [(name, status.st_size, status.st_mtime_ns) for name, status in rows]
 
 
 class _Stopped(Exception):
@@ -253,7 +283,7 @@ def _make_in_processes(jobs, workers, bar):
     running = {pool.submit(_make_here, *job): number for number, job in jobs.items()}
     while running:
       ready, _ = concurrent.futures.wait(
-        running, _LOOK, concurrent.futures.FIRST_COMPLETED
+        running, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
       )
       bar.update(before + done.value - bar.n)
       made |= {running.pop(future): future.result() for future in ready}

@@ -7,6 +7,7 @@ import concurrent.futures
 import logging
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,7 +52,8 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
       "synthetic_actions", config, "video", synthetic.CLASSES, synthetic.__doc__
     )
     folder = root / f".building_{config}"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
     with (
       concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
       tqdm.tqdm(total=sum(sizes.values()), unit=" videos", desc="making") as bar,
@@ -59,7 +61,7 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
       splits = {
         name: [
           shards.write(
-            dataset.shard(folder, name, 0, 1),
+            dataset.shard_path(folder, name, 0, 1),
             _examples(name, count, pool, bar),
             dataset.serializer(),
           )
