@@ -361,7 +361,7 @@ def locate(
   path = local_path(path)
   if path.parent.name == "checkpoints" and path.name.isdecimal():
     path, step = path.parents[1], int(path.name)
-  if path.is_file():
+  if hosts.is_file(path):
     raise UserError(
       f"{path} is no run; of PyTorch weights this makes one: python -m "
       f"motion_jax.convert --weights={path} --config=... --workdir=..."

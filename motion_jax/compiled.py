@@ -9,6 +9,7 @@ import zlib
 
 logger = logging.getLogger("motion_jax")
 
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
 _DAMAGED = re.compile("Error reading persistent compilation cache entry for '(.+?)'")
 
 
@@ -39,7 +40,9 @@ def replace_damaged(folder: pathlib.Path) -> None:
 
 def _is_whole(path):
   try:
-    zlib.decompress(path.read_bytes())
+    content = path.read_bytes()
+    if not content.startswith(_ZSTANDARD):  # which only later Pythons can undo
+      zlib.decompress(content)
   except (OSError, zlib.error):
     return False
   return True

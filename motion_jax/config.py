@@ -77,7 +77,7 @@ def choose(what: str, name: str, known: Sequence[str]) -> str:
 
 def unknown(what: str, name: str, known: Sequence[str]) -> str:
   """The message for a name nobody knows, with the nearest known one."""
-  close = difflib.get_close_matches(name, known, n=1) or [
+  close = difflib.get_close_matches(str(name), known, n=1) or [
     long for long in known if name == "".join(word[:1] for word in long.split("_"))
   ]  # lr is learning_rate
   hint = f" Did you mean {close[0]!r}?" if close else ""

@@ -156,6 +156,21 @@ def largest(value: int) -> int:
   return int(np.max(multihost_utils.process_allgather(np.int32(value))))
 
 
+def is_file(path: pathlib.Path) -> bool:
+  """Whether there is a file, alike in all processes.
+
+  Raises:
+    UserError: where it is missing, if another process sees it.
+  """
+  own = path.is_file()
+  if largest(own) and not own:
+    raise UserError(
+      f"{path} is not there for process {jax.process_index()}, but for another one; "
+      "put it where all hosts see it"
+    )
+  return own
+
+
 def of_first(values: Mapping[str, float]) -> dict[str, float]:
   """The values of process 0, exactly, for decisions that all must take alike."""
   if jax.process_count() == 1:

@@ -70,7 +70,9 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
     drops=tuple(steps_of(time, **length) for time in config.optim.drops),
   )
   _tell_of_no_effect(config, plan)
-  if 2 * plan.warmup_steps <= total_steps:
+  # Without drops a cosine falls meanwhile, and the warm-up ends where it has come to.
+  longest = total_steps - 1 if plan.drops else total_steps // 2
+  if plan.warmup_steps <= longest:
     return plan
   short = max(1, total_steps // 10) if total_steps > 1 else 0
   logger.warning(

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from motion_jax import hosts
 from motion_jax.checkpoint import ENCODER_ONLY, load_encoder
 from motion_jax.config import UserError, local_path
 from motion_jax.models import convert, resnet3d
@@ -62,7 +63,7 @@ def load_into(config: ConfigDict, method, params, aux):
 def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   """Reads the encoder that `config.init_from` names; its structure is `target`'s."""
   path = local_path(config.init_from)
-  if path.is_file():
+  if hosts.is_file(path):
     module, report = load_torch_encoder(path, target)
     _warn_of_normalisation(config.method, NORMALISATION.get(report.layout, {}))
     return module

@@ -24,6 +24,8 @@ from motion_jax.watch import LossWatch, Stopped, StopSignal
 
 logger = logging.getLogger("motion_jax")
 
+_RECORDS = "data.records:"  # a hash, which says nothing to a reader
+
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Trains as `config` says, from the last checkpoint in `workdir` if there is one.
@@ -197,6 +199,10 @@ class Run:
     rows = difference(stored, current)
     free = _free_settings(stored["data"], current["data"])
     rows = [row for row in rows if not re.match(f"({free}):", row)]
+    rows = [
+      "data: files were added, removed or renamed" if row.startswith(_RECORDS) else row
+      for row in rows
+    ]
     if rows and not self.config.train.allow_config_change:
       raise UserError(
         f"{self.workdir} holds a run with another config:\n  "
@@ -357,10 +363,12 @@ def _free_settings(stored: dict, current: dict) -> str:
   Args:
     stored, current: sections `data`.
   """
-  free = r"train\.(allow_config_change|skip_damaged)|data\.(records|threads|workers)"
+  free = r"train\.(allow_config_change|skip_damaged)|data\.(threads|workers)"
   if stored["name"] == current["name"] != "folder":
     free += r"|data\.(heldout_by|heldout_fraction|frame_folders)"  # of folders alone
   before = stored["records"]  # '' of older runs
+  if not before:
+    free += r"|data\.records"
   if before == current["records"] or (not before and jax.process_count() > 1):
     return f"{free}|{hosts.OWN_SETTINGS}"  # of the same records in another place
   return free if before else rf"{free}|data\.data_dir"

@@ -72,7 +72,7 @@ class StopSignal:
 
   @contextlib.contextmanager
   def part(self, doing: str = "", *, interruptible: bool = False):
-    """A part of the set-up, after which a signal ends it.
+    """A part of the set-up, before and after which a signal ends it.
 
     Args:
       doing: what is done, for the answer.
@@ -83,6 +83,8 @@ class StopSignal:
     """
     before = self._doing, self._interruptible
     self._doing, self._interruptible = doing or self._doing, interruptible
+    if self.requested:
+      raise Stopped
     yield
     self._doing, self._interruptible = before
     if self.requested:

@@ -1,9 +1,13 @@
 """An entry of the compilation cache that is cut short is replaced."""
 
 import sys
+import warnings
+import zlib
 
 import children
 import pytest
+
+from motion_jax import compiled
 
 PROGRAM = """
 import sys, warnings
@@ -40,3 +44,21 @@ def test_an_entry_cut_short_is_told_of_once_and_replaced(left, tmp_path):
   assert "damaged" not in third.stderr and "Error reading" not in third.stderr
   for path, contents in whole.items():
     assert abs(len(path.read_bytes()) - len(contents)) < 0.1 * len(contents)
+
+
+def test_whole_entries_of_the_same_name_stay(tmp_path, monkeypatch):
+  monkeypatch.setattr(warnings, "showwarning", lambda *_, **__: None)
+  entries = {
+    "jit_step-a-cache": zlib.compress(b"program"),
+    "jit_step-b-cache": b"\x28\xb5\x2f\xfd compressed by a later Python",
+    "jit_step-c-cache": zlib.compress(b"program")[:5],
+  }
+  for name, content in entries.items():
+    (tmp_path / name).write_bytes(content)
+  with warnings.catch_warnings():
+    compiled.replace_damaged(tmp_path)
+    warnings.warn(
+      "Error reading persistent compilation cache entry for 'jit_step': x", stacklevel=1
+    )
+  left = sorted(path.name for path in tmp_path.iterdir())
+  assert left == ["jit_step-a-cache", "jit_step-b-cache"]

@@ -244,10 +244,25 @@ def test_a_run_goes_on_where_the_same_records_lie_elsewhere(pictures, tmp_path):
   other = on(tmp_path / "copy")
   assert "data.path" in moved(before, other)
   assert "data.path" in moved(before, other, processes=2)
+  shutil.copytree(tmp_path / "copy", tmp_path / "less")
+  (tmp_path / "less" / "01.jpg").unlink()
+  less = on(tmp_path / "less")
+  less.data.path = other.data.path  # as if a file had gone between two starts
+  assert "data: files were added, removed or renamed" in moved(other, less)
   before.data.records = ""  # of an older run
   assert "data.path" in moved(before, same)
   assert not moved(before, same, processes=2)
   assert not moved(before, on(pictures, **host))
+
+
+def test_a_file_that_one_process_alone_sees_ends_the_others(tmp_path, monkeypatch):
+  path = tmp_path / "weights.pth"
+  assert not hosts.is_file(path)
+  monkeypatch.setattr(hosts, "largest", lambda own: 1)  # another one sees it
+  with pytest.raises(UserError, match=r"weights.pth is not there for process 0"):
+    hosts.is_file(path)
+  path.touch()
+  assert hosts.is_file(path)
 
 
 def test_hosts_may_have_their_data_in_other_places_and_nothing_else():

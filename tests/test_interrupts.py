@@ -10,6 +10,8 @@ import children
 import pytest
 from conftest import ROOT
 
+from motion_jax import watch
+
 # `tiny_main` on the embedded videos, which are made slowly; `busy` lets the handlers of
 # Python wait, as a compiler does.
 PROGRAM = """
@@ -110,6 +112,15 @@ def test_ctrl_c_before_the_first_step_is_answered_at_once(place, after, tmp_path
 
 
 @pytest.mark.slow
+def test_a_signal_between_two_parts_of_the_set_up_begins_no_other():
+  begun = []
+  with pytest.raises(watch.Stopped), watch.StopSignal() as stop:
+    signal.raise_signal(signal.SIGTERM)
+    with stop.part(interruptible=True):
+      begun.append("motion, for hours")
+  assert not begun
+
+
 def test_a_second_ctrl_c_ends_a_compilation(tmp_path):
   options = dict(env=children.environment(1), stderr=subprocess.PIPE)
   with children.started(command("compiling", tmp_path), **options) as [process]:

@@ -76,6 +76,12 @@ def test_a_warmup_of_half_the_training_or_less_stays(warmup, steps):
   assert make_plan(config, examples=80).warmup_steps == steps
 
 
+def test_a_long_warmup_before_late_drops_stays():
+  config = smoke(duration="100 steps")
+  config.optim.warmup, config.optim.drops = "60 steps", ("90 steps",)
+  assert make_plan(config, examples=80).warmup_steps == 60
+
+
 @pytest.mark.parametrize(
   ("section", "changes", "line"),
   [

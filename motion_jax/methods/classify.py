@@ -4,6 +4,7 @@ Settings of the papers: MoSI (Huang et al., CVPR 2021) section 4.1 and figure 6,
 (Xiao et al., 2021) section 4.1, MAS (Wang et al., CVPR 2019) section 4.1.
 """
 
+import logging
 import pathlib
 from functools import partial
 
@@ -21,6 +22,8 @@ from motion_jax.models import build_classifier, build_model
 from motion_jax.models.heads import Classifier, place_features
 from motion_jax.models.precision import compute_options
 from motion_jax.ops import augment, crops
+
+logger = logging.getLogger("motion_jax")
 
 STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
@@ -125,7 +128,12 @@ class Classify(Method):
         f"{config.eval.crop_ratio} in (0, 1]"
       )
     larger = (config.eval.get("size") or method.size) > method.size
-    self._place_scores = larger and config.eval.get("place_scores", False)
+    asked = config.eval.get("place_scores", False)
+    self._place_scores = larger and asked
+    if asked and not larger:
+      logger.warning(
+        "eval.place_scores=True has no effect: eval.size is not above method.size"
+      )
     if self._place_scores and config.model.name == "c3d":
       raise UserError(
         "eval.place_scores=True needs features that are a mean over places, which "
