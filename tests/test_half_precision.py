@@ -112,10 +112,11 @@ def classify_step():
   "make",
   [
     mosi_step,
-    modist_step,
-    mas_step,
     classify_step,
-    pytest.param(joint_step, marks=pytest.mark.long),
+    *(
+      pytest.param(m, marks=pytest.mark.long)
+      for m in (modist_step, mas_step, joint_step)
+    ),
   ],
 )
 def test_a_step_in_bfloat16_goes_where_that_in_float32_goes(make, monkeypatch):

@@ -19,8 +19,10 @@ from motion_jax.ops.draws import draw_by_row
 
 LAYOUTS = ("16x1", "6x4", "4x2", "16x3")  # rows of a batch x devices
 WITHIN_A_BATCH = ("batch_accuracy", "spread")
-LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("mas", "joint")]
-METHODS = ("mosi", "modist", *LONG)
+LONG = [
+  pytest.param(name, marks=pytest.mark.long) for name in ("modist", "mas", "joint")
+]
+METHODS = ("mosi", *LONG)
 
 
 @functools.cache
