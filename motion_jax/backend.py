@@ -3,14 +3,7 @@
 import logging
 import os
 
-import jaxlib
-
 logger = logging.getLogger("motion_jax")
-
-# Sums of more than 32,768 rows are wrong and some programs crash (jax#39103, jax#39257,
-# jax#40412): XLA's own kernels instead of YNNPACK's.
-_NO_YNN = "--xla_cpu_experimental_ynn_fusion_type="
-_YNN_VERSIONS = ("0.10.2", "0.11.0")
 
 _DETERMINISTIC = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
 
@@ -22,11 +15,11 @@ def set_flags(*, deterministic: bool = False) -> None:
     deterministic: on GPUs, take kernels that repeat bit for bit, and the same ones in
       every start, instead of those that turned out fastest.
   """
-  flags = [_NO_YNN] if jaxlib.__version__ in _YNN_VERSIONS else []
-  flags += _DETERMINISTIC if deterministic else ()
+  if not deterministic:
+    return
   given = os.environ.get("XLA_FLAGS", "").split()
   names = {flag.partition("=")[0] for flag in given}
-  given += [flag for flag in flags if flag.partition("=")[0] not in names]
+  given += [flag for flag in _DETERMINISTIC if flag.partition("=")[0] not in names]
   os.environ["XLA_FLAGS"] = " ".join(given)
 
 

@@ -9,8 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from motion_jax import backend
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 # The tests compile much and compute little: without the compiler's optimisations two
@@ -18,7 +16,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 # processes, too.
 _FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
-backend.set_flags()  # as every program does
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,9 +12,9 @@ import tiny
 
 from motion_jax import sharding, state
 from motion_jax.checkpoint import Checkpoints
-from motion_jax.config import UserError
+from motion_jax.config import UserError, completed
 
-CONFIG = {"model": {"name": "tiny", "shape": [1, 2]}}
+CONFIG = completed({"model": {"name": "tiny", "shape": [1, 2]}})
 METHOD, OPTIMIZER = tiny.Regression(), optax.adam(1e-2)
 
 
