@@ -4,10 +4,18 @@ import os
 import sys
 
 import children
+import jax
+import pytest
 
 from motion_jax import backend
 
 GPU = ["--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0"]
+LAST = "--xla_gpu_force_conv_nhwc=true"
+
+
+@pytest.fixture(autouse=True)
+def without_gpu(monkeypatch, tmp_path):
+  monkeypatch.setattr(backend, "_DRIVER", tmp_path / "nvidiactl")
 
 
 def flags_after(monkeypatch, given="", **options):
@@ -26,6 +34,31 @@ def test_flags_that_are_set_stay_as_they_are(monkeypatch):
   found = flags_after(monkeypatch, " ".join(given), deterministic=True)
   assert found == [*given, GPU[0]]
   assert flags_after(monkeypatch, " ".join(found), deterministic=True) == found
+
+
+@pytest.mark.parametrize(
+  ("platforms", "plugin", "expected"),
+  [
+    ("", "jax_cuda13_plugin", [LAST]),
+    ("cuda,cpu", "jax_cuda12_plugin", [LAST]),
+    ("cpu", "jax_cuda13_plugin", []),
+    ("", "jax_rocm7_plugin", []),
+  ],
+)
+def test_on_nvidia_gpus_convolutions_are_channels_last(
+  monkeypatch, tmp_path, platforms, plugin, expected
+):
+  (tmp_path / "nvidiactl").touch()
+  (tmp_path / f"{plugin}.py").touch()
+  monkeypatch.syspath_prepend(tmp_path)
+  before = jax.config.jax_platforms
+  jax.config.update("jax_platforms", platforms or None)
+  try:
+    assert flags_after(monkeypatch) == expected
+    own = "--xla_gpu_force_conv_nhwc=false"
+    assert flags_after(monkeypatch, own, deterministic=True) == [own, *GPU]
+  finally:
+    jax.config.update("jax_platforms", before)
 
 
 PROGRAM = """

@@ -191,6 +191,7 @@ def _config(name, data_dir):
         "train_list": "",
         "heldout_list": "",
         "heldout_fraction": 0.1,
+        "heldout_by": "file",
         "frame_folders": True,
         "data_dir": data_dir,
         "sampler": "distill",

@@ -27,6 +27,7 @@ from flax import nnx
 from torch.nn import functional
 from torch_networks import Network
 
+from motion_jax import backend
 from motion_jax.costs import roofline
 from motion_jax.costs.flops import stage_flops
 from motion_jax.models import build_classifier, build_model, common
@@ -177,6 +178,7 @@ def main():
   # Of a GPU, each side takes what it needs.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   jax.config.update("jax_platforms", options.device)
+  backend.set_flags()
   for name in options.network.split(","):
     print(json.dumps(measure(name, options)), flush=True)
 
