@@ -138,8 +138,11 @@ def _overlap(plane, size):
     sum(counts[cell].astype(wide) for cell in np.flatnonzero(row)) for row in members
   ]
   regions = jax.lax.optimization_barrier(jnp.stack(regions))
-  shared, joint = jax.lax.optimization_barrier((regions.min(2), regions.max(2)))
-  return (shared.sum(-1, dtype=jnp.int32) / joint.sum(-1, dtype=jnp.int32)).T
+  regions = jax.lax.optimization_barrier((regions.min(2), regions.max(2)))
+  shared, joint = (counts.sum(-1, dtype=jnp.int32) for counts in regions)
+  # GPUs divide to within 2 units of the last place: regions in which nothing changes
+  # would no longer be alike, and labels not the first of them.
+  return jnp.where(shared == joint, 1.0, shared / joint).T
 
 
 def _codes(red, green, blue):
