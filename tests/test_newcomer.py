@@ -1,6 +1,6 @@
-"""The README from top to bottom: train, evaluate, fine-tune, look, extract, export.
+"""README and its pages: train, evaluate, fine-tune, look, extract, export.
 
-The commands are the README's own, with the smallest recipes, a folder of three short
+The commands are their own, with the smallest recipes, a folder of three short
 videos in place of `~/videos` and one of two classes in place of `~/classes`.
 """
 
@@ -42,7 +42,7 @@ SMALL = {  # commands without that run, and what stands for them
 
 
 def commands(home):
-  """The README's commands that need no data but one's own, made small, in its order."""
+  """The commands that need no data but one's own, made small, in their order."""
   for line in COMMANDS:
     words = shlex.split(re.sub(r"~(?=/(videos|classes)\b)", str(home), line))
     program, rest = words[:2], words[2:]
@@ -61,7 +61,7 @@ def commands(home):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
+def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
   (tmp_path / "videos").mkdir()
   for number, size in enumerate([(48, 96), (96, 48), (48, 96)]):  # two are the same
     media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 12, size=size)
@@ -78,7 +78,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
     assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
     done.append(words[1].partition(".")[2] + " " + words[2])
   assert len(done) == 13, done
-  code, duplicates = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+  blocks = dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+  code, duplicates = blocks
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
   code = f"import test_colabs\ntest_colabs.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)

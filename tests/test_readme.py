@@ -1,4 +1,4 @@
-"""Every command of the README is one that the programs take."""
+"""README and its pages: every command is one that the programs take, links lead on."""
 
 import re
 import shlex
@@ -13,17 +13,21 @@ from test_config import load
 from motion_jax.data import datasets
 from motion_jax.flow_sets import prepare_flow
 
-TEXT = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text() for page in PAGES if page.stem != "reproduce"}
+TEXT = "\n".join(TEXTS.values())
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 INLINE = re.findall(r"`(python [^`]+)`", TEXT)
 LINES = [line for block in BLOCKS for line in block.splitlines()] + INLINE
 # In tables `--config=...` stands for a whole command.
 FRAGMENTS = re.findall(r"`(--config=configs/[^`]+)`", TEXT)
-COMMANDS = [
-  re.sub(r"^.*\bpython3? ", "", line)  # what stands behind the last 'python'
-  for line in LINES
-  if "python" in line and "<name>" not in line
-]
+COMMANDS = list(
+  dict.fromkeys(
+    re.sub(r"^.*\bpython3? ", "", line)  # what stands behind the last 'python'
+    for line in LINES
+    if "python" in line and "<name>" not in line and "...`" not in line
+  )
+)
 MODULES = ("extract", "benchmark", "convert", "prepare")  # their flags are absl's
 
 
@@ -85,9 +89,24 @@ def test_benchmarks_have_known_flags():
     assert {flag.removeprefix("--") for flag in flags} <= names, line
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_to_a_file(page):
+  named = re.findall(r"\]\((?!http)([^)#]+)", page.read_text())
+  assert named
+  for path in named:
+    assert (page.parent / path).exists(), path
+
+
+def test_pages_are_short_and_lead_back():
+  assert len(TEXTS[PAGES[0]].splitlines()) <= 180
+  for page, text in TEXTS.items():
+    assert len(text.splitlines()) <= 250, page
+    if page != PAGES[0]:
+      assert "(../README.md)" in text and f"(docs/{page.name})" in TEXTS[PAGES[0]], page
+
+
 def test_every_file_that_is_named_exists():
-  named = re.findall(r"\]\((?!http)([^)#]+)", TEXT)
-  named += re.findall(r"`((?:launch|configs|colabs|docs|tests)/[\w./-]+)", TEXT)
+  named = re.findall(r"`((?:launch|configs|colabs|docs|tests)/[\w./-]+)", TEXT)
   named += [words[0] for line in COMMANDS if (words := line.split())[0][-3:] == ".py"]
   assert len(named) > 10
   for path in named:
@@ -96,7 +115,7 @@ def test_every_file_that_is_named_exists():
 
 def test_the_first_picture_is_its_scripts_and_quick_to_load():
   path = ROOT / "docs" / "pretexts.jpg"
-  assert "(docs/pretexts.jpg)" in TEXT
+  assert "(docs/pretexts.jpg)" in TEXTS[PAGES[0]]
   with Image.open(path) as picture:
     assert picture.size == load(path.with_name("make_pretexts.py")).SIZE
   assert path.stat().st_size < 250_000
