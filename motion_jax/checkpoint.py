@@ -113,7 +113,7 @@ class Checkpoints:
     """
     before = self._newest()
     good = self._newest_good() if jax.process_index() == 0 else before
-    good = int(hosts.of_first({"good": good})["good"])
+    good = int(hosts.from_process_zero({"good": good})["good"])
     if before >= 0 > good:
       raise UserError(
         f"no checkpoint in {self._directory} can be read; choose another --workdir"
@@ -121,7 +121,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       for step in filter(lambda step: step > good, self.steps()):
         self._set_aside(step)
-    hosts.meet("skipped")
+    hosts.barrier("skipped")
     self._settle_on(good)
 
   def steps(self) -> list[int]:
