@@ -11,7 +11,7 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import clips, decoder, media
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 
 _GOLDEN = pathlib.Path(__file__).parent / "golden" / "mosi.npz"
 _EVALUATION = pathlib.Path(__file__).parent / "golden" / "evaluation.npz"
@@ -138,7 +138,7 @@ def test_frames_of_a_folder_are_a_video():
   ],
 )
 def test_what_cannot_be_decoded_is_a_decode_error(record):
-  with pytest.raises(media.DecodeError):
+  with pytest.raises(DecodeError):
     clips.SourceFrame(320, (320, 428))(record, np.random.default_rng(0))
 
 

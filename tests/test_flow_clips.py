@@ -10,8 +10,7 @@ from test_mas import batch, smoke
 from motion_jax.config import UserError
 from motion_jax.data import flow_files
 from motion_jax.data.flow_clips import FlowClip
-from motion_jax.data.media import DecodeError
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 from motion_jax.methods import make_method
 from motion_jax.ops import motion_inputs
 

@@ -11,9 +11,8 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import clips, flow_files, flow_records, pipeline
-from motion_jax.data.media import DecodeError
 from motion_jax.data.motion import Distill, choose_windows, resize_motion
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 
 _SIZES = {"short_side": 48, "canvas": (48, 96), "fps": 0.0}
 _COUNT = 40

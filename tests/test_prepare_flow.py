@@ -13,7 +13,7 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, open_source
-from motion_jax.data.frame_streams import whole_video
+from motion_jax.data.media import whole_video
 from motion_jax.flow_sets import batches, job
 from motion_jax.flow_sets.encoder import Encoder
 from motion_jax.ops import flow_edges

@@ -16,15 +16,12 @@ import numpy as np
 
 from motion_jax.config import UserError
 from motion_jax.data.media import (
-  DecodeError,
   place,
   read_parts,
   read_record,
   resize_short_side,
 )
 from motion_jax.data.sources import Record
-
-__all__ = ["Clip", "DecodeError", "Sampler", "Segments", "SourceFrame", "Views"]
 
 logger = logging.getLogger("motion_jax")
 _PART = 2**24  # bytes of clips that are decoded at a time; those of 10 seconds or so

@@ -8,9 +8,9 @@ from motion_jax.config import UserError
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_files import ZERO_FLOW
 from motion_jax.data.flow_records import FlowRecords
-from motion_jax.data.media import DecodeError, place, read_record, resized_shape
+from motion_jax.data.media import place, read_record, resized_shape
 from motion_jax.data.motion import check_motion, resize_motion
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 
 INTERVAL = 1  # of the prepared flow
 

@@ -15,8 +15,8 @@ from motion_jax.config import UserError, choose
 from motion_jax.data.clips import Clip, clip_indices
 from motion_jax.data.flow_files import Head
 from motion_jax.data.flow_records import FlowRecords
-from motion_jax.data.media import DecodeError, place, read_record, resized_shape
-from motion_jax.data.sources import Record
+from motion_jax.data.media import place, read_record, resized_shape
+from motion_jax.data.sources import DecodeError, Record
 
 logger = logging.getLogger("motion_jax")
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from motion_jax.config import UserError
 from motion_jax.data.bad_files import BadFiles
-from motion_jax.data.clips import DecodeError, Sampler, Views
-from motion_jax.data.sources import Source
+from motion_jax.data.clips import Sampler, Views
+from motion_jax.data.sources import DecodeError, Source
 from motion_jax.data.stream import Stream
 
 _MAX_AHEAD = 8 * 2**30  # bytes of batches that are decoded ahead

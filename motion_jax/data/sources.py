@@ -15,6 +15,10 @@ from typing import Literal, Protocol
 Kind = Literal["video", "image", "frames"]
 
 
+class DecodeError(Exception):
+  """The media of a record cannot be opened, or a frame that they promise, decoded."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
   """One video or image, still encoded.

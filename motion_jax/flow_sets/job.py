@@ -19,10 +19,10 @@ import tqdm
 
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records
-from motion_jax.data.frame_streams import frame_streams
 from motion_jax.data.sources import Source
 from motion_jax.flow_sets.batches import FlowBatches, VideoMotion
 from motion_jax.flow_sets.encoder import Encoder
+from motion_jax.flow_sets.frame_streams import frame_streams
 
 logger = logging.getLogger("motion_jax")
 

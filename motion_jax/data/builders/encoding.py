@@ -14,10 +14,10 @@ import av
 import cv2
 import numpy as np
 
-from motion_jax.data import folders, media, transcode, video
+from motion_jax.data import folders, media, transcode
 from motion_jax.data.builders.plan import Item
-
-_FRAMES_FPS = 30.0  # of folders of frames, whose rate nothing tells
+from motion_jax.data.sources import DecodeError, Record
+from motion_jax.data.video import VideoReader
 
 
 def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
@@ -32,7 +32,7 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
     The features of the record; and what is wrong with the medium, '' if nothing is.
 
   Raises:
-    VideoError, DecodeError: if nothing of it can be decoded.
+    DecodeError: if nothing of it can be decoded.
     OSError: if it cannot be read: its storage is at fault, not the medium.
   """
   if not os.path.isdir(item.path):
@@ -51,11 +51,12 @@ def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]
     size = {"num_frames": 1, "fps": 0.0, "height": height, "width": width}
     return {**size, "damage": ""}, [data]
   if os.path.isdir(item.path):
-    fps, frames = _FRAMES_FPS, _Intact(_folder_frames(item.path, short_side))
-    return _encode_frames(frames, fps, layout)
+    record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
+    frames = _Intact(media.whole_video(record, short_side))
+    return _encode_frames(frames, media.FRAMES_FPS, layout)
   if item.end:
     return _encode_range(item, layout, short_side)
-  with video.VideoReader(_read(item) if item.member else item.path) as reader:
+  with VideoReader(_read(item) if item.member else item.path) as reader:
     return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
 
 
@@ -68,7 +69,7 @@ def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[
     return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
   first, last = max(0, first), min(last, reader.num_frames)
   if first >= last:
-    raise media.DecodeError(
+    raise DecodeError(
       f"ends at {reader.num_frames / reader.fps:.1f} s, before {item.start} s"
     )
 
@@ -87,10 +88,10 @@ def _archive(path: str, version: int) -> zipfile.ZipFile:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_once(content: bytes | str, version: int) -> video.VideoReader:
+def _open_once(content: bytes | str, version: int) -> VideoReader:
   """Opens a video; many ranges of one long file come one after the other."""
   del version  # a file that has changed is opened anew
-  return video.VideoReader(content)
+  return VideoReader(content)
 
 
 def _encode_frames(
@@ -103,7 +104,7 @@ def _encode_frames(
       blobs = [transcode.encode_jpeg(frame) for frame in frames]
   except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
     # Of an impossible size or rate, which a damaged header can tell.
-    raise media.DecodeError(f"cannot be encoded: {error}") from error
+    raise DecodeError(f"cannot be encoded: {error}") from error
   height, width = frames.size
   size = {"num_frames": frames.count, "fps": fps, "height": height, "width": width}
   return {**size, "damage": frames.damage}, blobs
@@ -119,25 +120,13 @@ class _Intact:
   def __iter__(self) -> Iterator[np.ndarray]:
     try:
       for frame in self._frames:
-        if self.count and frame.shape[:2] != self.size:
-          raise media.DecodeError(f"the size becomes {frame.shape[:2]}")
         self.count += 1
         self.size = frame.shape[:2]
         yield frame
-    except (video.VideoError, media.DecodeError) as error:
+    except DecodeError as error:
       if not self.count:
         raise
       self.damage = f"{error}; kept the first {self.count} frames"
-
-
-def _folder_frames(path: str, short_side: int) -> Iterator[np.ndarray]:
-  """Decodes a folder of frames; all get the even size of the first."""
-  size = None
-  for file in folders.frame_paths(pathlib.Path(path)):
-    image = media.decode_image(file)
-    if size is None:
-      size = transcode.reduced_size(*image.shape[:2], short_side)
-    yield transcode.reduce(image, size)
 
 
 def _read(item: Item) -> bytes:
@@ -146,8 +135,8 @@ def _read(item: Item) -> bytes:
       return _archive(item.path, os.stat(item.path).st_mtime_ns).read(item.member)
     return pathlib.Path(item.path).read_bytes()
   except (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-    raise media.DecodeError(str(error)) from error
+    raise DecodeError(str(error)) from error
   except OSError as error:
     if error.errno != errno.EINVAL:
       raise
-    raise media.DecodeError(str(error)) from error  # a place before the archive's start
+    raise DecodeError(str(error)) from error  # a place before the archive's start

@@ -26,10 +26,10 @@ import tqdm
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError
-from motion_jax.data import media, video
 from motion_jax.data.builders import encoding
 from motion_jax.data.builders.base import Dataset
 from motion_jax.data.builders.plan import Item
+from motion_jax.data.sources import DecodeError
 from motion_jax.data.worker import serve_parent
 
 _MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
@@ -226,7 +226,7 @@ def _make(dataset, shard, folder, short_side, advance: Callable[[], None]) -> di
         if damage:
           damaged[item.id] = damage
         yield example
-      except (video.VideoError, media.DecodeError) as error:
+      except DecodeError as error:
         damaged[item.id] = str(error)
         lost.append(item.id)
       advance()

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from motion_jax.data import transcode
-from motion_jax.data.media import DecodeError, decode_image
-from motion_jax.data.sources import Record, Source
-from motion_jax.data.video import VideoError, VideoReader
+from motion_jax.data.media import whole_video
+from motion_jax.data.sources import DecodeError, Source
 
 _AHEAD = 64  # frames that wait for each video; the rest of a long one is not held
 _PATIENCE = 0.2  # seconds between looks whether to stop
@@ -44,15 +42,12 @@ class FrameStream:
 
   def fill(self, source: Source, index: int, short_side: int) -> None:
     """Decodes a record into this stream; to be run in a thread."""
-    end, shape = "", None
+    end = ""
     try:
       for frame in whole_video(source[index], short_side):
-        shape = shape or frame.shape
-        if frame.shape != shape:
-          raise DecodeError(f"the size becomes {frame.shape[:2]}")
         if not self._put(frame):
           return
-    except (DecodeError, VideoError, OSError) as error:
+    except (DecodeError, OSError) as error:
       end = str(error) or type(error).__name__
     except Exception as error:
       end = error  # raised where the frames are taken
@@ -76,7 +71,7 @@ def frame_streams(
   Args:
     source: where they come from.
     indices: which ones.
-    short_side: see `whole_video`.
+    short_side: see `media.whole_video`.
     threads: videos that are decoded at the same time.
   """
   stop, rest, ahead = threading.Event(), iter(indices), collections.deque()
@@ -92,31 +87,3 @@ def frame_streams(
   finally:
     stop.set()
     pool.shutdown(cancel_futures=True)
-
-
-def whole_video(record: Record, short_side: int) -> Iterator[np.ndarray]:
-  """Decodes all frames of a record, in order.
-
-  Args:
-    record: a video, a sequence of images, or one image.
-    short_side: largest length of the shorter side in pixels; larger frames are reduced
-      to it by averaging areas, and sides become even. The first image of a sequence
-      sets the size.
-
-  Yields:
-    [H, W, 3] uint8, RGB.
-
-  Raises:
-    DecodeError, VideoError: at the first frame that cannot be decoded.
-  """
-  if record.kind == "video":
-    with VideoReader(record.media) as reader:
-      yield from reader.frames(short_side)
-    return
-  images = (record.media,) if record.kind == "image" else record.media
-  if not images:
-    raise DecodeError("a folder without frames")
-  size = None
-  for image in map(decode_image, images):
-    size = size or transcode.reduced_size(*image.shape[:2], short_side)
-    yield transcode.reduce(image, size)
