@@ -25,6 +25,8 @@ from motion_jax import config, interrupts
 from motion_jax.config import UserError
 from motion_jax.data import datasets, media
 from motion_jax.data.builders import (
+  OFFICIAL,
+  TOLERANT,
   base,
   folders,
   imagenet_subset,
@@ -32,7 +34,6 @@ from motion_jax.data.builders import (
   shards,
   synthetic_actions,
 )
-from motion_jax.data.builders.official import OFFICIAL, TOLERANT
 
 _SHOWN = 20  # damaged files named on the console
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from motion_jax.data import motion_codec
 from motion_jax.ops import flow, flow_edges
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "flow_edges.npz")
@@ -80,7 +81,7 @@ def test_edges_equal_the_golden_ones(case):
 @pytest.mark.parametrize("case", range(4))
 def test_encoded_edges_equal_the_golden_ones(case):
   expected = GOLDEN[f"edge{case}/uint8"].astype(int)
-  encoded = flow_edges.encode_edges(GOLDEN[f"edge{case}/raw"])
+  encoded = motion_codec.encode(GOLDEN[f"edge{case}/raw"], "edges")
   sensitive = np.unpackbits(GOLDEN[f"edge{case}/uint8_sensitive"])[: expected.size]
   difference = np.abs(np.asarray(encoded).astype(int) - expected)
   assert encoded.dtype == jnp.uint8
@@ -89,10 +90,10 @@ def test_encoded_edges_equal_the_golden_ones(case):
 
 def test_decoded_edges_are_within_half_a_step():
   edges = np.linspace(0, 10, 5001, dtype=np.float32)
-  decoded = np.asarray(flow_edges.encode_edges(edges)) * (10 / 255)
+  decoded = np.asarray(motion_codec.encode(edges, "edges")) * (10 / 255)
   assert np.abs(decoded - edges).max() <= 10 / 510 + 1e-6
   np.testing.assert_array_equal(
-    flow_edges.encode_edges(np.arange(256, dtype="f") * (10 / 255)), np.arange(256)
+    motion_codec.encode(np.arange(256, dtype="f") * (10 / 255), "edges"), np.arange(256)
   )
 
 

@@ -22,8 +22,9 @@ ALLOWED = {
   "flow_sets": LOW | MIDDLE | {"config", "command"},
   "config": set(),
 }
-# Inside one layer: a lower file may be used by its neighbours.
-NEIGHBOURS = {"state": {"sharding"}, "evaluation": {"models", "ops"}}
+# Inside one layer: a lower file may be used by its neighbours. Operations read the
+# code of stored motion, which is a format of data.
+NEIGHBOURS = {"state": {"sharding"}, "evaluation": {"models", "ops"}, "ops": {"data"}}
 
 
 def imported(path):

@@ -26,7 +26,7 @@ from motion_jax.flow_sets import batches, job, prepare_flow
 from motion_jax.models import raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
-from motion_jax.ops import flow, flow_edges, motion_inputs
+from motion_jax.ops import flow, motion_inputs
 from motion_jax.train import train
 
 
@@ -36,8 +36,6 @@ def videos(tmp_path, monkeypatch):
 
 
 def test_scales_are_those_of_the_operations():
-  limits = {"edges": flow_edges.LIMIT, "flow": motion_inputs.FLOW_LIMIT}
-  assert limits == flow_files.LIMITS
   assert {*flow_records.METHODS} == {*batches.FLOWS}
   stored = np.array([[[[1, 128]]], [[[255, 128]]]], np.uint8)
   box = jnp.array([[0, 0, 1, 1]])

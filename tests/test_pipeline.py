@@ -17,7 +17,6 @@ import pytest
 from motion_jax.config import UserError
 from motion_jax.data import Record, clips, open_source, pipeline
 from motion_jax.data.clips import SourceFrame, Views
-from motion_jax.data.throughput import input_rate
 
 _SAMPLER = SourceFrame(16, (16, 20))
 
@@ -338,10 +337,6 @@ def test_every_thread_of_every_worker_has_a_record_to_decode(
   options = dict(batch_size=batch_size, seed=0, threads=8, workers=workers)
   pipeline.make_pipeline(_Source(1000, 0), _SAMPLER, **options)
   assert made["options"].prefetch_buffer_size >= made["options"].num_threads == 8
-
-
-def test_the_input_rate_is_that_of_the_pipeline(folder):
-  assert input_rate(open_source(folder, split="all"), _SAMPLER, 4, 0.2, 1) > 10
 
 
 def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):

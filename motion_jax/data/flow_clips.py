@@ -6,10 +6,10 @@ import numpy as np
 
 from motion_jax.config import UserError
 from motion_jax.data.clips import Clip
-from motion_jax.data.flow_files import ZERO_FLOW
 from motion_jax.data.flow_records import FlowRecords
 from motion_jax.data.media import place, read_record, resized_shape
 from motion_jax.data.motion import check_motion, resize_motion
+from motion_jax.data.motion_codec import ZERO_FLOW
 from motion_jax.data.sources import DecodeError, Record
 
 INTERVAL = 1  # of the prepared flow
@@ -46,7 +46,7 @@ class FlowClip(Clip):
     Returns:
       video: [T, H, W, 3] uint8, zero outside the frames.
       extent: [2] int32, height and width of the frames in it.
-      flow: [T - 1, H, W, 2] uint8, of frames 1 to T - 1, encoded as in `flow_files`;
+      flow: [T - 1, H, W, 2] uint8, of frames 1 to T - 1, encoded as in `motion_codec`;
         without motion outside the frames and where a short video repeats its last one.
 
     Raises:

@@ -2,8 +2,8 @@
 
 A video is a head (its size and the edge strength of every frame), then its frames as
 gray JPEG images, `CHUNK` to a record, so that a clip is read without the rest of a long
-video. Edges are stored as round(25.5 e), e in [0, 10]; flow as round(f / 20 * 127) +
-128, f in [-20, 20] pixels of the stored resolution, its components one above the other.
+video. What their numbers mean is in `motion_codec`; the components of flow are one
+above the other.
 
 JPEG at quality 95, measured on 72 frames of real actions at 128x170 (raw: 21.8 kB for
 edges, 43.5 kB for flow):
@@ -31,9 +31,6 @@ from array_record.python import array_record_module
 
 VERSION = 1
 CHUNK = 32  # frames per record
-LIMITS = {"edges": 10.0, "flow": 20.0}  # largest stored value
-ZERO_FLOW = 128  # code of a place that does not move
-CHANNELS = {"edges": 1, "flow": 2}
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 _LENGTH = np.dtype("<u4")
 
@@ -71,11 +68,6 @@ def decode_frame(data: bytes, channels: int) -> np.ndarray:
   stacked = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
   parts = stacked.reshape(channels, -1, stacked.shape[1])
   return np.moveaxis(parts, 0, 2)
-
-
-def num_records(num_frames: int) -> int:
-  """How many records a video takes."""
-  return 1 + -(-num_frames // CHUNK)
 
 
 def pack(head: Head, frames: list[bytes]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import flow_files
+from motion_jax.data import flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.sources import Source
@@ -67,7 +67,7 @@ class FlowRecords:
     except (OSError, ValueError) as error:
       raise UserError(f"{path} is damaged ({error}); delete it, {again}") from error
     found = {key: self.description.get(key) for key in ("version", "limit")}
-    limit = flow_files.LIMITS.get(self.description.get("store"))
+    limit = motion_codec.LIMITS.get(self.description.get("store"))
     expected = {"version": flow_files.VERSION, "limit": limit}
     if found != expected:
       raise UserError(
@@ -80,7 +80,7 @@ class FlowRecords:
         f"{path} is incomplete: {len(lost)} of {len(index['shards'])} files are "
         f"missing or shorter, such as {lost[0]}; delete it, {again}"
       )
-    self.channels = flow_files.CHANNELS[self.description["store"]]
+    self.channels = motion_codec.CHANNELS[self.description["store"]]
     self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
     shards = [_Shard(os.fspath(self.path / n), k) for n, k in index["shards"]]
     self._records = ArrayRecordDataSource(shards)  # opens its files when first read
@@ -110,7 +110,7 @@ class FlowRecords:
       indices: frame numbers in [0, num_frames), repeats allowed.
 
     Returns:
-      For each index [H, W, channels] uint8, the encoding of `flow_files`.
+      For each index [H, W, channels] uint8, the code of `motion_codec`.
 
     Raises:
       IndexError: if a number is out of range.
@@ -160,7 +160,7 @@ def open_flow(
       from other videos; the message has the command that prepares it.
   """
   choose("data.flow", method, METHODS)
-  choose("kind of prepared motion", store, [*flow_files.CHANNELS])
+  choose("kind of prepared motion", store, [*motion_codec.CHANNELS])
   path = flow_folder(source, method, store, interval, data_dir)
   command = flow_command(source.name, method, store, interval, short_side, data_dir)
   if not path.is_dir():

@@ -14,10 +14,10 @@ from motion_jax.data import heldout, sources
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
-  PassedOver,
+  counts_text,
+  find,
   readable,
   suffix,
-  walk,
 )
 
 logger = logging.getLogger("motion_jax")
@@ -97,12 +97,12 @@ def open_folder(
   found, others = _scan(root, frame_folders)
   if not found:
     raise UserError(
-      f"no videos or images in {root} (files: {others or 'none'}). Looked in all "
+      f"no videos or images in {root} (files: {counts_text(others)}). Looked in all "
       "sub-folders for files that end in "
       f"{' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}."
     )
   if others and names[split] != "heldout":  # opened beside the training part
-    logger.info("%s: passed over %s", root, others)
+    logger.info("%s: passed over %s", root, counts_text(others))
   paths = [path for path, _ in found]
   classes, labels = _labels(paths)
   groups = labels if heldout_by == "class" and classes else None
@@ -133,24 +133,21 @@ def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   return tuple(folder / name for name in names)
 
 
-def _scan(root: str, frame_folders: bool) -> tuple[list[tuple[str, str]], PassedOver]:
-  """Finds (path in the folder, kind) of all media, sorted, and counts the others."""
-  found, others = [], PassedOver()
-  for inside, names in walk(root):
-    prefix = f"{inside}/" if inside else ""
-    images = []
-    for name in names:
-      end = suffix(name)
-      if end in VIDEO_SUFFIXES:
-        found.append((prefix + name, "video"))
-      elif end in IMAGE_SUFFIXES:
-        images.append(name)
-      else:
-        others.add(name)
-    if frame_folders and inside and _are_frames(images):
+def _scan(
+  root: str, frame_folders: bool
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
+  """Finds (path in the folder, kind) of all media, sorted; and counts other files."""
+  paths, others = find(root, VIDEO_SUFFIXES | IMAGE_SUFFIXES)
+  found = [(path, "video") for path in paths if suffix(path) in VIDEO_SUFFIXES]
+  images: dict[str, list[str]] = {}
+  for path in paths:
+    if suffix(path) in IMAGE_SUFFIXES:
+      images.setdefault(os.path.dirname(path), []).append(path)
+  for inside, own in images.items():
+    if frame_folders and inside and _are_frames(own):
       found.append((inside, "frames"))
     else:
-      found += [(prefix + name, "image") for name in images]
+      found += [(path, "image") for path in own]
   return sorted(found), others
 
 

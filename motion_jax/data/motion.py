@@ -87,7 +87,7 @@ class Distill(Clip):
       video: [2, T, H, W, 3] uint8, query and key, zero outside the frames.
       extent: [2, 2] int32, height and width of the frames in each.
       motion: with a prepared set, [2, M, H, W, 1 or 2] uint8, encoded as in
-        `flow_files`; flow stays in pixels of the stored resolution.
+        `motion_codec`; flow stays in pixels of the stored resolution.
       motion_pairs: without, [2, M, 2, H, W, 3] uint8, RGB at t and t - flow_interval.
       strength: [2] float32, mean of the frames of each motion clip; 0 if unknown.
       pass_rate: float32 [], share of the video's motion windows that reach the

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from motion_jax import command, logs
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import datasets, flow_files, flow_records
+from motion_jax.data import datasets, flow_files, flow_records, motion_codec
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
 from motion_jax.flow_sets.batches import FLOWS, SOLVERS
@@ -76,7 +76,7 @@ def prepare_flow(
     UserError: for wrong arguments, and if a set made otherwise is in the way.
   """
   choose("method", method, [*FLOWS])
-  choose("kind of motion", store, [*flow_files.CHANNELS])
+  choose("kind of motion", store, [*motion_codec.CHANNELS])
   if min(interval, batch_size) < 1 or short_side < 16 or min(threads, iterations) < 0:
     raise UserError(
       f"interval={interval} and batch_size={batch_size} must be at least 1, short_side="
@@ -96,7 +96,7 @@ def prepare_flow(
     "weights": _digest(weights),
     "solver": _solver(method, size, iterations),
     "store": store,
-    "limit": flow_files.LIMITS[store],
+    "limit": motion_codec.LIMITS[store],
     "interval": interval,
     "short_side": short_side,
   }
@@ -177,7 +177,7 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--size", default="", choices=[*SIZES], help="of RAFT; large without it")
   text = "of RAFT (0: 20) or the variational solver (0: 10)"
   add("--iterations", type=int, default=0, help=text)
-  add("--store", default="edges", choices=[*flow_files.CHANNELS])
+  add("--store", default="edges", choices=[*motion_codec.CHANNELS])
   add("--interval", type=int, default=5, help="frames that the flow goes back")
   text = "larger videos are reduced to this many pixels"
   add("--short_side", type=int, default=256, help=text)

@@ -8,7 +8,10 @@ any number of leading axes.
 import jax
 import jax.numpy as jnp
 
-LIMIT = 10.0  # MoDist, section 4.1: the edge maps are clamped to [0, 10]
+from motion_jax.data.motion_codec import LIMITS
+
+# MoDist, section 4.1: the edge maps are clamped to [0, 10].
+LIMIT = LIMITS["edges"]
 
 
 def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
@@ -43,12 +46,6 @@ def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
     horizontal = down[..., 2:] - down[..., :-2]
     edges = jnp.sqrt(jnp.square(horizontal) + jnp.square(vertical))
     return jnp.minimum(edges, limit)
-
-
-def encode_edges(edges: jax.Array, *, limit: float = LIMIT) -> jax.Array:
-  """Edges in [0, limit] as uint8; the error after decoding is at most limit / 510."""
-  scaled = jnp.floor(jnp.clip(edges, 0, limit) * (255 / limit) + 0.5)
-  return scaled.astype(jnp.uint8)
 
 
 def edge_strength(edges: jax.Array) -> jax.Array:
