@@ -20,6 +20,11 @@ CASES = [
 ]
 
 
+def jittered(key, video, **ranges):
+  draws = augment.draw_jitter(key, video.shape[:-3], **ranges)
+  return augment.apply_jitter(video, draws)
+
+
 def _golden_clip(name):
   return jnp.asarray(GOLDEN[f"jitter/{name}"].transpose(1, 2, 3, 0))
 
@@ -90,7 +95,7 @@ def _video(clips=3, frames=5):
 
 def test_full_jitter_stays_in_range_and_changes_every_frame_differently():
   still = jnp.repeat(_video(frames=1), 5, axis=1)
-  result = np.asarray(augment.color_jitter(jax.random.key(0), still, grayscale=0.0))
+  result = np.asarray(jittered(jax.random.key(0), still, grayscale=0.0))
   assert result.min() >= 0 and result.max() <= 1
   change = abs(result[:, 1:] - result[:, :1]).mean((2, 3, 4))
   assert (change > 0.01).all()
@@ -98,7 +103,7 @@ def test_full_jitter_stays_in_range_and_changes_every_frame_differently():
 
 def test_clip_wise_jitter_changes_all_frames_alike():
   still = jnp.repeat(_video(frames=1), 5, axis=1)
-  result = augment.color_jitter(jax.random.key(0), still, per_frame=False)
+  result = jittered(jax.random.key(0), still, per_frame=False)
   np.testing.assert_array_equal(result, jnp.repeat(result[:, :1], 5, axis=1))
   assert abs(result - still).mean() > 0.05
 
@@ -106,7 +111,7 @@ def test_clip_wise_jitter_changes_all_frames_alike():
 def test_strength_zero_is_the_identity_and_may_be_traced():
   video = _video()
   jitter = jax.jit(
-    lambda strength: augment.color_jitter(jax.random.key(1), video, strength=strength)
+    lambda strength: jittered(jax.random.key(1), video, strength=strength)
   )
   np.testing.assert_allclose(jitter(0.0), video, atol=2e-6)
   weak, full = (abs(jitter(s) - video).mean() for s in (0.1, 1.0))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from motion_jax.config import UserError
-from motion_jax.data import clips, flow_files, flow_records, pipeline
+from motion_jax.data import clips, disk, flow_files, flow_records, pipeline
 from motion_jax.data.motion import Distill, choose_windows, resize_motion
 from motion_jax.data.sources import DecodeError, Record
 
@@ -312,7 +312,7 @@ def test_a_damaged_or_older_set_is_refused(tmp_path):
   frames = flow_sets.number_frames(3)
   flow = flow_sets.write_set(tmp_path / "set", {"s": (frames, np.ones(3))})
   older = flow.description | {"limit": 5.0}
-  flow_files.write_json(flow.path / "description.json", older)
+  disk.write_json(flow.path / "description.json", older)
   with pytest.raises(UserError, match=r"another version.*'limit': 5\.0"):
     flow_records.FlowRecords(flow.path)
   (flow.path / "index.json").unlink()

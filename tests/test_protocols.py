@@ -194,7 +194,7 @@ def test_a_run_is_measured_beside_random_initialisation(
 ):
   stored = CONFIG.copy_and_resolve_references()
   trained = types.SimpleNamespace(module=encoder[""], config=stored, step=7)
-  monkeypatch.setattr(protocols.checkpoint, "load_encoder", lambda path: trained)
+  monkeypatch.setattr(protocols, "load_encoder", lambda path: trained)
   monkeypatch.setattr(protocols, "random_encoder", _silent)
   config = _config("yupenn", scenes)
   config.data.interval, config.eval.batch_size = 2, 8

@@ -22,12 +22,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 from array_record.python import array_record_module
+
+from motion_jax.data import disk
 
 VERSION = 1
 CHUNK = 32  # frames per record
@@ -122,11 +123,4 @@ def write_shard(path: pathlib.Path, videos: Iterable[tuple[Head, list[bytes]]]) 
   finally:
     writer.close()
   os.replace(draft, target)
-  write_json(path.with_suffix(".json"), contents)
-
-
-def write_json(path: pathlib.Path, value) -> None:
-  """Writes JSON that is there whole or not at all."""
-  draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
-  draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-  os.replace(draft, path)
+  disk.write_json(path.with_suffix(".json"), contents)

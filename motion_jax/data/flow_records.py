@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import flow_files, motion_codec
+from motion_jax.config import UserError, choose
+from motion_jax.data import disk, flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.sources import Source
@@ -198,8 +198,6 @@ def flow_folder(
 
   All splits share it. A folder of the user's own is told by a hash of its path.
   """
-  from motion_jax.data.builders.base import default_data_dir  # loads TFDS
-
   while isinstance(source, Subset):
     source = source.source
   if isinstance(source, DatasetSource):
@@ -208,8 +206,7 @@ def flow_folder(
     real = os.path.realpath(source.name)
     digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()
     name = f"folder/{os.path.basename(real)}-{digest}"
-  root = local_path(data_dir) if data_dir else default_data_dir()
-  return root / "flow" / name / f"{method}_{store}_{interval}"
+  return disk.data_root(data_dir) / "flow" / name / f"{method}_{store}_{interval}"
 
 
 def partial_folder(path: pathlib.Path) -> pathlib.Path:

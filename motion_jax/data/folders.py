@@ -28,28 +28,17 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderSource:
+class FolderSource(sources.Source):
   """Records of a folder; media are read when they are decoded.
 
   Attributes:
-    paths: of the files and frame folders, in the folder.
-    ids: the same as text that can be stored; see `files.readable`.
+    paths: of the files and frame folders, in the folder; as text that can be stored,
+      these are the `ids`.
     kinds: see `sources.Kind`.
   """
 
-  name: str
-  split: str
-  classes: tuple[str, ...] | None
   paths: Sequence[str] = dataclasses.field(repr=False)
   kinds: Sequence[str] = dataclasses.field(repr=False)
-  labels: Sequence[int] = dataclasses.field(repr=False)
-  ids: Sequence[str] = dataclasses.field(repr=False, init=False)
-
-  def __post_init__(self):
-    object.__setattr__(self, "ids", [*map(readable, self.paths)])
-
-  def __len__(self) -> int:
-    return len(self.ids)
 
   def __getitem__(self, index: int) -> sources.Record:
     kind = self.kinds[index]
@@ -63,9 +52,6 @@ class FolderSource:
     return sources.Record(
       self.ids[index], kind, media, self.labels[index], num_frames=num_frames
     )
-
-  def id_of(self, index: int) -> str:
-    return self.ids[index]
 
 
 def open_folder(
@@ -114,16 +100,8 @@ def open_folder(
       "--config.data.heldout_fraction, or list both parts by --config.data.train_list "
       "and --config.data.heldout_list"
     )
-  source = FolderSource(
-    root,
-    split,
-    classes,
-    [found[i][0] for i in chosen],
-    [found[i][1] for i in chosen],
-    [labels[i] for i in chosen],
-  )
-  _report(source)
-  return source
+  paths, kinds = zip(*(found[i] for i in chosen), strict=True)
+  return _source(root, split, classes, paths, kinds, [labels[i] for i in chosen])
 
 
 def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -188,28 +166,22 @@ def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:
     lines = list_file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
   except OSError as error:
     raise UserError(f"cannot read the list of files {list_file}: {error}") from error
-  ids, labels = [], []
+  paths, labels = [], []
   for line in filter(None, map(str.strip, lines)):
     path, _, last = line.rpartition(" ")
     labelled = bool(path) and re.fullmatch(r"-?\d+", last)
-    ids.append(path.strip() if labelled else line)
+    paths.append(path.strip() if labelled else line)
     labels.append(int(last) if labelled else -1)
-  if not any(os.path.exists(os.path.join(root, name)) for name in ids[:100]):
+  if not any(os.path.exists(os.path.join(root, path)) for path in paths[:100]):
     raise UserError(
-      f"none of the first {len(ids[:100])} files of {list_file} is in {root}; the list "
-      "needs a line `path [label]` for each file, with paths relative to that folder"
+      f"none of the first {len(paths[:100])} files of {list_file} is in {root}; the "
+      "list needs a line `path [label]` for each file, its path relative to that folder"
     )
-  kinds = [_kind(name) for name in ids]
-  source = FolderSource(root, split, _class_names(ids, labels), ids, kinds, labels)
-  _report(source)
-  return source
-
-
-def _kind(name: str) -> str:
-  end = suffix(name)
-  if end in VIDEO_SUFFIXES:
-    return "video"
-  return "image" if end in IMAGE_SUFFIXES else "frames"
+  kinds = dict.fromkeys(VIDEO_SUFFIXES, "video") | dict.fromkeys(
+    IMAGE_SUFFIXES, "image"
+  )
+  kinds = [kinds.get(suffix(path), "frames") for path in paths]
+  return _source(root, split, _class_names(paths, labels), paths, kinds, labels)
 
 
 def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
@@ -228,18 +200,17 @@ def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
   return tuple(names)
 
 
-def _report(source: FolderSource) -> None:
+def _source(root, split, classes, paths, kinds, labels) -> FolderSource:
+  """Makes the source, and tells what is in it."""
   counts = {
     "video": "videos",
     "image": "images",
     "frames": "frame folders (one video each)",
   }
   parts = [
-    f"{source.kinds.count(kind)} {words}"
-    for kind, words in counts.items()
-    if kind in source.kinds
+    f"{kinds.count(kind)} {words}" for kind, words in counts.items() if kind in kinds
   ]
-  classes = f"{len(source.classes)} classes" if source.classes else "no classes"
-  logger.info(
-    "%s, split %s: %s, %s", source.name, source.split, ", ".join(parts), classes
-  )
+  parts.append(f"{len(classes)} classes" if classes else "no classes")
+  logger.info("%s, split %s: %s", root, split, ", ".join(parts))
+  ids = [*map(readable, paths)]
+  return FolderSource(root, split, classes, ids, labels, paths, kinds)

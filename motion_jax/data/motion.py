@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from motion_jax.config import UserError, choose
-from motion_jax.data.clips import Clip, clip_indices
+from motion_jax.data.clips import Clip
 from motion_jax.data.flow_files import Head
 from motion_jax.data.flow_records import FlowRecords
+from motion_jax.data.frame_numbers import clip_indices
 from motion_jax.data.media import place, read_record, resized_shape
 from motion_jax.data.sources import DecodeError, Record
 

@@ -13,37 +13,20 @@ from motion_jax.data.sources import Record, Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(Source):
   """Some records of another source, in its order."""
 
   source: Source
   positions: Sequence[int] = dataclasses.field(repr=False)
 
-  @property
-  def name(self) -> str:
-    return self.source.name
-
-  @property
-  def split(self) -> str:
-    return self.source.split
-
-  @property
-  def classes(self) -> tuple[str, ...] | None:
-    return self.source.classes
-
-  @property
-  def labels(self) -> list[int]:
-    labels = self.source.labels
-    return [labels[position] for position in self.positions]
-
-  def __len__(self) -> int:
-    return len(self.positions)
+  @classmethod
+  def of(cls, source: Source, positions: Sequence[int]) -> Subset:
+    ids, labels = map(source.id_of, positions), (source.labels[p] for p in positions)
+    about = source.name, source.split, source.classes, [*ids], [*labels]
+    return cls(*about, source, positions)
 
   def __getitem__(self, index: int) -> Record:
     return self.source[self.positions[index]]
-
-  def id_of(self, index: int) -> str:
-    return self.source.id_of(self.positions[index])
 
 
 def low_shot(
@@ -86,10 +69,10 @@ def low_shot(
     count = math.ceil(round(fraction * len(positions), 6))  # 0.07 * 100 is above 7
     positions = sorted(positions, key=lambda p: _rank(seed, source.id_of(p)))
     chosen += positions[: min(count, per_class or count)]
-  return Subset(source, sorted(chosen))
+  return Subset.of(source, sorted(chosen))
 
 
-def some(source: Source, limit: int, *, seed: int = 0) -> Source:
+def subset_of_size(source: Source, limit: int, *, seed: int = 0) -> Source:
   """Takes about `limit` records, of all classes alike if there are labels; 0: all.
 
   Args:
@@ -103,7 +86,7 @@ def some(source: Source, limit: int, *, seed: int = 0) -> Source:
   if has_labels(source) and limit >= len(source.classes):
     return low_shot(source, fraction=limit / len(source), seed=seed)
   ranked = sorted(range(len(source)), key=lambda p: _rank(seed, source.id_of(p)))
-  return Subset(source, sorted(ranked[:limit]))
+  return Subset.of(source, sorted(ranked[:limit]))
 
 
 def _rank(seed: int, name: str) -> bytes:

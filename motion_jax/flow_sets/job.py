@@ -19,6 +19,7 @@ import tqdm
 
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records
+from motion_jax.data.disk import write_json
 from motion_jax.data.sources import Source
 from motion_jax.flow_sets.batches import FlowBatches, VideoMotion
 from motion_jax.flow_sets.encoder import Encoder
@@ -90,7 +91,7 @@ class FlowJob:
       if note.exists():  # another host may have been faster
         _check_same(self.partial, note.name, settings)
       else:
-        flow_files.write_json(note, settings)
+        write_json(note, settings)
       for number in todo:
         indices = range(number * _SHARD, number * _SHARD + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
@@ -150,9 +151,9 @@ class FlowJob:
         f"none of the {start} videos can be read, such as {name}: {reason}; when they "
         "can, run the same command again"
       )
-    flow_files.write_json(self.partial / "index.json", index)
+    write_json(self.partial / "index.json", index)
     description = self.settings | {"damaged": damaged}
-    flow_files.write_json(self.partial / "description.json", description)
+    write_json(self.partial / "description.json", description)
     os.replace(self.partial, self.target)
     for name in (*(table.name for table in tables), "settings.json"):
       (self.target / name).unlink()

@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from motion_jax import command, logs
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import datasets, flow_files, flow_records, motion_codec
+from motion_jax.data.disk import writing
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
 from motion_jax.flow_sets.batches import FLOWS, SOLVERS
@@ -53,21 +54,8 @@ def prepare_flow(
   finishes last puts the parts together.
 
   Args:
-    name: of a prepared data set, all splits of which are taken, or a folder.
-    method: "raft" (needs weights) or "variational".
-    weights: file of RAFT's weights.
-    size: of RAFT, "large" ('') or "small"; a file of the other size is refused.
-    iterations: recurrent updates of RAFT, or primal-dual steps per update of the
-      variational solver; 0 for 20 and 10.
-    store: "edges" of the flow, or the "flow".
-    interval: frames from the second frame of a pair to the first.
-    short_side: larger videos are reduced to this many pixels first; flow is measured
-      in pixels of the reduced video.
-    data_dir: root of prepared data sets; '' for the default.
-    batch_size: frame pairs per device that are computed together.
-    threads: videos that are decoded at the same time; 0 for `default_threads()`.
-    process_index: number of this host.
-    process_count: number of hosts.
+    name: of a prepared data set, all splits of which are taken, or a folder; the others
+      are what the flags of the command line tell.
 
   Returns:
     The folder of the motion set; it exists when all hosts are done.
@@ -103,12 +91,12 @@ def prepare_flow(
   options = {"batch_size": batch_size, "threads": threads or default_threads()}
   job = FlowJob(source, target, settings, weights, **options)
   alone = process_count == 1
-  with _writing(target.parent) if alone else contextlib.nullcontext():
+  with writing(target.parent) if alone else contextlib.nullcontext():
     if job.is_finished():
       logger.info("prepared already: %s", target)
       return target
     job.work(process_index, process_count)
-    with contextlib.nullcontext() if alone else _writing(target.parent):
+    with contextlib.nullcontext() if alone else writing(target.parent):
       job.finish()
   return target
 
@@ -179,7 +167,7 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--iterations", type=int, default=0, help=text)
   add("--store", default="edges", choices=[*motion_codec.CHANNELS])
   add("--interval", type=int, default=5, help="frames that the flow goes back")
-  text = "larger videos are reduced to this many pixels"
+  text = "larger videos are reduced to this many pixels, in which flow is measured"
   add("--short_side", type=int, default=256, help=text)
   add("--data_dir", default="", help="root of prepared data sets, as of `prepare`")
   add("--batch_size", type=int, default=8, help="frame pairs per device")
@@ -224,9 +212,3 @@ def _digest(weights: str) -> str:
     return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
   except OSError as error:
     raise UserError(f"--weights: {error}") from error
-
-
-def _writing(path: pathlib.Path):
-  from motion_jax.data.builders.base import writing  # loads TFDS
-
-  return writing(path)

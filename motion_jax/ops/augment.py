@@ -110,11 +110,6 @@ def apply_jitter(video: jax.Array, jitter: JitterFactors) -> jax.Array:
   return jnp.stack(jitter_planes(_split(video), jitter), axis=-1)
 
 
-def color_jitter(key: jax.Array, video: jax.Array, **ranges) -> jax.Array:
-  """Draws and applies colour jitter; `ranges` are the options of `draw_jitter`."""
-  return apply_jitter(video, draw_jitter(key, video.shape[:-3], **ranges))
-
-
 def jitter_planes(planes: Planes, jitter: JitterFactors) -> Planes:
   """`apply_jitter` on separate R, G, B planes [..., T, H, W], the faster layout.
 

@@ -26,6 +26,8 @@ from motion_jax.data.files import (
 logger = logging.getLogger("motion_jax")
 
 _SHOWN = 5  # missing files named in a message
+_MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
+_LEAST_RECORDS = 8  # of a shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,3 +224,25 @@ def of_roles(
     ),
     classes,
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Some records of a split, in order; `number` of `of` shards of that split."""
+
+  split: str
+  number: int
+  of: int
+  items: tuple[Item, ...]
+
+
+def split_up(items: Sequence[Item]) -> list[Shard]:
+  """Deals the records of every split out to shards, in order."""
+  shards, size = [], max(_LEAST_RECORDS, -(-len(items) // _MOST_SHARDS))
+  for split in dict.fromkeys(item.split for item in items):
+    own = [item for item in items if item.split == split]
+    parts = [own[start : start + size] for start in range(0, len(own), size)]
+    shards += [
+      Shard(split, number, len(parts), tuple(part)) for number, part in enumerate(parts)
+    ]
+  return shards

@@ -1,0 +1,68 @@
+"""Where prepared data lie, who may write there, and files that are there as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+from motion_jax.config import local_path
+
+try:
+  import fcntl
+except ImportError:  # on Windows
+  fcntl = None
+
+logger = logging.getLogger("motion_jax")
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def data_root(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
+  """The root of prepared data sets; without one $TFDS_DATA_DIR, or else TFDS's own."""
+  default = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+  return local_path(data_dir or default)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Holds the right to write below `path`; a second process waits for its turn.
+
+  Where there are no such locks (Windows, some network file systems), a warning says
+  that nothing waits.
+
+  Raises:
+    OSError: if the folder cannot be created or written.
+  """
+  path.mkdir(parents=True, exist_ok=True)
+  with open(path / ".lock", "w") as lock:
+    if not _lock(lock):
+      logger.warning(
+        "no file locks on this system: let no other process write to %s now", path
+      )
+    yield
+
+
+def write_json(path: pathlib.Path, value) -> None:
+  """Writes JSON that is there whole or not at all."""
+  draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
+  draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+  os.replace(draft, path)
+
+
+def _lock(file) -> bool:
+  """Waits for a lock; False if the system, or the file system, has none."""
+  if fcntl is None:
+    return False
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX)
+  except OSError as error:
+    if error.errno not in _NO_LOCKS:
+      raise
+    return False
+  return True
