@@ -13,7 +13,6 @@ tells how to compute the optical flow of a data set, for MoDist.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import sys
@@ -34,7 +33,7 @@ from motion_jax.data.builders import (
   shards,
   synthetic_actions,
 )
-from motion_jax.data.disk import data_root, writing
+from motion_jax.data.disk import check_same, data_root, writing
 
 _SHOWN = 20  # damaged files named on the console
 
@@ -125,28 +124,12 @@ def prepare(
   target = home / variant / base.VERSION
   with writing(home):
     if target.is_dir():
-      _check_origin(target, origin)
+      fix = "choose another --name, or delete it"
+      check_same(target, "metadata.json", origin, within="origin", fix=fix)
       logging.info("prepared already: %s", target)
     else:
       _build(job, todo, target, workers, name in OFFICIAL and not tolerant, origin)
   return target
-
-
-def _check_origin(target: pathlib.Path, wanted: dict[str, str]) -> None:
-  """Stops if the data set of this name was made from something else."""
-  try:
-    found = json.loads((target / "metadata.json").read_text()).get("origin", {})
-  except OSError as error:
-    raise UserError(f"{target} is damaged ({error}); delete it") from error
-  differ = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
-  if differ:
-    raise UserError(
-      f"{target} was made with "
-      + " ".join(f"--{key}={found[key]}" for key in differ)
-      + ", not with "
-      + " ".join(f"--{key}={wanted[key]}" for key in differ)
-      + f"; choose another --name, or delete {target}"
-    )
 
 
 def _build(job, todo, target, workers, strict, origin) -> None:

@@ -53,13 +53,6 @@ def test_stored_flow_comes_back_signed_and_zero_stays_zero():
   np.testing.assert_allclose(found, expected, atol=0.5 / 127 + 1e-5)
 
 
-@pytest.mark.parametrize(("kind", "channels"), [("edges", 2), ("flow", 1)])
-def test_a_set_of_another_kind_is_refused(kind, channels):
-  stored = np.zeros((1, 2, 8, 8, channels), np.uint8)
-  with pytest.raises(ValueError, match="prepare a motion data set of this kind"):
-    motion_inputs.stored_motion(stored, WHOLE, kind=kind, size=8)
-
-
 def test_frame_differences_are_signed_and_cropped():
   pairs, _ = moving_square()
   box, extent = jnp.array([[2, 5, 24, 24]]), jnp.array([[32, 48]])

@@ -66,7 +66,7 @@ def test_every_epoch_has_every_record_once_in_a_new_order(folder):
 def test_the_seed_alone_decides_the_batches(folder):
   source = open_source(folder, split="all")
   first = _batches(source, 4)
-  for one, two in zip(first, _batches(source, 4, threads=5, prefetch=9), strict=True):
+  for one, two in zip(first, _batches(source, 4, threads=5), strict=True):
     _assert_equal(one, two)
   assert (first[0]["index"] != _batches(source, 1, seed=4)[0]["index"]).any()
 
@@ -96,14 +96,6 @@ def test_global_batches_do_not_depend_on_the_number_of_hosts(folder, hosts):
 def test_a_source_smaller_than_a_batch_repeats(folder):
   batch = _batches(open_source(folder, split="all"), 1, batch_size=30)[0]
   assert np.bincount(batch["index"], minlength=12).min() >= 2
-
-
-def test_epochs_end_with_the_last_whole_batch(folder):
-  source = open_source(folder, split="all")
-  stream = pipeline.make_pipeline(
-    source, _SAMPLER, batch_size=5, seed=0, num_epochs=2, threads=1
-  )
-  assert len(list(stream)) == 4
 
 
 def test_resume_continues_with_the_next_batch(folder):
@@ -180,7 +172,6 @@ def test_workers_end_with_a_training_that_is_killed(folder, tmp_path):
   [
     ({"batch_size": 6, "process_count": 4}, "try 4"),
     ({"batch_size": 0}, "positive multiple"),
-    ({"batch_size": 40, "num_epochs": 2}, "lower batch_size to 24"),
   ],
 )
 def test_batch_sizes_that_do_not_fit_are_refused(folder, options, message):

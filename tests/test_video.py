@@ -237,9 +237,3 @@ def test_a_title_that_is_not_utf8_does_no_harm():
 def test_what_is_no_video_is_a_video_error(media):
   with pytest.raises(DecodeError):
     media_files.probe(media)
-
-
-@pytest.mark.parametrize("indices", [[40], [-1], []])
-def test_frame_numbers_out_of_range_are_refused(indices):
-  with pytest.raises(IndexError, match="40 frames"):
-    media_files.read_frames(media_files.video_bytes(), indices)

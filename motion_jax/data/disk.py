@@ -9,9 +9,9 @@ import logging
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from motion_jax.config import local_path
+from motion_jax.config import UserError, local_path
 
 try:
   import fcntl
@@ -53,6 +53,40 @@ def write_json(path: pathlib.Path, value) -> None:
   draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
   draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
   os.replace(draft, path)
+
+
+def check_same(
+  folder: pathlib.Path,
+  file: str,
+  wanted: Mapping,
+  *,
+  within: str = "",
+  fix: str = "delete it, and run the same command again",
+) -> None:
+  """Stops if what lies in a folder was made from other things or otherwise.
+
+  Args:
+    folder: looked at.
+    file: in it; JSON that tells what it was made with.
+    wanted: what that should be.
+    within: key of the part that tells so; '' for all. What tells nothing is accepted.
+    fix: what to do, for the message.
+
+  Raises:
+    UserError: if it differs, or the file cannot be read.
+  """
+  try:
+    found = json.loads((folder / file).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(f"{folder} is damaged ({error}); delete it") from error
+  found = found.get(within, wanted) if within else found
+  differ = [key for key in wanted if found.get(key) != wanted[key]]
+  if differ:
+    were = (f"{k}={found[k]}" if k in found else f"unknown {k}" for k in differ)
+    raise UserError(
+      f"{folder} was made with {', '.join(were)}, not with "
+      f"{', '.join(f'{key}={wanted[key]}' for key in differ)}; {fix}"
+    )
 
 
 def _lock(file) -> bool:

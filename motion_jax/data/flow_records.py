@@ -111,13 +111,8 @@ class FlowRecords:
 
     Returns:
       For each index [H, W, channels] uint8, the code of `motion_codec`.
-
-    Raises:
-      IndexError: if a number is out of range.
     """
     wanted = np.unique(np.asarray(indices, np.int64))
-    if not len(wanted) or wanted[0] < 0 or wanted[-1] >= head.num_frames:
-      raise IndexError(f"frames {[*indices]} of a video of {head.num_frames} frames")
     first, found = self._first(head.id) + 1, {}
     for chunk in np.unique(wanted // flow_files.CHUNK):
       start = int(chunk) * flow_files.CHUNK

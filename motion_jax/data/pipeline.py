@@ -33,9 +33,7 @@ def make_pipeline(
   *,
   batch_size: int,
   seed: int,
-  num_epochs: int | None = None,
   threads: int | None = None,
-  prefetch: int | None = None,
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
@@ -50,33 +48,26 @@ def make_pipeline(
     sampler: what is taken from a record.
     batch_size: records of a global batch; a host yields batch_size // process_count.
     seed: of the order and of the sampler's generators.
-    num_epochs: passes over the source, without the last incomplete batch; None for
-      no end.
     threads: decoding threads per process; None for `default_threads()`.
-    prefetch: records decoded ahead by this process, or by each worker; None for those
-      of the next batch and one more for each thread, but not more than 8 GB of them,
-      or one for each thread.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
     process_count: number of hosts.
 
   Returns:
-    What `iter` takes; see `stream.Stream`.
+    An iterator of batches; see `stream.Stream`.
 
   Raises:
-    UserError: if the batch size does not fit the hosts or the source.
+    UserError: if the batch size does not fit the hosts.
   """
   _check_hosts(batch_size, process_count)
   threads = threads or default_threads()
   rows = batch_size // process_count
-  if prefetch is None:
-    row = sum(array.nbytes for array in empty_row(sampler).values())
-    processes = max(1, workers)  # each reads ahead by itself, and has its threads
-    most = min(rows + threads * processes, _MAX_AHEAD // row)
-    prefetch = max(threads, most // processes)
-  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
-  if num_epochs is not None:
-    records = records[: _whole_batches(len(records), batch_size, source.name)]
+  # Decoded ahead are the next batch and one more for each thread, up to 8 GB of them.
+  row = sum(array.nbytes for array in empty_row(sampler).values())
+  processes = max(1, workers)  # each reads ahead by itself, and has its threads
+  most = min(rows + threads * processes, _MAX_AHEAD // row)
+  prefetch = max(threads, most // processes)
+  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
   # Hosts take their share last, so that their random numbers differ.
   records = records.random_map(_Sample(source, sampler))
   own = grain.MapDataset.range(len(records) // batch_size * rows)
@@ -186,16 +177,6 @@ def _check_hosts(batch_size: int, process_count: int) -> None:
       f"batch_size {batch_size} must be a positive multiple of the {process_count} "
       f"processes; try {nearest}"
     )
-
-
-def _whole_batches(records: int, batch_size: int, name: str) -> int:
-  """Returns how many records make up whole batches, so that all hosts get as many."""
-  if records < batch_size:
-    raise UserError(
-      f"all epochs of {name} have {records} records, which do not fill one batch of "
-      f"{batch_size}; lower batch_size to {records}"
-    )
-  return records // batch_size * batch_size
 
 
 class _Sample(grain.transforms.RandomMap):

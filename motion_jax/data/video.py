@@ -74,15 +74,10 @@ class VideoReader:
 
     Raises:
       DecodeError: if one of the frames cannot be decoded.
-      IndexError: if a number is out of range.
     """
     self._convert = convert
-    count = self.num_frames
-    indices = np.asarray(indices, np.int64)
-    if indices.size == 0 or indices.min() < 0 or indices.max() >= count:
-      raise IndexError(f"frames {indices.tolist()} of a video of {count} frames")
     with timeline.decode_errors():
-      return self._read(indices)
+      return self._read(np.asarray(indices, np.int64))
 
   def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
     """Decodes the whole video once, in order.

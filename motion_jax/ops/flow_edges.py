@@ -28,14 +28,7 @@ def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
 
   Returns:
     [..., H, W] float32.
-
-  Raises:
-    ValueError: if the last axis is not 2 or the frame is smaller than 2x2.
   """
-  if flow.ndim < 3 or flow.shape[-1] != 2 or min(flow.shape[-3:-1]) < 2:
-    raise ValueError(
-      f"flow must be [..., H, W, 2] with H and W at least 2, found {flow.shape}"
-    )
   with jax.named_scope("flow_edges"):
     magnitude = jnp.sqrt(jnp.square(flow.astype(jnp.float32)).sum(-1))
     widths = [(0, 0)] * (magnitude.ndim - 2) + [(1, 1), (1, 1)]

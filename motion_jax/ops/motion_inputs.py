@@ -41,16 +41,7 @@ def stored_motion(
 
   Returns:
     Edges, three times the same channel, or flow in [-1, 1], u and v.
-
-  Raises:
-    ValueError: if the stored channels are those of another kind.
   """
-  expected = motion_codec.CHANNELS.get(kind)
-  if stored.shape[-1] != expected:
-    raise ValueError(
-      f"motion frames have {stored.shape[-1]} channels, {kind!r} has {expected}: "
-      "prepare a motion data set of this kind"
-    )
   # Decoding is linear, so it may follow the interpolation.
   clip = crops.resize_crops(stored, box, size=size, turned=turned)
   if kind == "flow":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -38,35 +39,37 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
   if not os.path.isdir(item.path):
     with open(item.path, "rb") as file:
       file.read(1)
-  header, blobs = _encode(item, layout, short_side)
-  damage = header.pop("damage")
-  stored = blobs if layout == "frames" else blobs[0]
-  return {layout: stored, "id": item.id, "label": item.label, **header}, damage
-
-
-def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
   if layout == "image":
-    data = _read(item)
-    height, width = media.decode_image(data).shape[:2]
-    size = {"num_frames": 1, "fps": 0.0, "height": height, "width": width}
-    return {**size, "damage": ""}, [data]
+    stored, damage = _read(item), ""
+    shape = 1, 0.0, *media.decode_image(stored).shape[:2]
+  else:
+    with _opened(item, short_side) as (frames, fps):
+      intact = _Intact(frames)
+      stored = _encoded(intact, fps, layout)
+    damage, shape = intact.damage, (intact.count, fps, *intact.size)
+  size = zip(("num_frames", "fps", "height", "width"), shape, strict=True)
+  return {layout: stored, "id": item.id, "label": item.label, **dict(size)}, damage
+
+
+@contextlib.contextmanager
+def _opened(
+  item: Item, short_side: int
+) -> Iterator[tuple[Iterator[np.ndarray], float]]:
+  """The frames of a video, or of some seconds of it, and their rate."""
   if os.path.isdir(item.path):
     record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
-    frames = _Intact(media.whole_video(record, short_side))
-    return _encode_frames(frames, media.FRAMES_FPS, layout)
-  if item.end:
-    return _encode_range(item, layout, short_side)
-  with VideoReader(_read(item) if item.member else item.path) as reader:
-    return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
-
-
-def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
-  """Encodes some seconds of a video, or all of it where it is no longer than that."""
+    yield media.whole_video(record, short_side), media.FRAMES_FPS
+    return
   content = _read(item) if item.member else item.path
+  if not item.end:
+    with VideoReader(content) as reader:
+      yield reader.frames(short_side), reader.fps
+    return
   reader = _open_once(content, os.stat(item.path).st_mtime_ns)
   first, last = (round(time * reader.fps) for time in (item.start, item.end))
   if reader.num_frames <= last - first + reader.fps:  # cut already, to the second
-    return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
+    yield reader.frames(short_side), reader.fps
+    return
   first, last = max(0, first), min(last, reader.num_frames)
   if first >= last:
     raise DecodeError(
@@ -76,8 +79,7 @@ def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[
   def reduce(frame):
     return transcode.reduce(frame, transcode.reduced_size(*frame.shape[:2], short_side))
 
-  frames = reader.read(range(first, last), reduce)
-  return _encode_frames(_Intact(iter(frames)), reader.fps, layout)
+  yield iter(reader.read(range(first, last), reduce)), reader.fps
 
 
 @functools.lru_cache(maxsize=4)
@@ -94,20 +96,14 @@ def _open_once(content: bytes | str, version: int) -> VideoReader:
   return VideoReader(content)
 
 
-def _encode_frames(
-  frames: _Intact, fps: float, layout: str
-) -> tuple[dict, list[bytes]]:
+def _encoded(frames: _Intact, fps: float, layout: str) -> bytes | list[bytes]:
   try:
     if layout == "video":
-      blobs = [transcode.encode_mp4(frames, fps)]
-    else:
-      blobs = [transcode.encode_jpeg(frame) for frame in frames]
+      return transcode.encode_mp4(frames, fps)
+    return [transcode.encode_jpeg(frame) for frame in frames]
   except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
     # Of an impossible size or rate, which a damaged header can tell.
     raise DecodeError(f"cannot be encoded: {error}") from error
-  height, width = frames.size
-  size = {"num_frames": frames.count, "fps": fps, "height": height, "width": width}
-  return {**size, "damage": frames.damage}, blobs
 
 
 class _Intact:
