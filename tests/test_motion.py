@@ -11,7 +11,8 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import clips, disk, flow_files, flow_records, pipeline
-from motion_jax.data.motion import Distill, choose_windows, resize_motion
+from motion_jax.data.flow_records import resize_motion
+from motion_jax.data.motion import Distill, choose_windows
 from motion_jax.data.sources import DecodeError, Record
 
 _SIZES = {"short_side": 48, "canvas": (48, 96), "fps": 0.0}

@@ -8,7 +8,6 @@ from motion_jax.config import UserError
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import FlowRecords
 from motion_jax.data.media import place, read_record, resized_shape
-from motion_jax.data.motion import check_motion, resize_motion
 from motion_jax.data.motion_codec import ZERO_FLOW
 from motion_jax.data.sources import DecodeError, Record
 
@@ -59,7 +58,7 @@ class FlowClip(Clip):
     head, chosen = self.flow.head(record.id), []
 
     def choose(count, fps):
-      check_motion(head, count)
+      head.check(count)
       self._warn_if_short(record, count, fps)
       chosen[:] = self._indices(count, fps, [start])
       return chosen
@@ -67,12 +66,12 @@ class FlowClip(Clip):
     frames = read_record(record, choose, self.short_side)
     out, size = self.empty(), resized_shape(*frames[0].shape[:2], self.short_side)
     self._fill(out["video"], out["extent"], frames, places)
+    _check_shape(record, (head.height, head.width), size)
     numbers = np.array(chosen)
     moving = np.flatnonzero(np.diff(numbers))
-    found = self.flow.frames(head, numbers[1:][moving]) if len(moving) else []
+    found = self.flow.frames(head, numbers[1:][moving], size)
     for slot, frame in zip(moving, found, strict=True):
-      _check_shape(record, frame.shape[:2], size)
-      place(resize_motion(frame, size), out["flow"][slot], places)
+      place(frame, out["flow"][slot], places)
     return out
 
   def empty(self) -> dict:

@@ -29,6 +29,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from motion_jax.data import disk
+from motion_jax.data.sources import DecodeError
 
 VERSION = 1
 CHUNK = 32  # frames per record
@@ -56,6 +57,16 @@ class Head:
   @property
   def num_frames(self) -> int:
     return len(self.strengths)
+
+  def check(self, count: int) -> None:
+    """Raises DecodeError unless this is the motion of a video of `count` frames."""
+    if not self.num_frames:
+      raise DecodeError(self.damage)
+    if self.num_frames > count or (self.num_frames < count and not self.damage):
+      raise DecodeError(
+        f"its motion was prepared from {self.num_frames} frames, but it has {count}: "
+        "prepare the motion again"
+      )
 
 
 def encode_frame(frame: np.ndarray) -> bytes:

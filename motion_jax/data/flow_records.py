@@ -11,6 +11,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -102,12 +103,15 @@ class FlowRecords:
     """
     return flow_files.unpack_head(self._records[self._first(name)])
 
-  def frames(self, head: Head, indices: Sequence[int]) -> list[np.ndarray]:
+  def frames(
+    self, head: Head, indices: Sequence[int], size: tuple[int, int] | None = None
+  ) -> list[np.ndarray]:
     """Decodes motion frames of a video.
 
     Args:
       head: of the video.
       indices: frame numbers in [0, num_frames), repeats allowed.
+      size: (height, width) to which frames are resized; None for their own.
 
     Returns:
       For each index [H, W, channels] uint8, the code of `motion_codec`.
@@ -121,7 +125,8 @@ class FlowRecords:
       record = self._records[first + int(chunk)]
       encoded = flow_files.unpack_frames(record, count, inside - start)
       for index, data in zip(inside, encoded, strict=True):
-        found[int(index)] = flow_files.decode_frame(data, self.channels)
+        frame = flow_files.decode_frame(data, self.channels)
+        found[int(index)] = resize_motion(frame, size or frame.shape[:2])
     return [found[int(index)] for index in indices]
 
   def _first(self, name: str) -> int:
@@ -227,6 +232,19 @@ def flow_command(
   if data_dir:
     words.append(f"--data_dir={shlex.quote(os.fspath(data_dir))}")
   return f"python -m motion_jax.prepare flow {' '.join(words)}"
+
+
+def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
+
+  Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
+  still places of flow at their code, 128.
+  """
+  if frame.shape[:2] == size:
+    return frame
+  way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
+  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
+  return np.rint(resized).reshape(*size, -1)
 
 
 def _incomplete(path: pathlib.Path, index: dict) -> list[str]:

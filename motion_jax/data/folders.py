@@ -41,17 +41,9 @@ class FolderSource(sources.Source):
   kinds: Sequence[str] = dataclasses.field(repr=False)
 
   def __getitem__(self, index: int) -> sources.Record:
-    kind = self.kinds[index]
-    path = pathlib.Path(self.name, self.paths[index])
-    media, num_frames = path, None
-    if kind == "frames":
-      media = frame_paths(path)
-      num_frames = len(media)
-    elif kind == "image":
-      num_frames = 1
-    return sources.Record(
-      self.ids[index], kind, media, self.labels[index], num_frames=num_frames
-    )
+    kind, path = self.kinds[index], pathlib.Path(self.name, self.paths[index])
+    media = frame_paths(path) if kind == "frames" else path
+    return sources.Record(self.ids[index], kind, media, self.labels[index])
 
 
 def open_folder(

@@ -23,18 +23,6 @@ from motion_jax.ops import augment, crops, static_mask, trajectory
 from motion_jax.ops.draws import row_keys
 from motion_jax.ops.speed_labels import LabelPool, label_pool
 
-# Section 4.1; the release of the official code that produced the paper's numbers.
-PAPER_JITTER = MappingProxyType(
-  dict(
-    brightness=0.5,
-    contrast=0.5,
-    saturation=0.5,
-    hue=0.25,
-    grayscale=0.3,
-    per_frame=True,
-  )
-)
-
 
 class Draws(NamedTuple):
   """The random choices behind a batch of clips; None switches a stage off.
@@ -122,7 +110,7 @@ def draw(
   frames: int = 16,
   mask_ratio: tuple[float, float] | None = (0.3, 0.5),
   distance_jitter: tuple[float, float] = (1.0, 1.0),
-  jitter: Mapping | None = PAPER_JITTER,
+  jitter: Mapping | None = MappingProxyType({}),
   jitter_strength: float | jax.Array = 1.0,
   flip: bool = True,
   compat_flip: bool = False,
@@ -141,7 +129,8 @@ def draw(
       be traced; (1, 1) lets everything move. None = no mask.
     distance_jitter: range of the factor on the travelled distance; the fastest speeds
       use at most 1. Training only.
-    jitter: options of `augment.draw_jitter`, or None for no colour jitter.
+    jitter: options of `augment.draw_jitter`, whose defaults are the paper's; None for
+      no colour jitter.
     jitter_strength: in [0, 1], may be traced; scales the jitter.
     flip: mirror half of the source images before cropping, which keeps labels true.
       Training only.
