@@ -19,8 +19,8 @@ from test_config import CONFIGS, load
 
 from motion_jax import main, prepare
 from motion_jax.config import UserError
-from motion_jax.data import open_source, transcode
-from motion_jax.data.builders import aslan, yupenn
+from motion_jax.data import open_source
+from motion_jax.data.builders import aslan, encoding, yupenn
 from motion_jax.data.clips import Views
 from motion_jax.downstream import protocols
 
@@ -35,7 +35,7 @@ def _texture(path, seed, noise=0):
   grain = np.random.default_rng(noise).integers(0, 6, picture.shape, np.uint8)
   picture = cv2.add(picture, grain * bool(noise))
   frames = [np.roll(picture, step * (seed % 5), axis=1) for step in range(8)]
-  path.write_bytes(transcode.encode_mp4(frames, 25.0))
+  path.write_bytes(encoding.encode_mp4(frames, 25.0))
 
 
 @pytest.fixture(scope="module")

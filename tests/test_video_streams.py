@@ -7,7 +7,8 @@ import media_files
 import numpy as np
 import pytest
 
-from motion_jax.data import media, transcode, video
+from motion_jax.data import media, video
+from motion_jax.data.builders import encoding
 from motion_jax.data.sources import DecodeError, Record
 
 _OPEN_GOP = {
@@ -120,7 +121,7 @@ def test_covers_and_thumbnails_before_the_video_are_not_the_video(
 
 def test_a_cover_attached_to_a_matroska_file_is_not_the_video(tmp_path):
   path = tmp_path / "video.mkv"
-  cover = transcode.encode_jpeg(media_files.picture(63, 480, 640))
+  cover = encoding.encode_jpeg(media_files.picture(63, 480, 640))
   with av.open(path, "w") as container:
     container.add_attachment("cover.jpg", "image/jpeg", cover)
     stream = _add(container, "libx264", (96, 192))

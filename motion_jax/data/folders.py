@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import heldout, sources
+from motion_jax.data import sources, subsets
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
@@ -84,7 +84,9 @@ def open_folder(
   paths = [path for path, _ in found]
   classes, labels = _labels(paths)
   groups = labels if heldout_by == "class" and classes else None
-  chosen = heldout.select(paths, groups, names[split], heldout_fraction)
+  heldout = subsets.held_out(paths, groups, heldout_fraction)
+  wanted = {"train": (False,), "heldout": (True,), "all": (False, True)}[names[split]]
+  chosen = [i for i in range(len(paths)) if (i in heldout) in wanted]
   if not chosen:
     raise UserError(
       f"the {split!r} split of {root} is empty: it has {len(found)} file(s) and "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from motion_jax.data import transcode
+from motion_jax.data import pixels
 from motion_jax.data.sources import DecodeError, Record
 from motion_jax.data.video import VideoReader
 
@@ -113,8 +113,8 @@ def whole_video(record: Record, short_side: int) -> Iterator[np.ndarray]:
     return
   size = None
   for image in map(decode_image, _images(record)):
-    size = size or transcode.reduced_size(*image.shape[:2], short_side)
-    yield transcode.reduce(image, size)
+    size = size or pixels.reduced_size(*image.shape[:2], short_side)
+    yield pixels.reduce(image, size)
 
 
 def _images(record: Record) -> Sequence[bytes | os.PathLike]:

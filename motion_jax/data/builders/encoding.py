@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fractions
 import functools
+import io
 import os
 import pathlib
 import zipfile
@@ -14,11 +16,14 @@ from collections.abc import Iterator
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from motion_jax.data import folders, media, transcode
+from motion_jax.data import folders, media, pixels
 from motion_jax.data.builders.plan import Item
 from motion_jax.data.sources import DecodeError, Record
 from motion_jax.data.video import VideoReader
+
+KEY_EVERY = 12  # frames between key frames; bounds what a random access decodes
 
 
 def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
@@ -77,7 +82,7 @@ def _opened(
     )
 
   def reduce(frame):
-    return transcode.reduce(frame, transcode.reduced_size(*frame.shape[:2], short_side))
+    return pixels.reduce(frame, pixels.reduced_size(*frame.shape[:2], short_side))
 
   yield iter(reader.read(range(first, last), reduce)), reader.fps
 
@@ -99,8 +104,8 @@ def _open_once(content: bytes | str, version: int) -> VideoReader:
 def _encoded(frames: _Intact, fps: float, layout: str) -> bytes | list[bytes]:
   try:
     if layout == "video":
-      return transcode.encode_mp4(frames, fps)
-    return [transcode.encode_jpeg(frame) for frame in frames]
+      return encode_mp4(frames, fps)
+    return [encode_jpeg(frame) for frame in frames]
   except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
     # Of an impossible size or rate, which a damaged header can tell.
     raise DecodeError(f"cannot be encoded: {error}") from error
@@ -136,3 +141,47 @@ def _read(item: Item) -> bytes:
     if error.errno != errno.EINVAL:
       raise
     raise DecodeError(str(error)) from error  # a place before the archive's start
+
+
+def encode_mp4(frames, fps: float, *, crf: int = 20, preset: str = "veryfast") -> bytes:
+  """Encodes frames as H.264 in mp4, with a key frame at least every 12 frames.
+
+  Args:
+    frames: iterable of [H, W, 3] uint8 RGB, H and W even and all the same.
+    fps: frames per second.
+    crf: x264 quality, 0 (lossless) to 51.
+    preset: x264 speed preset.
+
+  Returns:
+    The bytes of the mp4 file; the same for the same frames and library version.
+  """
+  buffer = io.BytesIO()
+  rate = fractions.Fraction(fps).limit_denominator(1001)
+  reformatter = VideoReformatter()
+  with av.open(buffer, "w", format="mp4") as container:
+    stream = None
+    for image in frames:
+      if stream is None:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = image.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_type = "NONE"
+        stream.options = {
+          "crf": str(crf),
+          "preset": preset,
+          "g": str(KEY_EVERY),
+          "threads": "1",
+        }
+      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+      frame = reformatter.reformat(frame, format="yuv420p", threads=1)
+      container.mux(stream.encode(frame))
+    if stream is None:
+      raise ValueError("no frames to encode")
+    container.mux(stream.encode(None))
+  return buffer.getvalue()
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+  """Encodes an [H, W, 3] uint8 RGB image as JPEG bytes."""
+  flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+  return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from motion_jax.config import UserError
-from motion_jax.data import folders, heldout
+from motion_jax.data import folders, subsets
 from motion_jax.data.builders import plan
 
 
@@ -35,7 +35,7 @@ def make_plan(
     raise UserError(f"--source: no {' or '.join(kinds)} in {source}")
   names, paths, _, labels = zip(*rows, strict=True)
   known = labels if whole.classes else None
-  kept = {*heldout.select(paths, known, "heldout", heldout_fraction)}
+  kept = subsets.held_out(paths, known, heldout_fraction)
   items = [
     plan.Item(
       name,

@@ -12,8 +12,8 @@ import grain
 import numpy as np
 import tqdm
 
-from motion_jax.data import synthetic, transcode
-from motion_jax.data.builders import base, shards
+from motion_jax.data import synthetic
+from motion_jax.data.builders import base, encoding, shards
 from motion_jax.data.disk import writing
 
 logger = logging.getLogger("motion_jax")
@@ -72,7 +72,7 @@ def _example(split: str, number: int) -> dict:
   rng = np.random.default_rng([_SEED, split == "test", number])
   video = synthetic.render(rng, label)
   return {
-    "video": transcode.encode_mp4(video, synthetic.FPS, crf=22, preset="superfast"),
+    "video": encoding.encode_mp4(video, synthetic.FPS, crf=22, preset="superfast"),
     "id": f"{split}/{synthetic.CLASSES[label]}_{number:04d}",
     "label": label,
     "num_frames": len(video),
