@@ -124,7 +124,7 @@ def prepare(
   target = home / variant / base.VERSION
   with writing(home):
     if target.is_dir():
-      fix = "choose another --name, or delete it"
+      fix = f"choose another --name, or delete {target}"
       check_same(target, "metadata.json", origin, within="origin", fix=fix)
       logging.info("prepared already: %s", target)
     else:
