@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError, local_path
 
@@ -53,6 +56,36 @@ def write_json(path: pathlib.Path, value) -> None:
   draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
   draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
   os.replace(draft, path)
+
+
+@contextlib.contextmanager
+def new_records(
+  path: pathlib.Path, draft: pathlib.Path, options: str
+) -> Iterator[Callable[[bytes], None]]:
+  """Makes a file of records, called `draft` until it is complete.
+
+  Yields:
+    A function that writes a record; OSError where that cannot be done.
+  """
+
+  def checked(call, *args):
+    try:
+      return call(*args)
+    except RuntimeError as error:  # of a full disk, too
+      raise OSError(f"{draft} cannot be written: {error}") from error
+
+  try:
+    writer = checked(ArrayRecordWriter, os.fspath(draft), options)
+    try:
+      yield functools.partial(checked, writer.write)
+    except BaseException:
+      with contextlib.suppress(RuntimeError):
+        writer.close()
+      raise
+    checked(writer.close)
+    os.replace(draft, path)
+  finally:
+    draft.unlink(missing_ok=True)
 
 
 def check_same(

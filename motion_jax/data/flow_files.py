@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-from array_record.python import array_record_module
 
 from motion_jax.data import disk
 from motion_jax.data.sources import DecodeError
@@ -117,21 +115,15 @@ def write_shard(path: pathlib.Path, videos: Iterable[tuple[Head, list[bytes]]]) 
 
   Each appears when it is complete; a shard with a table of contents is finished.
   """
-  target, draft = path.with_suffix(".array_record"), path.with_suffix(".draft")
   contents = {"ids": [], "firsts": [], "damaged": {}, "records": 0}
-  writer = array_record_module.ArrayRecordWriter(
-    os.fspath(draft), "group_size:1,uncompressed"
-  )
-  try:
+  target, draft = path.with_suffix(".array_record"), path.with_suffix(".draft")
+  with disk.new_records(target, draft, "group_size:1,uncompressed") as store:
     for head, frames in videos:
       contents["ids"].append(head.id)
       contents["firsts"].append(contents["records"])
       if head.damage:
         contents["damaged"][head.id] = head.damage
       for record in pack(head, frames):
-        writer.write(record)
+        store(record)
         contents["records"] += 1
-  finally:
-    writer.close()
-  os.replace(draft, target)
   disk.write_json(path.with_suffix(".json"), contents)

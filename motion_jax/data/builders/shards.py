@@ -8,7 +8,6 @@ writes those that are missing, or whose files have changed meanwhile.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,11 +18,10 @@ import pathlib
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tqdm
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError
 from motion_jax.data import disk
@@ -53,39 +51,14 @@ def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> 
   # No other process writes to the same.
   draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
   part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
-  try:
-    with _open(draft) as store:
-      for example in examples:
-        record = serialize(example)
-        store(record)
-        part["ids"].append(example["id"])
-        part["labels"].append(int(example["label"]))
-        part["bytes"] += len(record)
-    part["size"] = draft.stat().st_size
-    os.replace(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
-  return part
-
-
-@contextlib.contextmanager
-def _open(path) -> Iterator[Callable[[bytes], None]]:
-  """Opens a file of records: a function that writes one."""
-
-  def checked(call, *args):
-    try:
-      return call(*args)
-    except RuntimeError as error:  # of a full disk, too
-      raise OSError(f"{path} cannot be written: {error}") from error
-
-  writer = checked(ArrayRecordWriter, os.fspath(path), "group_size:1")
-  try:
-    yield functools.partial(checked, writer.write)
-  except BaseException:
-    with contextlib.suppress(RuntimeError):
-      writer.close()
-    raise
-  checked(writer.close)
+  with disk.new_records(path, draft, "group_size:1") as store:
+    for example in examples:
+      record = serialize(example)
+      store(record)
+      part["ids"].append(example["id"])
+      part["labels"].append(int(example["label"]))
+      part["bytes"] += len(record)
+  return part | {"size": path.stat().st_size}
 
 
 @dataclasses.dataclass(frozen=True)
