@@ -36,14 +36,8 @@ def make_plan(
   names, paths, _, labels = zip(*rows, strict=True)
   known = labels if whole.classes else None
   kept = subsets.held_out(paths, known, heldout_fraction)
-  items = [
-    plan.Item(
-      name,
-      os.path.join(whole.name, path),
-      label,
-      "test" if number in kept else "train",
-    )
-    for number, (name, path, label) in enumerate(zip(names, paths, labels, strict=True))
-  ]
-  items.sort(key=lambda item: item.split, reverse=True)
-  return plan.Plan(tuple(items), whole.classes)
+  splits = ["test" if number in kept else "train" for number in range(len(rows))]
+  places = [(os.path.join(whole.name, path), "") for path in paths]
+  planned = zip(names, places, labels, splits, strict=True)
+  planned = sorted(planned, key=lambda row: row[-1], reverse=True)
+  return plan.of_rows(planned, whole.classes)
