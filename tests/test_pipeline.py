@@ -167,18 +167,6 @@ def test_workers_end_with_a_training_that_is_killed(folder, tmp_path):
     time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"batch_size": 6, "process_count": 4}, "try 4"),
-    ({"batch_size": 0}, "positive multiple"),
-  ],
-)
-def test_batch_sizes_that_do_not_fit_are_refused(folder, options, message):
-  with pytest.raises(UserError, match=message):
-    _batches(open_source(folder, split="all"), 1, **options)
-
-
 def test_a_bad_record_is_an_invalid_row_of_zeros(folder):
   source = open_source(folder, split="all")
   seen = 0

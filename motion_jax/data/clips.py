@@ -53,10 +53,6 @@ class SourceFrame:
         top left, upright frames in a wide canvas turned (`media.place`). A longer frame
         is cut to a random window.
     """
-    if short_side < 1 or min(canvas) < 1:
-      raise UserError(
-        f"short_side {short_side} and canvas {tuple(canvas)} must be at least 1 pixel"
-      )
     self.short_side = int(short_side)
     self.canvas = (int(canvas[0]), int(canvas[1]))
 

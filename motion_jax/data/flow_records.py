@@ -96,12 +96,8 @@ class FlowRecords:
     return name in self._firsts
 
   def head(self, name: str) -> Head:
-    """Reads the number of frames, their size and their strengths of a video.
-
-    Raises:
-      UserError: if there is no such video.
-    """
-    return flow_files.unpack_head(self._records[self._first(name)])
+    """Reads the number of frames, their size and their strengths of a video."""
+    return flow_files.unpack_head(self._records[self._firsts[name]])
 
   def frames(
     self, head: Head, indices: Sequence[int], size: tuple[int, int] | None = None
@@ -117,7 +113,7 @@ class FlowRecords:
       For each index [H, W, channels] uint8, the code of `motion_codec`.
     """
     wanted = np.unique(np.asarray(indices, np.int64))
-    first, found = self._first(head.id) + 1, {}
+    first, found = self._firsts[head.id] + 1, {}
     for chunk in np.unique(wanted // flow_files.CHUNK):
       start = int(chunk) * flow_files.CHUNK
       count = min(flow_files.CHUNK, head.num_frames - start)
@@ -128,11 +124,6 @@ class FlowRecords:
         frame = flow_files.decode_frame(data, self.channels)
         found[int(index)] = resize_motion(frame, size or frame.shape[:2])
     return [found[int(index)] for index in indices]
-
-  def _first(self, name: str) -> int:
-    if name not in self._firsts:
-      raise UserError(f"{self.path} has no motion of {name!r}: the videos have changed")
-    return self._firsts[name]
 
 
 def open_flow(

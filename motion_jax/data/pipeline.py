@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 import grain
 import numpy as np
 
-from motion_jax.config import UserError
 from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import Sampler, Views
 from motion_jax.data.sources import DecodeError, Source
@@ -46,7 +45,8 @@ def make_pipeline(
   Args:
     source: where records come from.
     sampler: what is taken from a record.
-    batch_size: records of a global batch; a host yields batch_size // process_count.
+    batch_size: records of a global batch, a multiple of `process_count`; a host yields
+      batch_size // process_count.
     seed: of the order and of the sampler's generators.
     threads: decoding threads per process; None for `default_threads()`.
     workers: worker processes that decode; 0 decodes in this process.
@@ -55,11 +55,7 @@ def make_pipeline(
 
   Returns:
     An iterator of batches; see `stream.Stream`.
-
-  Raises:
-    UserError: if the batch size does not fit the hosts.
   """
-  _check_hosts(batch_size, process_count)
   threads = threads or default_threads()
   rows = batch_size // process_count
   # Decoded ahead are the next batch and one more for each thread, up to 8 GB of them.
@@ -168,15 +164,6 @@ def default_threads() -> int:
   for the interpreter lock; use worker processes there.
   """
   return min(16, 2 * (os.cpu_count() or 1))
-
-
-def _check_hosts(batch_size: int, process_count: int) -> None:
-  if batch_size < 1 or batch_size % process_count:
-    nearest = max(1, batch_size // process_count) * process_count
-    raise UserError(
-      f"batch_size {batch_size} must be a positive multiple of the {process_count} "
-      f"processes; try {nearest}"
-    )
 
 
 class _Sample(grain.transforms.RandomMap):

@@ -190,6 +190,6 @@ def _encode(flow, *, height, width, store):
   """8-bit motion [B, H, W, C] and the strengths [B] of flow with margins."""
   flow = flow[:, :height, :width]
   edges = flow_edges.flow_edges(flow)
-  strengths = flow_edges.edge_strength(edges) / flow_edges.LIMIT
+  strengths = edges.mean((-1, -2)) / flow_edges.LIMIT
   motion = edges[..., None] if store == "edges" else flow
   return motion_codec.encode(motion, store), strengths

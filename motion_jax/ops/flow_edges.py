@@ -39,8 +39,3 @@ def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
     horizontal = down[..., 2:] - down[..., :-2]
     edges = jnp.sqrt(jnp.square(horizontal) + jnp.square(vertical))
     return jnp.minimum(edges, limit)
-
-
-def edge_strength(edges: jax.Array) -> jax.Array:
-  """Mean edge of every frame, [..., H, W] to [...], for MoDist's motion threshold."""
-  return edges.astype(jnp.float32).mean((-1, -2))
