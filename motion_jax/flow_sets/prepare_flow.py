@@ -73,7 +73,7 @@ def prepare_flow(
     )
   if not 0 <= process_index < process_count:
     raise UserError(f"process_index={process_index} of process_count={process_count}")
-  source = _all_videos(name, data_dir)
+  source = open_source(name, split="all", data_dir=data_dir or None)
   target = flow_records.flow_folder(source, method, store, interval, data_dir)
   settings = {
     "version": flow_files.VERSION,
@@ -180,11 +180,6 @@ def parse(arguments: Sequence[str]) -> dict:
 class _Parser(argparse.ArgumentParser):
   def error(self, message):
     raise UserError(f"{message}\n{self.format_usage()}")
-
-
-def _all_videos(name: str, data_dir: str) -> Source:
-  """Opens the records of all splits."""
-  return open_source(name, split="all", data_dir=data_dir or None)
 
 
 def _fingerprint(source: Source) -> str:
