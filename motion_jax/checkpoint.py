@@ -5,14 +5,11 @@ import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from flax import nnx
-from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from motion_jax import hosts
@@ -75,23 +72,14 @@ class Checkpoints:
       UserError: if this or the previous checkpoint could not be written (disk full,
         no permission); earlier checkpoints stay as they are.
     """
-    step = int(jax.device_get(state.step))
-    items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
     # Counted in global batches, so it holds for any number of processes.
-    items["data"] = ocp.args.JsonSave(dict(iterator.get_state()))
-    items["config"] = ocp.args.JsonSave(dict(config))
-    self._write(
-      lambda: self._manager.save(
-        step, args=ocp.args.Composite(**items), metrics=dict(metrics), force=True
-      )
-    )
+    json = {"config": dict(config), "data": dict(iterator.get_state())}
+    step = int(jax.device_get(state.step))
+    self._save(step, _items(state), json, metrics=dict(metrics), force=True)
 
   def save_weights(self, params, aux, config: Mapping) -> None:
     """Writes weights that no training has made, as step 0; complete on return."""
-    trees = _with_arrays({"params": params, "aux": aux})
-    items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-    items["config"] = ocp.args.JsonSave(dict(config))
-    self._write(lambda: self._manager.save(0, args=ocp.args.Composite(**items)))
+    self._save(0, {"params": params, "aux": aux}, {"config": dict(config)})
     self.wait()
 
   def wait(self) -> None:
@@ -113,7 +101,7 @@ class Checkpoints:
     """
     before = self._newest()
     good = self._newest_good() if jax.process_index() == 0 else before
-    good = int(hosts.of_first({"good": good})["good"])
+    good = int(hosts.from_process_zero({"good": good})["good"])
     if before >= 0 > good:
       raise UserError(
         f"no checkpoint in {self._directory} can be read; choose another --workdir"
@@ -121,7 +109,7 @@ class Checkpoints:
     if jax.process_index() == 0:
       for step in filter(lambda step: step > good, self.steps()):
         self._set_aside(step)
-    hosts.meet("skipped")
+    hosts.barrier("skipped")
     self._settle_on(good)
 
   def steps(self) -> list[int]:
@@ -153,16 +141,13 @@ class Checkpoints:
     Raises:
       UserError: if the files cannot be read or hold another network.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _items(state))
-    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
-    items["data"] = ocp.args.JsonRestore()
-    restored = self._read(step, ocp.args.Composite(**items))
+    restored = self._restore(step, _items(state), data=ocp.args.JsonRestore())
     iterator.set_state(restored.data)
     return TrainState(
       step=restored.loop["step"],
       params=restored.params,
-      aux=restored.aux if "aux" in items else state.aux,
-      opt_state=restored.optimizer if "optimizer" in items else state.opt_state,
+      aux=restored.get("aux", state.aux),
+      opt_state=restored.get("optimizer", state.opt_state),
       metrics=jax.tree.unflatten(
         jax.tree.structure(state.metrics), restored.loop["metrics"]
       ),
@@ -170,11 +155,19 @@ class Checkpoints:
 
   def restore_weights(self, step: int, params, aux):
     """Restores (params, aux) alone, into the shapes and shardings given."""
-    trees = _with_arrays({"params": params, "aux": aux})
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
-    items = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
-    restored = self._read(step, ocp.args.Composite(**items))
-    return restored.params, restored.aux if "aux" in trees else aux
+    restored = self._restore(step, {"params": params, "aux": aux})
+    return restored.params, restored.get("aux", aux)
+
+  def _save(self, step, trees, json, **options):
+    items = {name: ocp.args.StandardSave(tree) for name, tree in _with_arrays(trees)}
+    items |= {name: ocp.args.JsonSave(value) for name, value in json.items()}
+    args = ocp.args.Composite(**items)
+    self._write(lambda: self._manager.save(step, args=args, **options))
+
+  def _restore(self, step, trees, **others):
+    trees = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
+    items = {name: ocp.args.StandardRestore(tree) for name, tree in _with_arrays(trees)}
+    return self._read(step, ocp.args.Composite(**items, **others))
 
   def _newest(self) -> int:
     step = self._manager.latest_step()
@@ -183,16 +176,8 @@ class Checkpoints:
   def _settle_on(self, newest: int) -> None:
     """Waits until this process sees that checkpoint as the newest; -1: none."""
 
-    def is_seen():
-      if self._newest() == newest:
-        return True
-      self._manager.reload()
-      return self._newest() == newest
-
-    if is_seen():
-      return
     hosts.wait_for_storage(
-      is_seen,
+      lambda: (self.steps() or [-1])[-1] == newest,
       f"process {jax.process_index()} sees the checkpoints {self.steps()} in "
       f"{self._directory}, of which another one sees {newest} as the newest: the "
       "storage that the hosts share shows them different files; try again later",
@@ -261,88 +246,6 @@ class Checkpoints:
       ) from error
 
 
-class TrainedEncoder:
-  """A trained network as a function from video to features; see `load_encoder`.
-
-  Attributes:
-    module: the network in evaluation mode, for normalised video.
-    features: size D of the features.
-    config: what the run was trained with.
-    step: the train step of its checkpoint.
-    classifiers: what the run has that turns features [B, D] into logits: a fine-tuned
-      network's classifier, MoSI's heads.
-  """
-
-  def __init__(
-    self,
-    module: nnx.Module,
-    config: ConfigDict,
-    step: int,
-    classifiers: Sequence[nnx.Module] = (),
-  ):
-    self.module, self.config, self.step = module, config, step
-    self.classifiers = tuple(classifiers)
-    self.features = module.features
-    graphdef, self._arrays = nnx.split(module)
-    self._apply = jax.jit(lambda arrays, video: nnx.merge(graphdef, arrays)(video))
-
-  def __call__(self, video) -> jax.Array:
-    """Encodes clips.
-
-    Args:
-      video: [B, T, H, W, 3] RGB, uint8 in [0, 255] or float in [0, 1].
-
-    Returns:
-      [B, D] float32.
-
-    Raises:
-      ValueError: for another shape or type.
-    """
-    if video.ndim != 5 or video.shape[-1] != 3:
-      raise ValueError(f"video must be [B, T, H, W, 3], found {video.shape}")
-    if video.dtype != jnp.uint8 and not jnp.issubdtype(video.dtype, jnp.floating):
-      raise ValueError(f"video must be uint8 or float in [0, 1], found {video.dtype}")
-    scale = 255.0 if video.dtype == jnp.uint8 else 1.0
-    method = self.config.method
-    mean, std = jnp.asarray(method.mean), jnp.asarray(method.std)
-    return self._apply(self._arrays, (jnp.asarray(video) / scale - mean) / std)
-
-  def __repr__(self) -> str:
-    method = self.config.method
-    return (
-      f"TrainedEncoder({self.config.model.name}, step {self.step}: video [B, T, H, W, "
-      f"3], uint8 or float in [0, 1] -> [B, {self.features}]; trained on "
-      f"{method.frames} frames of {method.size}x{method.size})"
-    )
-
-
-def load_encoder(
-  workdir: str | os.PathLike, step: int | None = None, *, lowering: str = ""
-) -> TrainedEncoder:
-  """Loads the encoder that a run has trained; needs no config file and no data.
-
-  Args:
-    workdir: folder of the run, or one of its checkpoints (`run/checkpoints/120`).
-    step: which checkpoint; None for the latest.
-    lowering: of the convolutions, 'native' or 'folded'; '' for the run's.
-
-  Raises:
-    UserError: if there is no such checkpoint.
-  """
-  from motion_jax.methods import make_method
-
-  workdir, step = locate(workdir, step)
-  checkpoints = Checkpoints(workdir)
-  config = ConfigDict(checkpoints.config(step))
-  config.model.lowering = lowering or config.model.lowering
-  method = make_method(config)
-  weights = jax.jit(method.init)(jax.random.key(0))
-  weights = checkpoints.restore_weights(step, *weights)
-  checkpoints.close()
-  heads = () if config.get(ENCODER_ONLY) else method.classifiers(*weights)
-  return TrainedEncoder(method.encoder(*weights), config, step, heads)
-
-
 def locate(
   path: str | os.PathLike, step: int | None = None
 ) -> tuple[pathlib.Path, int]:
@@ -380,17 +283,15 @@ def locate(
 
 
 def _items(state: TrainState) -> dict[str, Any]:
-  loop = {"step": state.step, "metrics": jax.tree.leaves(state.metrics)}
-  items = {
+  return {
     "params": state.params,
     "aux": state.aux,
     "optimizer": state.opt_state,
-    "loop": loop,
+    "loop": {"step": state.step, "metrics": jax.tree.leaves(state.metrics)},
   }
-  return _with_arrays(items)
 
 
-def _with_arrays(trees: dict[str, Any]) -> dict[str, Any]:
+def _with_arrays(trees: dict[str, Any]) -> list[tuple[str, Any]]:
   """Those that hold arrays; Orbax refuses others: the aux of networks without batch
   norm, the state of plain SGD."""
-  return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+  return [(name, tree) for name, tree in trees.items() if jax.tree.leaves(tree)]

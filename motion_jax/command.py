@@ -36,7 +36,8 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
 
   Returns:
     The exit code: 0, or 2 after a message when the input was wrong or the disk full.
-    One of several processes does not return after an error, but ends (`hosts.leave`).
+    One of several processes does not return after an error, but
+    ends (`hosts.end_process`).
   """
   media.set_up_opencv()
   try:
@@ -102,7 +103,7 @@ def _end(code, text):
   if text and jax.distributed.is_initialized():
     text = f"process {jax.process_index()}: {text}"
   print(text, file=sys.stderr)
-  return hosts.leave(code)
+  return hosts.end_process(code)
 
 
 def _parse(argv):

@@ -185,7 +185,7 @@ def open_sources(config: ConfigDict) -> Sources:
   Raises:
     UserError: if there are no such data, or some processes see others.
   """
-  sources = hosts.in_turn(lambda: configured_sources(config))
+  sources = hosts.first_process_first(lambda: configured_sources(config))
   hosts.check_records((sources.train, sources.heldout))
   return sources
 

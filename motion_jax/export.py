@@ -25,9 +25,10 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from motion_jax import checkpoint, command, logs
+from motion_jax import command, logs
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.models import convert
+from motion_jax.trained_encoder import TrainedEncoder, load_encoder
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -71,19 +72,19 @@ def export(init_from: str, out: str, layout: str = "") -> None:
     raise UserError(f"--out={out} must end in .stablehlo or .pth")
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == ".pth":
-    trained = checkpoint.load_encoder(init_from)
-    is_classifier = trained.config.method.name == "classify"
+    trained = load_encoder(init_from)
+    is_classifier = "classes" in trained.config.method
     own = "tada_finetuned" if is_classifier else "tada"
     save_state_dict(trained, out, layout or own)
   else:
     # The other lowerings want to know the number of clips.
-    trained = checkpoint.load_encoder(init_from, lowering="native")
+    trained = load_encoder(init_from, lowering="native")
     save_function(trained, out)
   print(f"{out}: {trained}")
 
 
 def save_function(
-  trained: checkpoint.TrainedEncoder, path: str | os.PathLike
+  trained: TrainedEncoder, path: str | os.PathLike
 ) -> jax.export.Exported:
   """Writes an encoder with its weights as serialised StableHLO.
 
@@ -110,7 +111,7 @@ def save_function(
 
 
 def save_state_dict(
-  trained: checkpoint.TrainedEncoder, path: str | os.PathLike, layout: str
+  trained: TrainedEncoder, path: str | os.PathLike, layout: str
 ) -> None:
   """Writes an encoder's weights, and its classifier's, as a PyTorch state_dict.
 

@@ -22,12 +22,13 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, command, logs, sharding
+from motion_jax import command, logs, sharding
 from motion_jax.config import UserError, local_path
 from motion_jax.data import Source, media, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.subsets import Subset
 from motion_jax.downstream.features import FeatureExtractor
+from motion_jax.trained_encoder import load_encoder
 
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos, or a data set's name.")
@@ -50,7 +51,7 @@ def main() -> None:
   command.keep_freed_memory()
   if not _INIT_FROM.value or not _PATH.value:
     raise UserError("give --init_from=RUN and --path=FOLDER")
-  trained = checkpoint.load_encoder(_INIT_FROM.value)
+  trained = load_encoder(_INIT_FROM.value)
   config = trained.config
   config.eval.clips = _CLIPS.value
   config.data.interval = _INTERVAL.value or config.data.interval
@@ -92,7 +93,7 @@ def extract(
       path = parts / f"{start:08d}.npz"
       if not path.exists():
         positions = range(start, min(start + _PART, len(source)))
-        subset = Subset(source, positions)
+        subset = Subset.of(source, positions)
         (found,) = extractor(
           [module],
           subset,

@@ -9,7 +9,16 @@ import tempfile
 
 from absl import flags
 
-from motion_jax import backend, command, evaluate, hosts, logs, pictures, train
+from motion_jax import (
+  backend,
+  cluster,
+  command,
+  evaluate,
+  hosts,
+  logs,
+  pictures,
+  train,
+)
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.downstream import ava_results, protocols
 
@@ -37,7 +46,7 @@ def main() -> None:
   """Trains, evaluates or draws as --config says."""
   config = _CONFIG.value
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
-  hosts.join(
+  cluster.join(
     _COORDINATOR.value,
     _PROCESSES.value,
     _PROCESS_INDEX.value,

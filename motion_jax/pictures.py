@@ -15,7 +15,7 @@ from motion_jax.config import UserError, choose
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.data.sources import Source
-from motion_jax.data.subsets import some
+from motion_jax.data.subsets import subset_of_size
 from motion_jax.downstream import explain
 from motion_jax.downstream.feature_pictures import FeaturePictures, spread
 from motion_jax.downstream.features import FeatureExtractor, Features
@@ -215,11 +215,11 @@ def _videos(config: ConfigDict, is_other: bool, limit: int, seed: int) -> _Video
   data = config.data
   if is_other and data.name == "folder" and not data.heldout_list:
     source = open_source(data.path, split="all", frame_folders=data.frame_folders)
-    source = some(source, limit, seed=seed)
+    source = subset_of_size(source, limit, seed=seed)
     return _Videos(source, source)
   sources = configured_sources(data)
   parts = (sources.heldout, sources.train)
-  return _Videos(*(some(source, limit, seed=seed) for source in parts))
+  return _Videos(*(subset_of_size(source, limit, seed=seed) for source in parts))
 
 
 def _draw_features(folder, encoder, videos: _Videos, config, mesh, asked) -> None:

@@ -13,7 +13,6 @@ tells how to compute the optical flow of a data set, for MoDist.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import sys
@@ -25,6 +24,8 @@ from motion_jax import config, interrupts
 from motion_jax.config import UserError
 from motion_jax.data import datasets, media
 from motion_jax.data.builders import (
+  OFFICIAL,
+  TOLERANT,
   base,
   folders,
   imagenet_subset,
@@ -32,28 +33,34 @@ from motion_jax.data.builders import (
   shards,
   synthetic_actions,
 )
-from motion_jax.data.builders.official import OFFICIAL, TOLERANT
+from motion_jax.data.disk import check_same, data_root, writing
 
 _SHOWN = 20  # damaged files named on the console
 
-_SOURCE = flags.DEFINE_string("source", "", "Folder (or zip archive) of the media.")
-_SPLITS = flags.DEFINE_string("splits", "", "Folder of the official lists.")
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", "", "Where to put it; default $TFDS_DATA_DIR or ~/tensorflow_datasets."
-)
-_LAYOUT = flags.DEFINE_enum(
-  "layout", "video", ["video", "frames"], "mp4, or JPEG frames (fast, but larger)."
-)
-_SHORT_SIDE = flags.DEFINE_integer(
-  "short_side", 256, "Videos are reduced to this many pixels.", lower_bound=16
-)
-_WORKERS = flags.DEFINE_integer("workers", 0, "Processes; 0 for one per core.")
-_NAME = flags.DEFINE_string("name", "", "Name of a folder data set.")
-_PER_CLASS = flags.DEFINE_integer("per_class", 10, "Images of each ImageNet class.")
-_HELDOUT = flags.DEFINE_float("heldout_fraction", 0.1, "Test share of a folder.")
-_ALLOW_MISSING = flags.DEFINE_bool(
-  "allow_missing", False, "Go on without listed files, unlike the official data set."
-)
+_FLAGS = {
+  "source": flags.DEFINE_string("source", "", "Folder (or zip archive) of the media."),
+  "splits": flags.DEFINE_string(
+    "splits", "", "Folder of the official lists; of imagenet_subset a file, if any."
+  ),
+  "data_dir": flags.DEFINE_string(
+    "data_dir", "", "Where to put it; default $TFDS_DATA_DIR or ~/tensorflow_datasets."
+  ),
+  "layout": flags.DEFINE_enum(
+    "layout", "video", ["video", "frames"], "mp4, or JPEG frames (fast, but larger)."
+  ),
+  "short_side": flags.DEFINE_integer(
+    "short_side", 256, "Videos are reduced to this many pixels.", lower_bound=16
+  ),
+  "workers": flags.DEFINE_integer("workers", 0, "Processes; 0 for one per core."),
+  "folder_name": flags.DEFINE_string("name", "", "Name of a folder data set."),
+  "per_class": flags.DEFINE_integer("per_class", 10, "Images of each ImageNet class."),
+  "heldout_fraction": flags.DEFINE_float(
+    "heldout_fraction", 0.1, "Test share of a folder."
+  ),
+  "allow_missing": flags.DEFINE_bool(
+    "allow_missing", False, "Go on without listed files, unlike the official data set."
+  ),
+}
 
 _FOLDERS = {
   "video_folder": ("The videos and frame folders of a folder.", ("video", "frames")),
@@ -78,17 +85,7 @@ def prepare(
   """Builds a data set, or goes on where an earlier call was stopped.
 
   Args:
-    name: the data set.
-    source: folder (or zip archive) of the media.
-    splits: folder of the official lists; for imagenet_subset a file, or empty.
-    data_dir: root of data sets; empty for the default.
-    layout: "video" (mp4) or "frames" (JPEG), for videos.
-    short_side: largest length of the shorter side of videos in pixels.
-    workers: processes; 0 for one per core.
-    folder_name: name of a folder data set.
-    per_class: images per class of imagenet_subset.
-    heldout_fraction: share of a folder's files in the split test.
-    allow_missing: accept that listed files are missing or cannot be read.
+    name: the data set; the others are what the flags of the command line tell.
 
   Returns:
     The folder of the data set.
@@ -96,7 +93,7 @@ def prepare(
   Raises:
     UserError: if something is missing; the message has the fix.
   """
-  root = config.local_path(data_dir) if data_dir else base.default_data_dir()
+  root = data_root(data_dir)
   config.choose("data set", name, [*datasets.PREPARE, datasets.EMBEDDED])
   if name == datasets.EMBEDDED:
     return synthetic_actions.build(root)
@@ -120,51 +117,25 @@ def prepare(
     path = os.path.realpath(config.local_path(source))
     origin = {"source": path, "layout": layout}
   dataset = base.Dataset(name, variant, layout, todo.classes, description)
-  strict = name in OFFICIAL and not tolerant
-  return _build_once(dataset, todo, root / name, short_side, workers, strict, origin)
-
-
-def _build_once(dataset, todo, home, short_side, workers, strict, origin):
-  """Builds a data set in its folder `home`, unless it is there already."""
-  target = home / dataset.config / base.VERSION
-  folder = home / f".building_{dataset.config}_{dataset.layout}_{short_side}"
-  with base.writing(home):
+  home = root / name
+  job = shards.Job(
+    dataset, home / f".building_{variant}_{layout}_{short_side}", short_side
+  )
+  target = home / variant / base.VERSION
+  with writing(home):
     if target.is_dir():
-      _check_origin(target, origin)
+      fix = f"choose another --name, or delete {target}"
+      check_same(target, "metadata.json", origin, within="origin", fix=fix)
       logging.info("prepared already: %s", target)
     else:
-      _build(dataset, todo, folder, target, short_side, workers, strict, origin)
+      _build(job, todo, target, workers, name in OFFICIAL and not tolerant, origin)
   return target
 
 
-def _check_origin(target: pathlib.Path, wanted: dict[str, str]) -> None:
-  """Stops if the data set of this name was made from something else."""
-  try:
-    found = json.loads((target / "metadata.json").read_text()).get("origin", {})
-  except OSError as error:
-    raise UserError(f"{target} is damaged ({error}); delete it") from error
-  differ = [key for key in wanted if found.get(key, wanted[key]) != wanted[key]]
-  if differ:
-    raise UserError(
-      f"{target} was made with "
-      + " ".join(f"--{key}={found[key]}" for key in differ)
-      + ", not with "
-      + " ".join(f"--{key}={wanted[key]}" for key in differ)
-      + f"; choose another --name, or delete {target}"
-    )
-
-
-def _build(dataset, todo, folder, target, short_side, workers, strict, origin) -> None:
+def _build(job, todo, target, workers, strict, origin) -> None:
   """Encodes all records into shards, and makes the data set of them."""
-  parts = shards.split_up(todo.items)
-  made = shards.write_all(
-    dataset,
-    parts,
-    folder,
-    short_side=short_side,
-    workers=workers,
-    strict=strict,
-  )
+  parts = plan.split_up(todo.items)
+  made = shards.write_all(job, parts, workers=workers, strict=strict)
   damaged = {name: reason for part in made for name, reason in part["damaged"].items()}
   lost = {name for part in made for name in part["lost"]}
   for name, reason in list(damaged.items())[:_SHOWN]:
@@ -186,7 +157,7 @@ def _build(dataset, todo, folder, target, short_side, workers, strict, origin) -
     "missing": list(todo.missing),
     "notes": dict(todo.notes),
   }
-  shards.publish(dataset, parts, made, folder, target, metadata)
+  shards.publish(job, parts, made, target, metadata)
   logging.info(
     "wrote %d records (%d left out, %d cut short) to %s",
     len(todo.items) - len(lost),
@@ -203,19 +174,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) != 2:
       raise UserError(f"expected one data set name.\n{__doc__}")
     with interrupts.answered(_answer):
-      path = prepare(
-        argv[1],
-        source=_SOURCE.value,
-        splits=_SPLITS.value,
-        data_dir=_DATA_DIR.value,
-        layout=_LAYOUT.value,
-        short_side=_SHORT_SIDE.value,
-        workers=_WORKERS.value,
-        folder_name=_NAME.value,
-        per_class=_PER_CLASS.value,
-        heldout_fraction=_HELDOUT.value,
-        allow_missing=_ALLOW_MISSING.value,
-      )
+      path = prepare(argv[1], **{name: flag.value for name, flag in _FLAGS.items()})
   except (UserError, OSError) as error:
     sys.exit(_explain(error))
   except KeyboardInterrupt:

@@ -94,7 +94,7 @@ class Run:
       choose("train.best", config.train.best, names)
     self.plan = make_plan(config, examples=len(self.sources.train))
     with stop.part(interruptible=True):  # minutes, so settings come first
-      hosts.in_turn(lambda: ensure_flow(config))
+      hosts.first_process_first(lambda: ensure_flow(config))
     self._start_data()
     self.clips_per_step = config.train.batch_size * self.method.clips_per_example
     bad_files = hosts.own_file(workdir / "bad_files.txt")
@@ -144,7 +144,7 @@ class Run:
           if is_first:  # of its own rows
             self._save_figures(rows)
             self.logs.pictures(step, self.workdir / "figures")
-          hosts.meet("drawn")
+          hosts.barrier("drawn")
       batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
         self.state, loss = self.train_step(self.state, batch)
@@ -293,7 +293,7 @@ class Run:
     began = time.monotonic()
     self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
     logger.info("compiled in %.1f s", time.monotonic() - began)
-    hosts.meet("compiled")
+    hosts.barrier("compiled")
 
   def _next_rows(self):
     rows = next(self.batches)
@@ -330,12 +330,12 @@ class Run:
       "step %d/%d  %s", step, self.plan.total_steps, logs.metrics_text(values)
     )
     self.logs.metrics(step, values)
-    return hosts.of_first(values)
+    return hosts.from_process_zero(values)
 
   def _test(self, step):
     values = self._final_test(self.state.params, self.state.aux)
     self.logs.metrics(step, values)
-    return hosts.of_first(values)
+    return hosts.from_process_zero(values)
 
   def _missing(self, step):
     """Whether the evaluation and the test of a step, a row each, are to be made."""
@@ -343,7 +343,7 @@ class Run:
     rows = logs.read_rows(self.workdir / "metrics.jsonl") if is_first else []
     names = [[*row] for row in rows if row["step"] == step]
     made = sum(any(name.startswith("eval/") for name in row) for row in names)
-    made = hosts.of_first({"made": made})["made"]
+    made = hosts.from_process_zero({"made": made})["made"]
     return self.plan.is_evaluation(step) and made < 1, self._is_test(step) and made < 2
 
   def _make_up(self, stop):

@@ -1,9 +1,9 @@
 """What is wrong with a command line or its config file, in one message."""
 
-import importlib.util
 import itertools
 import os
 import re
+import runpy
 import traceback
 from collections.abc import Sequence
 
@@ -43,12 +43,9 @@ def explained(error: Exception, argv: Sequence[str]) -> UserError | None:
 
 
 def _load(path, *argument):
-  spec = importlib.util.spec_from_file_location("config_file", path)
-  if spec is None:  # no .py
+  if not path.endswith(".py"):
     raise UserError(f"--config={path} is no Python file; try --config=configs/mosi.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(*argument)
+  return runpy.run_path(path)["get_config"](*argument)
 
 
 def _of_config_file(path, error):

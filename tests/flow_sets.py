@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import media_files
 import numpy as np
 
-from motion_jax.data import flow_files, open_source
+from motion_jax.data import disk, flow_files, motion_codec, open_source
 from motion_jax.data.flow_records import FlowRecords, open_flow
 from motion_jax.flow_sets import batches, prepare_flow
 
@@ -84,8 +84,8 @@ def write_set(
     index["firsts"] += [start + first for first in table["firsts"]]
     index["shards"].append([f"{stem.name}.array_record", table["records"]])
     start += table["records"]
-  flow_files.write_json(folder / "index.json", index)
-  limit = flow_files.LIMITS[store]
+  disk.write_json(folder / "index.json", index)
+  limit = motion_codec.LIMITS[store]
   description = {"version": flow_files.VERSION, "store": store, "limit": limit}
-  flow_files.write_json(folder / "description.json", description)
+  disk.write_json(folder / "description.json", description)
   return FlowRecords(folder)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import av
 import numpy as np
 
+from motion_jax.data.video import VideoReader
+
 _BITS = 6  # the number of a frame is written as black and white columns
 
 
@@ -24,6 +26,18 @@ def number_of(image: np.ndarray) -> int:
   upper = image[: image.shape[0] // 2].mean(axis=(0, 2))
   middles = (np.arange(_BITS) + 0.5) * image.shape[1] / _BITS
   return sum(1 << bit for bit, x in enumerate(middles) if upper[int(x)] > 120)
+
+
+def read_frames(media, indices) -> np.ndarray:
+  """Decodes frames of a file, opened for them alone."""
+  with VideoReader(media) as reader:
+    return reader.read(indices)
+
+
+def probe(media) -> tuple[int, float, int, int]:
+  """Frames, frames per second, height and width of a video."""
+  with VideoReader(media) as reader:
+    return reader.num_frames, reader.fps, *reader.read([0]).shape[1:3]
 
 
 def write_video(

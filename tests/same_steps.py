@@ -23,7 +23,7 @@ import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
-from motion_jax import hosts, sharding, state
+from motion_jax import cluster, hosts, sharding, state
 from motion_jax.methods import classify, make_method, mas, modist, mosi
 from motion_jax.methods.joint import Joint
 
@@ -87,7 +87,7 @@ def numbers(name: str, mesh: Mesh) -> list[float]:
   own = {name: array[here * count :][:count] for name, array in batch.items()}
   rows = sharding.join_rows(mesh, own)
   step = step.lower(current, rows).compile()
-  hosts.meet(f"{name} is compiled")
+  hosts.barrier(f"{name} is compiled")
   losses = []
   for _ in range(STEPS):
     current, loss = step(current, rows)
@@ -102,7 +102,7 @@ def numbers(name: str, mesh: Mesh) -> list[float]:
 
 def main(names, counts, coordinator="", process=""):
   if coordinator:
-    hosts.join(coordinator, 2, int(process.removeprefix("--process_index=")))
+    cluster.join(coordinator, 2, int(process.removeprefix("--process_index=")))
   for module in (classify, mas, modist, mosi):
     module.build_model = lambda name, **options: Encoder(**options)
   devices = sharding.make_mesh().devices

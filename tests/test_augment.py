@@ -20,6 +20,11 @@ CASES = [
 ]
 
 
+def jittered(key, video, **ranges):
+  draws = augment.draw_jitter(key, video.shape[:-3], **ranges)
+  return augment.apply_jitter(video, draws)
+
+
 def _golden_clip(name):
   return jnp.asarray(GOLDEN[f"jitter/{name}"].transpose(1, 2, 3, 0))
 
@@ -90,7 +95,7 @@ def _video(clips=3, frames=5):
 
 def test_full_jitter_stays_in_range_and_changes_every_frame_differently():
   still = jnp.repeat(_video(frames=1), 5, axis=1)
-  result = np.asarray(augment.color_jitter(jax.random.key(0), still, grayscale=0.0))
+  result = np.asarray(jittered(jax.random.key(0), still, grayscale=0.0))
   assert result.min() >= 0 and result.max() <= 1
   change = abs(result[:, 1:] - result[:, :1]).mean((2, 3, 4))
   assert (change > 0.01).all()
@@ -98,7 +103,7 @@ def test_full_jitter_stays_in_range_and_changes_every_frame_differently():
 
 def test_clip_wise_jitter_changes_all_frames_alike():
   still = jnp.repeat(_video(frames=1), 5, axis=1)
-  result = augment.color_jitter(jax.random.key(0), still, per_frame=False)
+  result = jittered(jax.random.key(0), still, per_frame=False)
   np.testing.assert_array_equal(result, jnp.repeat(result[:, :1], 5, axis=1))
   assert abs(result - still).mean() > 0.05
 
@@ -106,7 +111,7 @@ def test_clip_wise_jitter_changes_all_frames_alike():
 def test_strength_zero_is_the_identity_and_may_be_traced():
   video = _video()
   jitter = jax.jit(
-    lambda strength: augment.color_jitter(jax.random.key(1), video, strength=strength)
+    lambda strength: jittered(jax.random.key(1), video, strength=strength)
   )
   np.testing.assert_allclose(jitter(0.0), video, atol=2e-6)
   weak, full = (abs(jitter(s) - video).mean() for s in (0.1, 1.0))
@@ -138,12 +143,6 @@ def test_frames_of_one_clip_get_independent_factors():
   for row in range(4):
     correlation = np.corrcoef(factors[:, row, 0], factors[:, row, 1])[0, 1]
     assert abs(correlation) < 0.07
-
-
-@pytest.mark.parametrize("name", [*ROWS, "grayscale", "probability"])
-def test_ranges_out_of_bounds_are_refused(name):
-  with pytest.raises(ValueError, match=f"jitter {name} must be in .* found 1.5"):
-    augment.draw_jitter(jax.random.key(0), (2, 2), **{name: 1.5})
 
 
 def test_only_some_clips_are_jittered_and_grayscale_is_apart():
@@ -179,17 +178,6 @@ def test_half_of_the_clips_are_blurred_over_the_whole_range():
   assert abs(blurred.size / sigma.size - 0.5) < 0.032
   assert 0.1 <= blurred.min() < 0.11 and 1.99 < blurred.max() < 2.0
   assert abs(blurred.mean() - 1.05) < 0.05
-
-
-def test_blurs_out_of_bounds_are_refused():
-  key = jax.random.key(0)
-  with pytest.raises(ValueError, match=r"sigma must be a range .* \(2.0, 1.0\)"):
-    augment.draw_blur(key, (2,), sigma=(2.0, 1.0))
-  with pytest.raises(ValueError, match=r"probability must be in .* found 1.1"):
-    augment.draw_blur(key, (2,), probability=1.1)
-  for width in (4, 21):
-    with pytest.raises(ValueError, match=f"odd and below 2 \\* 10, .* found {width}"):
-      augment.gaussian_blur(_video(), jnp.ones(3), width=width)
 
 
 def test_only_chosen_clips_are_turned_gray():

@@ -100,7 +100,7 @@ def test_sources_that_cannot_be_read_are_explained(tmp_path, name, message):
   if name != "missing":
     _touch(tmp_path, name)
   with pytest.raises(UserError, match=message):
-    plan.find_videos(str(tmp_path / name))
+    plan.find_media(str(tmp_path / name))
 
 
 def test_a_name_that_two_files_have_finds_neither():

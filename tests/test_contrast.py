@@ -174,14 +174,6 @@ def test_a_new_queue_is_random_and_its_loss_that_of_chance():
   assert abs(result.loss.mean() - math.log(4097)) < 0.05
 
 
-@pytest.mark.parametrize(
-  ("size", "hint"), [(100, "96 and 112"), (9, "sizes are 16"), (0, "sizes are 16")]
-)
-def test_a_queue_that_batches_do_not_divide_names_the_nearest(size, hint):
-  with pytest.raises(ValueError, match=f"queue size {size} .* batch size 16; .*{hint}"):
-    contrast.make_queue(jax.random.key(0), size=size, batch_size=16, dim=4)
-
-
 def step(query, key, ids, queue, mesh):
   """One training step as far as the queue is concerned."""
 

@@ -11,6 +11,7 @@ from motion_jax import checkpoint, export, sharding, state
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
 from motion_jax.models import build_model, convert
+from motion_jax.trained_encoder import TrainedEncoder, load_encoder
 
 
 @pytest.fixture(scope="module", params=["r2d3d_18", "c3d"])
@@ -22,7 +23,7 @@ def trained(request):
   config.model.name, config.model.lowering = request.param, "native"
   method = make_method(config)
   weights = state.initial_weights(method, jax.random.key(0), sharding.make_mesh())
-  return checkpoint.TrainedEncoder(method.encoder(*weights), config, 3)
+  return TrainedEncoder(method.encoder(*weights), config, 3)
 
 
 RUN = """
@@ -94,7 +95,7 @@ def test_heads_without_a_name_stay_behind_and_that_is_said(tmp_path, caplog):
   config = load(CONFIGS / "mosi.py").get_config("smoke")
   config.method.labels = "separate"
   assert len(run_of(config, tmp_path / "run")) == 2
-  trained = checkpoint.load_encoder(tmp_path / "run")
+  trained = load_encoder(tmp_path / "run")
   path = tmp_path / "network.pth"
   with caplog.at_level("INFO", "motion_jax"):
     export.save_state_dict(trained, path, "tada")

@@ -8,12 +8,10 @@ import pytest
 from test_mas import batch, smoke
 
 from motion_jax.config import UserError
-from motion_jax.data import flow_files
+from motion_jax.data import motion_codec
 from motion_jax.data.flow_clips import FlowClip
-from motion_jax.data.media import DecodeError
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 from motion_jax.methods import make_method
-from motion_jax.ops import motion_inputs
 
 _OPTIONS = dict(frames=5, interval=1, short_side=48, canvas=(48, 80), fps=0.0)
 
@@ -62,7 +60,7 @@ def test_the_last_frame_of_a_short_video_repeats_without_motion(flow):
     record("short", 3), np.random.default_rng(0)
   )
   u = sample["flow"][..., 0].mean((1, 2))
-  np.testing.assert_allclose(u, [6, 12, flow_files.ZERO_FLOW, flow_files.ZERO_FLOW])
+  np.testing.assert_allclose(u, [6, 12, motion_codec.ZERO_FLOW, motion_codec.ZERO_FLOW])
 
 
 def test_flow_of_another_version_of_a_video_is_refused(flow):
@@ -100,7 +98,7 @@ def test_prepared_flow_is_that_which_the_step_computes():
   # What a preparation stores: the flow of a frame back to the one before.
   backwards = jax.jit(method._flow)(rows["video"][:, ::-1], rows["extent"])
   back = np.asarray(backwards)[:, ::-1]
-  stored = np.rint(back / motion_inputs.FLOW_LIMIT * 127 + 128).astype(np.uint8)
+  stored = np.rint(back / motion_codec.LIMITS["flow"] * 127 + 128).astype(np.uint8)
   prepared = np.asarray(crop(rows | {"flow": stored}, None)[1])
   # The square moves by 2 pixels, to the right in both.
   moving = np.linalg.norm(computed, axis=-1) > 1

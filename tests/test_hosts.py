@@ -19,7 +19,7 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import evaluate, hosts, logs, methods, state, train
+from motion_jax import cluster, evaluate, hosts, logs, methods, state, train
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
 
@@ -267,27 +267,27 @@ def test_a_file_that_one_process_alone_sees_ends_the_others(tmp_path, monkeypatc
 
 def test_hosts_may_have_their_data_in_other_places_and_nothing_else():
   words = ["--config=c.py", "--config.seed=1", "--config.data.data_dir", "/a"]
-  assert hosts._common(words) == words[:2]
+  assert cluster._common(words) == words[:2]
   words = ["--process_index=1", "--config.data.path=/a", "--config.data.interval=2"]
-  assert hosts._common(words) == words[2:]
+  assert cluster._common(words) == words[2:]
   flag = ["--config.data.workers", "--config.seed=1"]
-  assert hosts._common(flag) == flag[1:]
+  assert cluster._common(flag) == flag[1:]
 
 
 def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
   joined = []
-  monkeypatch.setattr(hosts, "_connect", lambda **where: joined.append(where))
+  monkeypatch.setattr(cluster, "_connect", lambda **where: joined.append(where))
   monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-  hosts.join("", 1, None)
+  cluster.join("", 1, None)
   assert not joined
-  hosts.join("", None, None)
+  cluster.join("", None, None)
   monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
   monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
-  hosts.join("", None, None)
+  cluster.join("", None, None)
   monkeypatch.setenv("SLURM_STEP_NUM_NODES", "4")
-  hosts.join("", None, None)
+  cluster.join("", None, None)
   monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "1")
-  hosts.join("", None, None)
+  cluster.join("", None, None)
   found = [where["local_device_ids"] for where in joined]
   assert found == [None, None, [0, 1], None]
 
@@ -298,9 +298,9 @@ def test_a_task_of_srun_can_be_a_run_of_its_own(monkeypatch):
 )
 def test_the_hosts_of_a_tpu_pod_are_found_by_jax(monkeypatch, name, value):
   joined = []
-  monkeypatch.setattr(hosts, "_connect", lambda **where: joined.append(where))
+  monkeypatch.setattr(cluster, "_connect", lambda **where: joined.append(where))
   monkeypatch.setenv(name, value)
-  hosts.join("", None, None)
+  cluster.join("", None, None)
   assert joined == [{}]
 
 
@@ -335,13 +335,13 @@ def restore_on(workdir, *counts):
 
 
 def wait_in_process(workdir, address, index):
-  hosts.join(address, 2, index)
+  cluster.join(address, 2, index)
   (workdir / str(index)).touch()
   time.sleep(60)
 
 
 def restore_in_process(workdir, address, index):
-  hosts.join(address, 2, index)
+  cluster.join(address, 2, index)
   assert (jax.device_count(), jax.local_device_count()) == (8, 4)
   restore_on(workdir, 8)
 
@@ -420,13 +420,13 @@ def test_sigterm_ends_a_process_that_does_not_train(tmp_path):
 )
 def test_wrong_arguments_of_processes_name_the_fix(arguments, fix):
   with pytest.raises(UserError, match=fix):
-    hosts.join(*arguments)
+    cluster.join(*arguments)
 
 
 def test_a_coordinator_that_does_not_answer_is_named(monkeypatch):
-  monkeypatch.setattr(hosts, "_JOIN_SECONDS", 0.1)
+  monkeypatch.setattr(cluster, "_JOIN_SECONDS", 0.1)
   with pytest.raises(UserError, match="has not answered at --coordinator"):
-    hosts.join("127.0.0.1:1", 2, 1)
+    cluster.join("127.0.0.1:1", 2, 1)
 
 
 def test_what_never_comes_to_a_shared_disk_is_one_error(monkeypatch):

@@ -18,8 +18,8 @@ from test_config import CONFIGS, load
 
 from motion_jax import sharding, state
 from motion_jax.config import UserError
+from motion_jax.data import motion_codec
 from motion_jax.methods import make_method, mas
-from motion_jax.ops import motion_inputs
 
 
 def smoke(**method):
@@ -131,7 +131,7 @@ def test_crops_of_clips_and_of_their_flow_are_the_same():
   crop = jax.jit(make_method(smoke(flip=0.0))._crop)
   video, flow = crop(with_flow((37, 49)), jax.random.key(0))
   # Clips see the flow from frame to frame, stored is that back to the one before.
-  stored = np.rint(128 - np.asarray(flow) * 127 / motion_inputs.FLOW_LIMIT)
+  stored = np.rint(128 - np.asarray(flow) * 127 / motion_codec.LIMITS["flow"])
   np.testing.assert_array_equal(stored, video[:, 1:, ..., :2])
   assert len(np.unique(np.asarray(video)[:, 0, 0, 0], axis=0)) > 4
 

@@ -19,14 +19,14 @@ from test_config import CONFIGS, load
 
 from motion_jax import command
 from motion_jax.config import UserError
-from motion_jax.data import flow_files, flow_records, inputs, open_source
+from motion_jax.data import disk, flow_records, inputs, open_source
 from motion_jax.data.clips import Clip
 from motion_jax.data.flow_records import flow_folder, open_flow
 from motion_jax.flow_sets import batches, job, prepare_flow
 from motion_jax.models import raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
-from motion_jax.ops import flow, flow_edges, motion_inputs
+from motion_jax.ops import flow, motion_inputs
 from motion_jax.train import train
 
 
@@ -36,8 +36,6 @@ def videos(tmp_path, monkeypatch):
 
 
 def test_scales_are_those_of_the_operations():
-  limits = {"edges": flow_edges.LIMIT, "flow": motion_inputs.FLOW_LIMIT}
-  assert limits == flow_files.LIMITS
   assert {*flow_records.METHODS} == {*batches.FLOWS}
   stored = np.array([[[[1, 128]]], [[[255, 128]]]], np.uint8)
   box = jnp.array([[0, 0, 1, 1]])
@@ -101,7 +99,7 @@ def test_a_set_that_was_copied_in_part_is_refused_at_the_start(videos, monkeypat
     flow_sets.reopen(videos)
   index = json.loads((path / "index.json").read_text())
   del index["sizes"]  # as in older sets
-  flow_files.write_json(path / "index.json", index)
+  disk.write_json(path / "index.json", index)
   with pytest.raises(UserError, match=message):
     flow_sets.reopen(videos)
   file.write_bytes(whole)
@@ -289,7 +287,7 @@ def test_weights_of_the_other_size_are_refused_before_anything_is_written(
   with pytest.raises(UserError, match=r"solver=.*'small'.*, not with solver=.*'large'"):
     flow_sets.prepare(videos, **options)
   del description["solver"]  # as in older sets
-  flow_files.write_json(made / "description.json", description)
+  disk.write_json(made / "description.json", description)
   with pytest.raises(UserError, match="made with unknown solver, not with"):
     flow_sets.prepare(videos, size="small", **options)
 

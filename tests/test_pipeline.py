@@ -17,7 +17,6 @@ import pytest
 from motion_jax.config import UserError
 from motion_jax.data import Record, clips, open_source, pipeline
 from motion_jax.data.clips import SourceFrame, Views
-from motion_jax.data.throughput import input_rate
 
 _SAMPLER = SourceFrame(16, (16, 20))
 
@@ -67,7 +66,7 @@ def test_every_epoch_has_every_record_once_in_a_new_order(folder):
 def test_the_seed_alone_decides_the_batches(folder):
   source = open_source(folder, split="all")
   first = _batches(source, 4)
-  for one, two in zip(first, _batches(source, 4, threads=5, prefetch=9), strict=True):
+  for one, two in zip(first, _batches(source, 4, threads=5), strict=True):
     _assert_equal(one, two)
   assert (first[0]["index"] != _batches(source, 1, seed=4)[0]["index"]).any()
 
@@ -97,14 +96,6 @@ def test_global_batches_do_not_depend_on_the_number_of_hosts(folder, hosts):
 def test_a_source_smaller_than_a_batch_repeats(folder):
   batch = _batches(open_source(folder, split="all"), 1, batch_size=30)[0]
   assert np.bincount(batch["index"], minlength=12).min() >= 2
-
-
-def test_epochs_end_with_the_last_whole_batch(folder):
-  source = open_source(folder, split="all")
-  stream = pipeline.make_pipeline(
-    source, _SAMPLER, batch_size=5, seed=0, num_epochs=2, threads=1
-  )
-  assert len(list(stream)) == 4
 
 
 def test_resume_continues_with_the_next_batch(folder):
@@ -174,19 +165,6 @@ def test_workers_end_with_a_training_that_is_killed(folder, tmp_path):
   while worker.exists() and worker.read_bytes():  # a zombie's is empty
     assert time.monotonic() < patience
     time.sleep(0.05)
-
-
-@pytest.mark.parametrize(
-  ("options", "message"),
-  [
-    ({"batch_size": 6, "process_count": 4}, "try 4"),
-    ({"batch_size": 0}, "positive multiple"),
-    ({"batch_size": 40, "num_epochs": 2}, "lower batch_size to 24"),
-  ],
-)
-def test_batch_sizes_that_do_not_fit_are_refused(folder, options, message):
-  with pytest.raises(UserError, match=message):
-    _batches(open_source(folder, split="all"), 1, **options)
 
 
 def test_a_bad_record_is_an_invalid_row_of_zeros(folder):
@@ -338,10 +316,6 @@ def test_every_thread_of_every_worker_has_a_record_to_decode(
   options = dict(batch_size=batch_size, seed=0, threads=8, workers=workers)
   pipeline.make_pipeline(_Source(1000, 0), _SAMPLER, **options)
   assert made["options"].prefetch_buffer_size >= made["options"].num_threads == 8
-
-
-def test_the_input_rate_is_that_of_the_pipeline(folder):
-  assert input_rate(open_source(folder, split="all"), _SAMPLER, 4, 0.2, 1) > 10
 
 
 def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):

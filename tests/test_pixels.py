@@ -46,7 +46,7 @@ def test_high_dynamic_range_is_told_once(tmp_path, caplog, monkeypatch, curve, n
   monkeypatch.setattr(pixels, "_told", False)
   with caplog.at_level("WARNING", "motion_jax"):
     for _ in range(2):
-      video.read_frames(path, [0, 2])
+      media_files.read_frames(path, [0, 2])
   (line,) = caplog.messages
   assert f"{path} has a high dynamic range ({name})" in line
 
@@ -97,14 +97,14 @@ def test_progressive_pictures_flagged_as_interlaced_are_converted_plainly():
   media = _mpeg2(draw)
   with av.open(io.BytesIO(media)) as container:
     assert all(frame.interlaced_frame for frame in container.decode(video=0))
-  flagged = _error(video.read_frames(media, range(12)), _COLOURS)
-  plain = _error(video.read_frames(_mpeg2(draw, flags="0"), range(12)), _COLOURS)
+  flagged = _error(media_files.read_frames(media, range(12)), _COLOURS)
+  plain = _error(media_files.read_frames(_mpeg2(draw, flags="0"), range(12)), _COLOURS)
   assert flagged < plain + 0.1
 
 
 def test_interlaced_pictures_become_those_of_one_moment():
   media = _mpeg2(_interlaced)
-  frames = video.read_frames(media, range(12))
+  frames = media_files.read_frames(media, range(12))
   with av.open(io.BytesIO(media)) as container:
     combed = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
   assert frames.shape == (12, 96, 128, 3)

@@ -7,15 +7,15 @@ import sys
 
 from conftest import ROOT
 
-from motion_jax.data.builders import base
+from motion_jax.data import disk
 
 # Makes a data set on a system without `fcntl`.
 WITHOUT_FCNTL = """
 import pathlib, sys
 sys.modules["fcntl"] = None
 from motion_jax import prepare
-from motion_jax.data.builders import base
-with base.writing(pathlib.Path(sys.argv[1])):
+from motion_jax.data import disk
+with disk.writing(pathlib.Path(sys.argv[1])):
   print("written")
 """
 
@@ -35,6 +35,6 @@ def test_file_systems_without_locks_are_as_systems_without_them(
     raise OSError(errno.ENOLCK, "No locks available")
 
   monkeypatch.setattr("fcntl.flock", refuse)
-  with base.writing(tmp_path / "data"):
+  with disk.writing(tmp_path / "data"):
     (tmp_path / "data" / "written").touch()
   assert "no file locks" in caplog.text

@@ -132,7 +132,7 @@ def test_a_name_that_another_folder_has_taken_is_refused(tmp_path):
   assert again == made
   with pytest.raises(UserError, match=f"source={one}, not .*{two}; .*delete {made}"):
     prepare.prepare("video_folder", source=two, **options)
-  with pytest.raises(UserError, match=r"layout=video, not with --layout=frames"):
+  with pytest.raises(UserError, match=r"layout=video, not with layout=frames"):
     prepare.prepare("video_folder", source=one, layout="frames", **options)
   prepare.prepare("video_folder", source=two, **options | {"folder_name": "b"})
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from motion_jax.config import UserError
-from motion_jax.data import flow_files, open_source
-from motion_jax.data.frame_streams import whole_video
+from motion_jax.data import flow_files, motion_codec, open_source
+from motion_jax.data.media import whole_video
 from motion_jax.flow_sets import batches, job
 from motion_jax.flow_sets.encoder import Encoder
 from motion_jax.ops import flow_edges
@@ -60,7 +60,7 @@ def test_every_frame_has_the_motion_to_five_frames_earlier(videos, store, caplog
     assert np.abs(expected).max() > 10  # of at most 20
   description = json.loads((path / "description.json").read_text())
   found = [description[key] for key in ("videos", "short_side", "weights", "limit")]
-  assert found == [4, 48, "", flow_files.LIMITS[store]]
+  assert found == [4, 48, "", motion_codec.LIMITS[store]]
   assert sorted(p.suffix for p in path.iterdir()) == [
     ".array_record",
     ".json",
@@ -84,7 +84,9 @@ def test_the_edges_of_objects_survive_and_what_is_lost_is_told():
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     encoder = Encoder(pool, "edges")
     assert encoder.summary() == ""
-    done = [encoder(np.asarray(flow_edges.encode_edges(e))[..., None]) for e in frames]
+    done = [
+      encoder(np.asarray(motion_codec.encode(e, "edges"))[..., None]) for e in frames
+    ]
   decoded = [flow_files.decode_frame(one.result(), 1)[..., 0] / 25.5 for one in done]
   error = np.abs(np.array(decoded) - np.array(frames))
   assert error.mean() < 0.03 and error.max() < 0.5

@@ -19,8 +19,8 @@ from test_config import CONFIGS, load
 
 from motion_jax import main, prepare
 from motion_jax.config import UserError
-from motion_jax.data import open_source, transcode
-from motion_jax.data.builders import aslan, yupenn
+from motion_jax.data import open_source
+from motion_jax.data.builders import aslan, encoding, yupenn
 from motion_jax.data.clips import Views
 from motion_jax.downstream import protocols
 
@@ -35,7 +35,7 @@ def _texture(path, seed, noise=0):
   grain = np.random.default_rng(noise).integers(0, 6, picture.shape, np.uint8)
   picture = cv2.add(picture, grain * bool(noise))
   frames = [np.roll(picture, step * (seed % 5), axis=1) for step in range(8)]
-  path.write_bytes(transcode.encode_mp4(frames, 25.0))
+  path.write_bytes(encoding.encode_mp4(frames, 25.0))
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_run_is_measured_beside_random_initialisation(
 ):
   stored = CONFIG.copy_and_resolve_references()
   trained = types.SimpleNamespace(module=encoder[""], config=stored, step=7)
-  monkeypatch.setattr(protocols.checkpoint, "load_encoder", lambda path: trained)
+  monkeypatch.setattr(protocols, "load_encoder", lambda path: trained)
   monkeypatch.setattr(protocols, "random_encoder", _silent)
   config = _config("yupenn", scenes)
   config.data.interval, config.eval.batch_size = 2, 8

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from motion_jax.data import motion_codec
 from motion_jax.flow_sets import batches
 from motion_jax.models import common, raft, raft_weights
 from motion_jax.models.torch_file import save_torch
-from motion_jax.ops import motion_inputs
 
 PAIRS = (0, 1)
 
@@ -197,7 +197,7 @@ def test_prepared_motion_is_the_flow_of_the_weights_file(tmp_path):
   flow = raft.raft_flow(model("small"), one, two, 2)[0, :100, :150]
   assert np.abs(flow).max() > 0.1  # weights are made up, but do something
   (stored,) = video.frames
-  found = np.asarray(motion_inputs.decode_flow(stored))
+  found = np.asarray(motion_codec.decode_flow(stored))
   np.testing.assert_allclose(found, np.clip(flow, -20, 20), atol=0.1)
 
 

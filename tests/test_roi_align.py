@@ -123,17 +123,3 @@ def test_empty_boxes_are_zero_and_have_finite_gradients():
   boxes = jnp.zeros((1, 3, 4))
   assert score(boxes) == 0
   assert jnp.isfinite(jax.jit(jax.grad(score))(boxes)).all()
-
-
-@pytest.mark.parametrize(
-  ("shapes", "options", "message"),
-  [
-    (((4, 4, 3), (1, 2, 4)), {}, r"\[B, H, W, C\]"),
-    (((2, 4, 4, 3), (1, 2, 4)), {}, "2 feature maps, but boxes for 1"),
-    (((1, 4, 4, 3), (1, 2, 4)), {"scale": 0}, "must be positive"),
-  ],
-)
-def test_wrong_arguments_are_explained(shapes, options, message):
-  features, boxes = (jnp.zeros(shape) for shape in shapes)
-  with pytest.raises(ValueError, match=message):
-    roi_align(features, boxes, **({"scale": 1.0} | options))

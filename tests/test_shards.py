@@ -11,13 +11,13 @@ from tensorflow_datasets.core import shuffle
 from motion_jax import prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
-from motion_jax.data.builders import encoding, shards
+from motion_jax.data.builders import encoding, plan, shards
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
   """Six videos of 4 to 9 frames; a shard for each; options that prepare them."""
-  monkeypatch.setattr(shards, "_LEAST_RECORDS", 1)
+  monkeypatch.setattr(plan, "_LEAST_RECORDS", 1)
   (tmp_path / "videos").mkdir()
   for number in range(6):
     media_files.write_video(tmp_path / "videos" / f"{number}.mp4", 4 + number)
@@ -74,8 +74,8 @@ def test_a_video_that_has_changed_is_encoded_again_and_no_other(
 def test_a_shard_that_was_cut_short_is_written_again(
   folder, encoded, monkeypatch, tmp_path
 ):
-  def cut(dataset, parts, made, where, *_):
-    path = sorted((where / "data").iterdir())[2]
+  def cut(job, *_):
+    path = sorted((job.folder / "data").iterdir())[2]
     path.write_bytes(path.read_bytes()[:-100])
     raise KeyboardInterrupt
 
@@ -149,12 +149,12 @@ def test_a_shard_with_other_records_than_it_should_have_is_found(
 ):
   publish = shards.publish
 
-  def swap(dataset, parts, made, where, *rest):
-    one, other = sorted((where / "data").iterdir())[:2]
+  def swap(job, *rest):
+    one, other = sorted((job.folder / "data").iterdir())[:2]
     one.rename(tmp_path / "x")
     other.rename(one)
     (tmp_path / "x").rename(other)
-    publish(dataset, parts, made, where, *rest)
+    publish(job, *rest)
 
   monkeypatch.setattr(shards, "publish", swap)
   with pytest.raises(UserError, match=r"0 of train is 1.mp4, not 0.mp4; delete"):
@@ -176,7 +176,7 @@ def test_the_directory_of_an_archive_is_read_once(folder, tmp_path, monkeypatch)
       super().__init__(*args)
 
   monkeypatch.setattr(zipfile, "ZipFile", Counted)
-  items = [shards.Item(f"{n}", str(archive), 0, "train", f"{n}.mp4") for n in range(6)]
+  items = [plan.Item(f"{n}", str(archive), 0, "train", f"{n}.mp4") for n in range(6)]
   frames = [encoding.encode(item, "video", 256)[0]["num_frames"] for item in items]
   assert frames == [4, 5, 6, 7, 8, 9] and len(opened) == 1
 
@@ -197,7 +197,7 @@ def test_a_failure_in_one_process_ends_the_others_and_keeps_what_is_done(
 
 
 def test_large_splits_have_a_bounded_number_of_shards():
-  items = [shards.Item(f"{n}", "", 0, "train") for n in range(240_000)]
-  parts = shards.split_up(items)
+  items = [plan.Item(f"{n}", "", 0, "train") for n in range(240_000)]
+  parts = plan.split_up(items)
   assert 200 < len(parts) <= 256
   assert [item for part in parts for item in part.items] == items

@@ -56,7 +56,7 @@ def test_a_folder_mixes_videos_images_and_frame_folders(tmp_path):
   take = source[_ids(source).index("take1")]
   names = [path.name for path in take.media]
   assert names == ["frame_0008.jpg", "frame_0009.jpg", "frame_0010.jpg"]
-  assert take.num_frames == 3
+  assert len(take.media) == 3
 
 
 def test_frames_are_ordered_by_number_not_by_name(tmp_path):

@@ -272,25 +272,3 @@ def test_small_frames_agree_with_brute_force():
         counts = [np.bincount(f[mask][:, channel], minlength=256) for f in clip]
         ratios.append(np.min(counts, 0).sum() / np.max(counts, 0).sum())
       assert found == pytest.approx(np.mean(ratios), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-  ("call", "message"),
-  [
-    (lambda: motion.motion_statistics(jnp.zeros((1, 2, 16, 32, 2))), "square"),
-    (
-      lambda: motion.motion_statistics(jnp.zeros((1, 2, 16, 16, 2)), voting="mean"),
-      "voting",
-    ),
-    (lambda: appearance.appearance_statistics(jnp.zeros((1, 2, 16, 16, 3))), "uint8"),
-    (
-      lambda: appearance.appearance_statistics(
-        jnp.zeros((1, 2, 16, 16, 3), jnp.uint8), colour="mean"
-      ),
-      "colour",
-    ),
-  ],
-)
-def test_unknown_rules_and_shapes_are_refused(call, message):
-  with pytest.raises(ValueError, match=message):
-    call()

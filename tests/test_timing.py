@@ -67,7 +67,7 @@ def test_a_step_in_four_parts_does_the_same_work(measured):
 
 
 def test_stages_of_a_part_count_once_per_part(monkeypatch):
-  monkeypatch.setattr(timing, "_median_seconds", lambda run, steps: 2.0)
+  monkeypatch.setattr(timing, "_seconds", lambda run, steps: [2.0])
   method = types.SimpleNamespace(pretext=abs, loss=abs)
   parts = types.SimpleNamespace(method=method, optimizer=None)
   current = types.SimpleNamespace(params=None, aux=None, step=None)

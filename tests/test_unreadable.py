@@ -17,7 +17,7 @@ import tiny
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import hosts, sharding
+from motion_jax import cluster, hosts, sharding
 from motion_jax.data import open_source, pipeline
 from motion_jax.data.clips import Views
 from motion_jax.data.inputs import Sources
@@ -63,7 +63,7 @@ def with_one_lost(videos, folder, how):
 def scores(folder, address="", index=0):
   """Prints what an encoder is worth on a folder, by clips per video."""
   if address:
-    hosts.join(address, 2, index)
+    cluster.join(address, 2, index)
   config = load(CONFIGS / "mosi.py").get_config("smoke")
   config.method.size, config.method.frames, config.eval.batch_size = 32, 4, 8
   config.data.interval = 1

@@ -9,7 +9,7 @@ import pytest
 
 from motion_jax.data import decoder, media, pixels, video
 from motion_jax.data.builders import encoding, plan
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 
 
 def _damaged_copies(data, count):
@@ -41,19 +41,19 @@ def test_damage_anywhere_is_nothing_but_a_video_error(tmp_path, name, codec):
         reader.read([0, last // 2, last])
         assert len(list(reader.frames())) == reader.num_frames
       outcomes.add("good")
-    except video.VideoError:
+    except DecodeError:
       outcomes.add("bad")
     try:
       record = Record("x", "video", data)
       media.read_record(record, lambda count, fps: [count - 1])
-    except media.DecodeError:
+    except DecodeError:
       outcomes.add("bad record")
     path.write_bytes(data)
     item = plan.Item(f"{number}", str(path), 0, "train")
     layout = ("video", "frames")[number % 2]
     try:
       outcomes.add(bool(encoding.encode(item, layout, 32)[1]))
-    except (video.VideoError, media.DecodeError):
+    except DecodeError:
       outcomes.add("lost")
   assert outcomes == {"good", "bad", "bad record", "lost", True, False}
 
@@ -70,7 +70,7 @@ def test_the_kinds_of_damage_that_once_stopped_a_run_are_named(monkeypatch):
     reader._timeline = dataclasses.replace(
       reader._timeline, keys=np.array([], np.int64)
     )
-    with pytest.raises(video.VideoError, match="no key frames"):
+    with pytest.raises(DecodeError, match="no key frames"):
       reader.read([0, 30])
 
   class Container:
@@ -84,7 +84,7 @@ def test_the_kinds_of_damage_that_once_stopped_a_run_are_named(monkeypatch):
   for streams, message in (([], "no video stream"), ([_Stream()], "codec of the vid")):
     container = Container(streams)
     monkeypatch.setattr(decoder.av, "open", lambda *_, c=container, **__: c)
-    with pytest.raises(video.VideoError, match=message):
+    with pytest.raises(DecodeError, match=message):
       video.VideoReader(data)
     assert container.closed
 
@@ -93,8 +93,8 @@ def test_an_unforeseen_error_of_a_library_is_kept_as_the_cause(monkeypatch):
   data = media_files.video_bytes(4)
   with video.VideoReader(data) as reader:
     monkeypatch.setattr(pixels.Converter, "__call__", lambda *_: [].pop())
-    with pytest.raises(video.VideoError, match="pop from empty list") as caught:
+    with pytest.raises(DecodeError, match="pop from empty list") as caught:
       reader.read([1])
     assert isinstance(caught.value.__cause__, IndexError)
-    with pytest.raises(video.VideoError, match="pop from empty list"):
+    with pytest.raises(DecodeError, match="pop from empty list"):
       next(reader.frames())

@@ -79,7 +79,7 @@ def _check(path):
       np.testing.assert_array_equal(frame, expected[index])
 
   for index in (0, 1, 9, 11, 18, 27, _COUNT - 2, _COUNT - 1):
-    same(video.read_frames(path, [index]), [index])
+    same(media_files.read_frames(path, [index]), [index])
   with video.VideoReader(path) as reader:
     assert reader.num_frames == _COUNT
     for indices in ([3, 41, 22, 22], range(12, 28), [_COUNT - 1], [0, 49], [7]):

@@ -7,8 +7,9 @@ import media_files
 import numpy as np
 import pytest
 
-from motion_jax.data import frame_streams, transcode, video
-from motion_jax.data.sources import Record
+from motion_jax.data import media, video
+from motion_jax.data.builders import encoding
+from motion_jax.data.sources import DecodeError, Record
 
 _OPEN_GOP = {
   "libx264": {
@@ -49,9 +50,9 @@ def test_pictures_that_refer_to_what_was_cut_off_are_not_counted(
     assert _numbers(reader.read([len(expected) - 1])) == [49]
     assert _numbers(reader.frames()) == expected
   for index in (0, 1, 9, 10, len(expected) - 3, len(expected) - 1):
-    assert _numbers(video.read_frames(path, [index])) == [expected[index]]
+    assert _numbers(media_files.read_frames(path, [index])) == [expected[index]]
   # What prepares motion counts alike.
-  assert _numbers(frame_streams.whole_video(Record("x", "video", path), 48)) == expected
+  assert _numbers(media.whole_video(Record("x", "video", path), 48)) == expected
 
 
 def _add(container, codec, size, *, pix_fmt="yuv420p", disposition=0):
@@ -112,22 +113,22 @@ def test_covers_and_thumbnails_before_the_video_are_not_the_video(
     path.write_bytes(_with_cover_first(path.read_bytes()))
     with av.open(path) as container:
       assert container.streams.video[0].codec_context.name == "mjpeg"
-  assert video.probe(path) == video.VideoInfo(30, 25.0, 96, 192)
-  assert _numbers(video.read_frames(path, [0, 17, 29])) == [0, 17, 29]
+  assert media_files.probe(path) == (30, 25.0, 96, 192)
+  assert _numbers(media_files.read_frames(path, [0, 17, 29])) == [0, 17, 29]
   with video.VideoReader(path) as reader:
     assert _numbers(reader.frames()) == [*range(30)]
 
 
 def test_a_cover_attached_to_a_matroska_file_is_not_the_video(tmp_path):
   path = tmp_path / "video.mkv"
-  cover = transcode.encode_jpeg(media_files.picture(63, 480, 640))
+  cover = encoding.encode_jpeg(media_files.picture(63, 480, 640))
   with av.open(path, "w") as container:
     container.add_attachment("cover.jpg", "image/jpeg", cover)
     stream = _add(container, "libx264", (96, 192))
     for number in range(30):
       _encode(container, stream, media_files.picture(number, 96, 192), number)
     container.mux(stream.encode(None))
-  assert video.probe(path) == video.VideoInfo(30, 25.0, 96, 192)
+  assert media_files.probe(path) == (30, 25.0, 96, 192)
 
 
 def test_a_cover_alone_is_no_video(tmp_path):
@@ -144,8 +145,8 @@ def test_a_cover_alone_is_no_video(tmp_path):
     samples.sample_rate = 16000
     container.mux(sound.encode(samples))
     container.mux(sound.encode(None))
-  with pytest.raises(video.VideoError, match="no video stream"):
-    video.probe(path)
+  with pytest.raises(DecodeError, match="no video stream"):
+    media_files.probe(path)
 
 
 def _joined(file_format, *sizes):
@@ -164,10 +165,10 @@ def _joined(file_format, *sizes):
 @pytest.mark.parametrize("sizes", [((48, 96), (64, 96)), ((64, 128), (48, 96))])
 def test_frames_after_a_change_of_size_get_the_size_of_the_first(file_format, sizes):
   media = _joined(file_format, *sizes)
-  frames = video.read_frames(media, range(15, 30))
+  frames = media_files.read_frames(media, range(15, 30))
   assert frames.shape[1:3] == sizes[0]
   assert _numbers(frames) == [*range(15, 30)]
-  assert video.read_frames(media, [35]).shape[1:3] == sizes[0]
+  assert media_files.read_frames(media, [35]).shape[1:3] == sizes[0]
   with video.VideoReader(media) as reader:
     assert reader.num_frames == 40
     whole = list(reader.frames())

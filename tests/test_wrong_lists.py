@@ -8,10 +8,10 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data.builders import (
+  OFFICIAL,
   hmdb51,
   imagenet_subset,
   kinetics400,
-  official,
   ucf101,
 )
 
@@ -79,7 +79,7 @@ def no_videos(monkeypatch):
 
 
 def plan(name, options, allow_missing=True):
-  make_plan = official.OFFICIAL[name].make_plan
+  make_plan = OFFICIAL[name].make_plan
   return make_plan(options["source"], options["splits"], allow_missing)
 
 

@@ -58,7 +58,13 @@ def measure(
     compiled = parts.step.lower(current, batch).compile()
   compile_seconds = time.monotonic() - began
   counts = counted(parts.step, current, batch)
-  current, times = _timed(compiled, current, batch, steps, trace)
+
+  def step():
+    nonlocal current
+    current, loss = compiled(current, batch)
+    return loss
+
+  times = _seconds(step, steps, trace)
   seconds = statistics.median(times)
   pieces = config.train.accumulate_steps
   piece = {name: array[: len(array) // pieces] for name, array in rows.items()}
@@ -114,7 +120,9 @@ def _stage_seconds(parts, current, piece, pieces, key, steps):
     # Any numbers may stand for the gradients.
     "update": lambda: update(current, params),
   }
-  seconds = {name: _median_seconds(run, steps) for name, run in stages.items()}
+  seconds = {
+    name: statistics.median(_seconds(run, steps)) for name, run in stages.items()
+  }
   for name in ("pretext", "loss"):
     seconds[name] *= pieces
   return seconds
@@ -141,24 +149,13 @@ def _use_cache(enabled):
   compilation_cache.reset_cache()  # or what was decided at the first use stays
 
 
-def _timed(step, current, batch, count, trace):
-  """Runs a step once untimed, and then `count` times: (last state, seconds of each)."""
-  current, loss = step(current, batch)
-  loss.block_until_ready()
+def _seconds(function: Callable, count: int, trace: str = "") -> list[float]:
+  """Runs a function once untimed, and then `count` times: the seconds of each."""
+  jax.block_until_ready(function())
   times = []
   with jax.profiler.trace(trace) if trace else contextlib.nullcontext():
     for _ in range(count):
       began = time.monotonic()
-      current, loss = step(current, batch)
-      loss.block_until_ready()
+      jax.block_until_ready(function())
       times.append(time.monotonic() - began)
-  return current, times
-
-
-def _median_seconds(function: Callable, count: int) -> float:
-  times = []
-  for _ in range(count + 1):
-    began = time.monotonic()
-    jax.block_until_ready(function())
-    times.append(time.monotonic() - began)
-  return statistics.median(times[1:])
+  return times

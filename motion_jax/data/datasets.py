@@ -8,11 +8,12 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from motion_jax.config import UserError, local_path
+from motion_jax.config import UserError
 from motion_jax.data import sources
+from motion_jax.data.disk import data_root
 
 logger = logging.getLogger("motion_jax")
 
@@ -34,24 +35,16 @@ OFFICIAL_SPLITS = {"ucf101": 3, "hmdb51": 3}  # data sets with several official 
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetSource:
+class DatasetSource(sources.Source):
   """Records of a prepared data set.
 
   Attributes:
     notes: what a protocol needs besides the records; see the data set's builder.
   """
 
-  name: str
-  split: str
-  classes: tuple[str, ...] | None
-  ids: Sequence[str] = dataclasses.field(repr=False)
-  labels: Sequence[int] = dataclasses.field(repr=False)
   # TFDS data source; opens its files when first read, pickles small.
   records: Any = dataclasses.field(repr=False)
   notes: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
-
-  def __len__(self) -> int:
-    return len(self.ids)
 
   def __getitem__(self, index: int) -> sources.Record:
     example = self.records[index]
@@ -68,9 +61,6 @@ class DatasetSource:
       width=int(example["width"]),
     )
 
-  def id_of(self, index: int) -> str:
-    return self.ids[index]
-
 
 def is_name(name: str) -> bool:
   """Tells whether this is the name of one of our data sets, with or without variant."""
@@ -83,9 +73,7 @@ def open_dataset(
   """Opens a prepared data set; see `sources.open_source`."""
   import tensorflow_datasets as tfds
 
-  from motion_jax.data.builders import base
-
-  root = local_path(data_dir) if data_dir else base.default_data_dir()
+  root = data_root(data_dir)
   base_name, _, variant = name.partition(":")
   words = [word for word in variant.split(",") if word]
   official = None

@@ -10,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from motion_jax.data import pixels
-from motion_jax.data.timeline import VideoError
+from motion_jax.data.sources import DecodeError
 
 Media = bytes | str | os.PathLike
 
@@ -36,7 +36,7 @@ class Decoder:
       media: a path, or the bytes of a video file.
 
     Raises:
-      VideoError: if it holds no video.
+      DecodeError: if it holds no video.
       av.FFmpegError: if it cannot be opened.
     """
     self._media = media
@@ -132,10 +132,10 @@ def _best_stream(container) -> av.VideoStream:
   stills = Disposition.attached_pic | Disposition.timed_thumbnails
   streams = [s for s in container.streams.video if not s.disposition & stills]
   if not streams:
-    raise VideoError("no video stream")
+    raise DecodeError("no video stream")
   streams = [s for s in streams if s.codec_context is not None]
   if not streams:
-    raise VideoError("the codec of the video is not known")
+    raise DecodeError("the codec of the video is not known")
 
   def rank(stream):
     context = stream.codec_context

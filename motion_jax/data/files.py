@@ -6,7 +6,8 @@ import collections
 import heapq
 import logging
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 
 logger = logging.getLogger("motion_jax")
 
@@ -24,67 +25,47 @@ IMAGE_SUFFIXES = frozenset(f".{name}" for name in _IMAGES.split())
 _SHOWN = 8  # suffixes named in a message
 
 
-def walk(root: str | os.PathLike) -> Iterator[tuple[str, list[str]]]:
-  """Lists the files of a folder and of all folders in it, in a stable order.
+def find(
+  root: str | os.PathLike, suffixes: Collection[str]
+) -> tuple[list[str], dict[str, int]]:
+  """Finds the media of a folder and of all folders in it, or of a zip archive.
 
   Links to folders are followed, but no folder is listed twice: of several ways to it
   the one without a link counts, of links the first by name. What begins with a dot is
   left out; a folder that cannot be listed is named in the log.
 
   Args:
-    root: the folder.
+    root: the folder or archive.
+    suffixes: endings that count, in lower case.
 
-  Yields:
-    (path of a folder in `root`, with slashes, '' for `root` itself; sorted names of its
-    files).
+  Returns:
+    Their paths in `root`, with slashes, sorted; how often each other ending is there.
   """
-  seen, pending = set(), [(False, "")]  # (found through a link, path)
-  while pending:
-    linked, inside = heapq.heappop(pending)
-    where = os.path.realpath(os.path.join(root, inside))
-    if where in seen:
-      continue
-    seen.add(where)
-    names = []
-    try:
-      with os.scandir(where) as entries:
-        for entry in entries:
-          if entry.name.startswith("."):
-            continue
-          if _is_folder(entry):
-            path = f"{inside}/{entry.name}" if inside else entry.name
-            heapq.heappush(pending, (linked or entry.is_symlink(), path))
-          else:
-            names.append(entry.name)
-    except OSError as error:
-      logger.warning("left out %s: %s", where, error.strerror)
-    yield inside, sorted(names)
+  if os.path.isdir(root):
+    names = _walk(root)
+  else:
+    with zipfile.ZipFile(root) as archive:
+      names = archive.namelist()
+  found, others = [], collections.Counter()
+  for name in sorted(names):
+    if suffix(name) not in suffixes:
+      others[suffix(name)] += 1
+    elif not os.path.basename(name).startswith("."):
+      found.append(name)
+  return found, others
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-  try:
-    return entry.is_dir()
-  except OSError:  # a link to itself
-    return False
+def counts_text(endings: Mapping[str, int]) -> str:
+  """How often there is each ending: '12 x .txt, 3 x .zip', 'none'."""
+  most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+  words = [f"{count} x {end or 'no suffix'}" for end, count in most[:_SHOWN]]
+  rest = sum(count for _, count in most[_SHOWN:])
+  return ", ".join(words + ([f"{rest} others"] if rest else [])) or "none"
 
 
 def suffix(name: str) -> str:
   """Returns the ending of a file's name in lower case, with its dot."""
   return os.path.splitext(name)[1].lower()
-
-
-class PassedOver(collections.Counter):
-  """Counts files that are no media by their suffix; as text '12 x .txt, 3 x .zip'."""
-
-  def add(self, name: str) -> None:
-    """Counts a file."""
-    self[suffix(name)] += 1
-
-  def __str__(self) -> str:
-    most = sorted(self.items(), key=lambda item: (-item[1], item[0]))
-    words = [f"{count} x {end or 'no suffix'}" for end, count in most[:_SHOWN]]
-    rest = sum(count for _, count in most[_SHOWN:])
-    return ", ".join(words + ([f"{rest} others"] if rest else []))
 
 
 def readable(name: str) -> str:
@@ -99,3 +80,33 @@ def readable(name: str) -> str:
   if name.isascii() and "\\" not in name:
     return name
   return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
+
+
+def _walk(root: str) -> Iterator[str]:
+  """Lists the files of a folder and of all folders in it, with slashes."""
+  seen, pending = set(), [(False, "")]  # (found through a link, path)
+  while pending:
+    linked, inside = heapq.heappop(pending)
+    where = os.path.realpath(os.path.join(root, inside))
+    if where in seen:
+      continue
+    seen.add(where)
+    try:
+      with os.scandir(where) as entries:
+        for entry in entries:
+          if entry.name.startswith("."):
+            continue
+          path = f"{inside}/{entry.name}" if inside else entry.name
+          if _is_folder(entry):
+            heapq.heappush(pending, (linked or entry.is_symlink(), path))
+          else:
+            yield path
+    except OSError as error:
+      logger.warning("left out %s: %s", where, error.strerror)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:  # a link to itself
+    return False

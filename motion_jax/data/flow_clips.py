@@ -6,11 +6,10 @@ import numpy as np
 
 from motion_jax.config import UserError
 from motion_jax.data.clips import Clip
-from motion_jax.data.flow_files import ZERO_FLOW
 from motion_jax.data.flow_records import FlowRecords
-from motion_jax.data.media import DecodeError, place, read_record, resized_shape
-from motion_jax.data.motion import check_motion, resize_motion
-from motion_jax.data.sources import Record
+from motion_jax.data.media import place, read_record, resized_shape
+from motion_jax.data.motion_codec import ZERO_FLOW
+from motion_jax.data.sources import DecodeError, Record
 
 INTERVAL = 1  # of the prepared flow
 
@@ -46,7 +45,7 @@ class FlowClip(Clip):
     Returns:
       video: [T, H, W, 3] uint8, zero outside the frames.
       extent: [2] int32, height and width of the frames in it.
-      flow: [T - 1, H, W, 2] uint8, of frames 1 to T - 1, encoded as in `flow_files`;
+      flow: [T - 1, H, W, 2] uint8, of frames 1 to T - 1, encoded as in `motion_codec`;
         without motion outside the frames and where a short video repeats its last one.
 
     Raises:
@@ -59,7 +58,7 @@ class FlowClip(Clip):
     head, chosen = self.flow.head(record.id), []
 
     def choose(count, fps):
-      check_motion(head, count)
+      head.check(count)
       self._warn_if_short(record, count, fps)
       chosen[:] = self._indices(count, fps, [start])
       return chosen
@@ -67,12 +66,12 @@ class FlowClip(Clip):
     frames = read_record(record, choose, self.short_side)
     out, size = self.empty(), resized_shape(*frames[0].shape[:2], self.short_side)
     self._fill(out["video"], out["extent"], frames, places)
+    _check_shape(record, (head.height, head.width), size)
     numbers = np.array(chosen)
     moving = np.flatnonzero(np.diff(numbers))
-    found = self.flow.frames(head, numbers[1:][moving]) if len(moving) else []
+    found = self.flow.frames(head, numbers[1:][moving], size)
     for slot, frame in zip(moving, found, strict=True):
-      _check_shape(record, frame.shape[:2], size)
-      place(resize_motion(frame, size), out["flow"][slot], places)
+      place(frame, out["flow"][slot], places)
     return out
 
   def empty(self) -> dict:

@@ -2,8 +2,8 @@
 
 A video is a head (its size and the edge strength of every frame), then its frames as
 gray JPEG images, `CHUNK` to a record, so that a clip is read without the rest of a long
-video. Edges are stored as round(25.5 e), e in [0, 10]; flow as round(f / 20 * 127) +
-128, f in [-20, 20] pixels of the stored resolution, its components one above the other.
+video. What their numbers mean is in `motion_codec`; the components of flow are one
+above the other.
 
 JPEG at quality 95, measured on 72 frames of real actions at 128x170 (raw: 21.8 kB for
 edges, 43.5 kB for flow):
@@ -20,20 +20,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import uuid
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-from array_record.python import array_record_module
+
+from motion_jax.data import disk
+from motion_jax.data.sources import DecodeError
 
 VERSION = 1
 CHUNK = 32  # frames per record
-LIMITS = {"edges": 10.0, "flow": 20.0}  # largest stored value
-ZERO_FLOW = 128  # code of a place that does not move
-CHANNELS = {"edges": 1, "flow": 2}
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 _LENGTH = np.dtype("<u4")
 
@@ -59,6 +56,16 @@ class Head:
   def num_frames(self) -> int:
     return len(self.strengths)
 
+  def check(self, count: int) -> None:
+    """Raises DecodeError unless this is the motion of a video of `count` frames."""
+    if not self.num_frames:
+      raise DecodeError(self.damage)
+    if self.num_frames > count or (self.num_frames < count and not self.damage):
+      raise DecodeError(
+        f"its motion was prepared from {self.num_frames} frames, but it has {count}: "
+        "prepare the motion again"
+      )
+
 
 def encode_frame(frame: np.ndarray) -> bytes:
   """Compresses a [H, W, C] uint8 frame; C is 1 or 2."""
@@ -71,11 +78,6 @@ def decode_frame(data: bytes, channels: int) -> np.ndarray:
   stacked = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
   parts = stacked.reshape(channels, -1, stacked.shape[1])
   return np.moveaxis(parts, 0, 2)
-
-
-def num_records(num_frames: int) -> int:
-  """How many records a video takes."""
-  return 1 + -(-num_frames // CHUNK)
 
 
 def pack(head: Head, frames: list[bytes]) -> Iterator[bytes]:
@@ -113,28 +115,15 @@ def write_shard(path: pathlib.Path, videos: Iterable[tuple[Head, list[bytes]]]) 
 
   Each appears when it is complete; a shard with a table of contents is finished.
   """
-  target, draft = path.with_suffix(".array_record"), path.with_suffix(".draft")
   contents = {"ids": [], "firsts": [], "damaged": {}, "records": 0}
-  writer = array_record_module.ArrayRecordWriter(
-    os.fspath(draft), "group_size:1,uncompressed"
-  )
-  try:
+  target, draft = path.with_suffix(".array_record"), path.with_suffix(".draft")
+  with disk.new_records(target, draft, "group_size:1,uncompressed") as store:
     for head, frames in videos:
       contents["ids"].append(head.id)
       contents["firsts"].append(contents["records"])
       if head.damage:
         contents["damaged"][head.id] = head.damage
       for record in pack(head, frames):
-        writer.write(record)
+        store(record)
         contents["records"] += 1
-  finally:
-    writer.close()
-  os.replace(draft, target)
-  write_json(path.with_suffix(".json"), contents)
-
-
-def write_json(path: pathlib.Path, value) -> None:
-  """Writes JSON that is there whole or not at all."""
-  draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
-  draft.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-  os.replace(draft, path)
+  disk.write_json(path.with_suffix(".json"), contents)

@@ -11,11 +11,12 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import flow_files
+from motion_jax.config import UserError, choose
+from motion_jax.data import disk, flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.sources import Source
@@ -67,7 +68,7 @@ class FlowRecords:
     except (OSError, ValueError) as error:
       raise UserError(f"{path} is damaged ({error}); delete it, {again}") from error
     found = {key: self.description.get(key) for key in ("version", "limit")}
-    limit = flow_files.LIMITS.get(self.description.get("store"))
+    limit = motion_codec.LIMITS.get(self.description.get("store"))
     expected = {"version": flow_files.VERSION, "limit": limit}
     if found != expected:
       raise UserError(
@@ -80,7 +81,7 @@ class FlowRecords:
         f"{path} is incomplete: {len(lost)} of {len(index['shards'])} files are "
         f"missing or shorter, such as {lost[0]}; delete it, {again}"
       )
-    self.channels = flow_files.CHANNELS[self.description["store"]]
+    self.channels = motion_codec.CHANNELS[self.description["store"]]
     self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
     shards = [_Shard(os.fspath(self.path / n), k) for n, k in index["shards"]]
     self._records = ArrayRecordDataSource(shards)  # opens its files when first read
@@ -95,30 +96,24 @@ class FlowRecords:
     return name in self._firsts
 
   def head(self, name: str) -> Head:
-    """Reads the number of frames, their size and their strengths of a video.
+    """Reads the number of frames, their size and their strengths of a video."""
+    return flow_files.unpack_head(self._records[self._firsts[name]])
 
-    Raises:
-      UserError: if there is no such video.
-    """
-    return flow_files.unpack_head(self._records[self._first(name)])
-
-  def frames(self, head: Head, indices: Sequence[int]) -> list[np.ndarray]:
+  def frames(
+    self, head: Head, indices: Sequence[int], size: tuple[int, int] | None = None
+  ) -> list[np.ndarray]:
     """Decodes motion frames of a video.
 
     Args:
       head: of the video.
       indices: frame numbers in [0, num_frames), repeats allowed.
+      size: (height, width) to which frames are resized; None for their own.
 
     Returns:
-      For each index [H, W, channels] uint8, the encoding of `flow_files`.
-
-    Raises:
-      IndexError: if a number is out of range.
+      For each index [H, W, channels] uint8, the code of `motion_codec`.
     """
     wanted = np.unique(np.asarray(indices, np.int64))
-    if not len(wanted) or wanted[0] < 0 or wanted[-1] >= head.num_frames:
-      raise IndexError(f"frames {[*indices]} of a video of {head.num_frames} frames")
-    first, found = self._first(head.id) + 1, {}
+    first, found = self._firsts[head.id] + 1, {}
     for chunk in np.unique(wanted // flow_files.CHUNK):
       start = int(chunk) * flow_files.CHUNK
       count = min(flow_files.CHUNK, head.num_frames - start)
@@ -126,13 +121,9 @@ class FlowRecords:
       record = self._records[first + int(chunk)]
       encoded = flow_files.unpack_frames(record, count, inside - start)
       for index, data in zip(inside, encoded, strict=True):
-        found[int(index)] = flow_files.decode_frame(data, self.channels)
+        frame = flow_files.decode_frame(data, self.channels)
+        found[int(index)] = resize_motion(frame, size or frame.shape[:2])
     return [found[int(index)] for index in indices]
-
-  def _first(self, name: str) -> int:
-    if name not in self._firsts:
-      raise UserError(f"{self.path} has no motion of {name!r}: the videos have changed")
-    return self._firsts[name]
 
 
 def open_flow(
@@ -160,7 +151,7 @@ def open_flow(
       from other videos; the message has the command that prepares it.
   """
   choose("data.flow", method, METHODS)
-  choose("kind of prepared motion", store, [*flow_files.CHANNELS])
+  choose("kind of prepared motion", store, [*motion_codec.CHANNELS])
   path = flow_folder(source, method, store, interval, data_dir)
   command = flow_command(source.name, method, store, interval, short_side, data_dir)
   if not path.is_dir():
@@ -198,8 +189,6 @@ def flow_folder(
 
   All splits share it. A folder of the user's own is told by a hash of its path.
   """
-  from motion_jax.data.builders.base import default_data_dir  # loads TFDS
-
   while isinstance(source, Subset):
     source = source.source
   if isinstance(source, DatasetSource):
@@ -208,8 +197,7 @@ def flow_folder(
     real = os.path.realpath(source.name)
     digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()
     name = f"folder/{os.path.basename(real)}-{digest}"
-  root = local_path(data_dir) if data_dir else default_data_dir()
-  return root / "flow" / name / f"{method}_{store}_{interval}"
+  return disk.data_root(data_dir) / "flow" / name / f"{method}_{store}_{interval}"
 
 
 def partial_folder(path: pathlib.Path) -> pathlib.Path:
@@ -235,6 +223,19 @@ def flow_command(
   if data_dir:
     words.append(f"--data_dir={shlex.quote(os.fspath(data_dir))}")
   return f"python -m motion_jax.prepare flow {' '.join(words)}"
+
+
+def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
+
+  Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
+  still places of flow at their code, 128.
+  """
+  if frame.shape[:2] == size:
+    return frame
+  way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
+  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
+  return np.rint(resized).reshape(*size, -1)
 
 
 def _incomplete(path: pathlib.Path, index: dict) -> list[str]:

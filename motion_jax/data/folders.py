@@ -10,14 +10,14 @@ import re
 from collections.abc import Sequence
 
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import heldout, sources
+from motion_jax.data import sources, subsets
 from motion_jax.data.files import (
   IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
-  PassedOver,
+  counts_text,
+  find,
   readable,
   suffix,
-  walk,
 )
 
 logger = logging.getLogger("motion_jax")
@@ -28,44 +28,22 @@ _NUMBER = re.compile(r"(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderSource:
+class FolderSource(sources.Source):
   """Records of a folder; media are read when they are decoded.
 
   Attributes:
-    paths: of the files and frame folders, in the folder.
-    ids: the same as text that can be stored; see `files.readable`.
+    paths: of the files and frame folders, in the folder; as text that can be stored,
+      these are the `ids`.
     kinds: see `sources.Kind`.
   """
 
-  name: str
-  split: str
-  classes: tuple[str, ...] | None
   paths: Sequence[str] = dataclasses.field(repr=False)
   kinds: Sequence[str] = dataclasses.field(repr=False)
-  labels: Sequence[int] = dataclasses.field(repr=False)
-  ids: Sequence[str] = dataclasses.field(repr=False, init=False)
-
-  def __post_init__(self):
-    object.__setattr__(self, "ids", [*map(readable, self.paths)])
-
-  def __len__(self) -> int:
-    return len(self.ids)
 
   def __getitem__(self, index: int) -> sources.Record:
-    kind = self.kinds[index]
-    path = pathlib.Path(self.name, self.paths[index])
-    media, num_frames = path, None
-    if kind == "frames":
-      media = frame_paths(path)
-      num_frames = len(media)
-    elif kind == "image":
-      num_frames = 1
-    return sources.Record(
-      self.ids[index], kind, media, self.labels[index], num_frames=num_frames
-    )
-
-  def id_of(self, index: int) -> str:
-    return self.ids[index]
+    kind, path = self.kinds[index], pathlib.Path(self.name, self.paths[index])
+    media = frame_paths(path) if kind == "frames" else path
+    return sources.Record(self.ids[index], kind, media, self.labels[index])
 
 
 def open_folder(
@@ -97,16 +75,18 @@ def open_folder(
   found, others = _scan(root, frame_folders)
   if not found:
     raise UserError(
-      f"no videos or images in {root} (files: {others or 'none'}). Looked in all "
+      f"no videos or images in {root} (files: {counts_text(others)}). Looked in all "
       "sub-folders for files that end in "
       f"{' '.join(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))}."
     )
   if others and names[split] != "heldout":  # opened beside the training part
-    logger.info("%s: passed over %s", root, others)
+    logger.info("%s: passed over %s", root, counts_text(others))
   paths = [path for path, _ in found]
   classes, labels = _labels(paths)
   groups = labels if heldout_by == "class" and classes else None
-  chosen = heldout.select(paths, groups, names[split], heldout_fraction)
+  heldout = subsets.held_out(paths, groups, heldout_fraction)
+  wanted = {"train": (False,), "heldout": (True,), "all": (False, True)}[names[split]]
+  chosen = [i for i in range(len(paths)) if (i in heldout) in wanted]
   if not chosen:
     raise UserError(
       f"the {split!r} split of {root} is empty: it has {len(found)} file(s) and "
@@ -114,16 +94,8 @@ def open_folder(
       "--config.data.heldout_fraction, or list both parts by --config.data.train_list "
       "and --config.data.heldout_list"
     )
-  source = FolderSource(
-    root,
-    split,
-    classes,
-    [found[i][0] for i in chosen],
-    [found[i][1] for i in chosen],
-    [labels[i] for i in chosen],
-  )
-  _report(source)
-  return source
+  paths, kinds = zip(*(found[i] for i in chosen), strict=True)
+  return _source(root, split, classes, paths, kinds, [labels[i] for i in chosen])
 
 
 def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -133,24 +105,21 @@ def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   return tuple(folder / name for name in names)
 
 
-def _scan(root: str, frame_folders: bool) -> tuple[list[tuple[str, str]], PassedOver]:
-  """Finds (path in the folder, kind) of all media, sorted, and counts the others."""
-  found, others = [], PassedOver()
-  for inside, names in walk(root):
-    prefix = f"{inside}/" if inside else ""
-    images = []
-    for name in names:
-      end = suffix(name)
-      if end in VIDEO_SUFFIXES:
-        found.append((prefix + name, "video"))
-      elif end in IMAGE_SUFFIXES:
-        images.append(name)
-      else:
-        others.add(name)
-    if frame_folders and inside and _are_frames(images):
+def _scan(
+  root: str, frame_folders: bool
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
+  """Finds (path in the folder, kind) of all media, sorted; and counts other files."""
+  paths, others = find(root, VIDEO_SUFFIXES | IMAGE_SUFFIXES)
+  found = [(path, "video") for path in paths if suffix(path) in VIDEO_SUFFIXES]
+  images: dict[str, list[str]] = {}
+  for path in paths:
+    if suffix(path) in IMAGE_SUFFIXES:
+      images.setdefault(os.path.dirname(path), []).append(path)
+  for inside, own in images.items():
+    if frame_folders and inside and _are_frames(own):
       found.append((inside, "frames"))
     else:
-      found += [(prefix + name, "image") for name in images]
+      found += [(path, "image") for path in own]
   return sorted(found), others
 
 
@@ -191,28 +160,22 @@ def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:
     lines = list_file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
   except OSError as error:
     raise UserError(f"cannot read the list of files {list_file}: {error}") from error
-  ids, labels = [], []
+  paths, labels = [], []
   for line in filter(None, map(str.strip, lines)):
     path, _, last = line.rpartition(" ")
     labelled = bool(path) and re.fullmatch(r"-?\d+", last)
-    ids.append(path.strip() if labelled else line)
+    paths.append(path.strip() if labelled else line)
     labels.append(int(last) if labelled else -1)
-  if not any(os.path.exists(os.path.join(root, name)) for name in ids[:100]):
+  if not any(os.path.exists(os.path.join(root, path)) for path in paths[:100]):
     raise UserError(
-      f"none of the first {len(ids[:100])} files of {list_file} is in {root}; the list "
-      "needs a line `path [label]` for each file, with paths relative to that folder"
+      f"none of the first {len(paths[:100])} files of {list_file} is in {root}; the "
+      "list needs a line `path [label]` for each file, its path relative to that folder"
     )
-  kinds = [_kind(name) for name in ids]
-  source = FolderSource(root, split, _class_names(ids, labels), ids, kinds, labels)
-  _report(source)
-  return source
-
-
-def _kind(name: str) -> str:
-  end = suffix(name)
-  if end in VIDEO_SUFFIXES:
-    return "video"
-  return "image" if end in IMAGE_SUFFIXES else "frames"
+  kinds = dict.fromkeys(VIDEO_SUFFIXES, "video") | dict.fromkeys(
+    IMAGE_SUFFIXES, "image"
+  )
+  kinds = [kinds.get(suffix(path), "frames") for path in paths]
+  return _source(root, split, _class_names(paths, labels), paths, kinds, labels)
 
 
 def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
@@ -231,18 +194,17 @@ def _class_names(ids: list[str], labels: list[int]) -> tuple[str, ...] | None:
   return tuple(names)
 
 
-def _report(source: FolderSource) -> None:
+def _source(root, split, classes, paths, kinds, labels) -> FolderSource:
+  """Makes the source, and tells what is in it."""
   counts = {
     "video": "videos",
     "image": "images",
     "frames": "frame folders (one video each)",
   }
   parts = [
-    f"{source.kinds.count(kind)} {words}"
-    for kind, words in counts.items()
-    if kind in source.kinds
+    f"{kinds.count(kind)} {words}" for kind, words in counts.items() if kind in kinds
   ]
-  classes = f"{len(source.classes)} classes" if source.classes else "no classes"
-  logger.info(
-    "%s, split %s: %s, %s", source.name, source.split, ", ".join(parts), classes
-  )
+  parts.append(f"{len(classes)} classes" if classes else "no classes")
+  logger.info("%s, split %s: %s", root, split, ", ".join(parts))
+  ids = [*map(readable, paths)]
+  return FolderSource(root, split, classes, ids, labels, paths, kinds)

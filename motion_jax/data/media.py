@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from motion_jax.data import video
-from motion_jax.data.sources import Record
+from motion_jax.data import pixels
+from motion_jax.data.sources import DecodeError, Record
+from motion_jax.data.video import VideoReader
 
-_FRAMES_FPS = 30.0  # of images and frame folders, whose rate nothing tells
+FRAMES_FPS = 30.0  # of images and frame folders, whose rate nothing tells
 _MAX_SCRATCH = 2**23  # floats that a thread keeps
 _local = threading.local()
 _MAX_PIXELS = 2**25  # of a resized frame; 400 MB as float32
-
-
-class DecodeError(Exception):
-  """The media of a record cannot be decoded."""
 
 
 def set_up_opencv() -> None:
@@ -84,20 +81,47 @@ def read_parts(
     return resize_short_side(frame, short_side).astype(np.uint8)
 
   if record.kind == "video":
-    try:
-      with video.VideoReader(record.media) as reader:
-        for indices in choose(reader.num_frames, reader.fps):
-          yield reader.read(indices, convert)
-    except video.VideoError as error:
-      raise DecodeError(str(error)) from error
+    with VideoReader(record.media) as reader:
+      for indices in choose(reader.num_frames, reader.fps):
+        yield reader.read(indices, convert)
     return
-  media = (record.media,) if record.kind == "image" else record.media
-  if not media:
-    raise DecodeError("a folder without frames")
-  for indices in choose(len(media), record.fps or _FRAMES_FPS):
+  media = _images(record)
+  for indices in choose(len(media), record.fps or FRAMES_FPS):
     wanted = set(map(int, indices))
     frames = {index: convert(decode_image(media[index])) for index in wanted}
     yield [frames[int(index)] for index in indices]
+
+
+def whole_video(record: Record, short_side: int) -> Iterator[np.ndarray]:
+  """Decodes all frames of a record, in order.
+
+  Args:
+    record: a video, a sequence of images, or one image.
+    short_side: largest length of the shorter side in pixels; larger frames are reduced
+      to it by averaging areas, and sides become even. The first image of a sequence
+      sets the size.
+
+  Yields:
+    [H, W, 3] uint8, RGB, all of one size.
+
+  Raises:
+    DecodeError: at the first frame that cannot be decoded.
+  """
+  if record.kind == "video":
+    with VideoReader(record.media) as reader:
+      yield from reader.frames(short_side)
+    return
+  size = None
+  for image in map(decode_image, _images(record)):
+    size = size or pixels.reduced_size(*image.shape[:2], short_side)
+    yield pixels.reduce(image, size)
+
+
+def _images(record: Record) -> Sequence[bytes | os.PathLike]:
+  images = (record.media,) if record.kind == "image" else record.media
+  if not images:
+    raise DecodeError("a folder without frames")
+  return images
 
 
 def decode_image(media: bytes | os.PathLike) -> np.ndarray:

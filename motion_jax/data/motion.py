@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 
-import cv2
 import numpy as np
 
 from motion_jax.config import UserError, choose
-from motion_jax.data.clips import Clip, clip_indices
+from motion_jax.data.clips import Clip
 from motion_jax.data.flow_files import Head
 from motion_jax.data.flow_records import FlowRecords
-from motion_jax.data.media import DecodeError, place, read_record, resized_shape
+from motion_jax.data.frame_numbers import clip_indices
+from motion_jax.data.media import place, read_record, resized_shape
 from motion_jax.data.sources import Record
 
 logger = logging.getLogger("motion_jax")
@@ -87,7 +87,7 @@ class Distill(Clip):
       video: [2, T, H, W, 3] uint8, query and key, zero outside the frames.
       extent: [2, 2] int32, height and width of the frames in each.
       motion: with a prepared set, [2, M, H, W, 1 or 2] uint8, encoded as in
-        `flow_files`; flow stays in pixels of the stored resolution.
+        `motion_codec`; flow stays in pixels of the stored resolution.
       motion_pairs: without, [2, M, 2, H, W, 3] uint8, RGB at t and t - flow_interval.
       strength: [2] float32, mean of the frames of each motion clip; 0 if unknown.
       pass_rate: float32 [], share of the video's motion windows that reach the
@@ -121,8 +121,9 @@ class Distill(Clip):
       for clip, indices, spot in zip(
         out["motion"], plan["motion"], places, strict=True
       ):
-        for frame, slot in zip(self.flow.frames(head, indices), clip, strict=True):
-          place(resize_motion(frame, size), slot, spot)
+        frames = self.flow.frames(head, indices, size)
+        for frame, slot in zip(frames, clip, strict=True):
+          place(frame, slot, spot)
     return out
 
   def empty(self) -> dict:
@@ -163,7 +164,7 @@ class Distill(Clip):
       if head is None:
         strengths = np.zeros(count, np.float32)
       else:
-        check_motion(head, count)
+        head.check(count)
         strengths = head.strengths * self._scale
       windows = self._windows(len(strengths), fps)
       threshold = 0.0 if head is None else self.threshold
@@ -207,27 +208,3 @@ def choose_windows(
   if not len(allowed):
     allowed = np.array([means.argmax()])
   return allowed[(np.asarray(draws) * len(allowed)).astype(np.int64)]
-
-
-def check_motion(head: Head, count: int) -> None:
-  """Raises DecodeError if prepared motion is not that of a video of `count` frames."""
-  if not head.num_frames:
-    raise DecodeError(head.damage)
-  if head.num_frames > count or (head.num_frames < count and not head.damage):
-    raise DecodeError(
-      f"its motion was prepared from {head.num_frames} frames, but it has {count}: "
-      "prepare the motion again"
-    )
-
-
-def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
-
-  Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
-  still places of flow at their code, 128.
-  """
-  if frame.shape[:2] == size:
-    return frame
-  way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
-  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
-  return np.rint(resized).reshape(*size, -1)

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator
 import grain
 import numpy as np
 
-from motion_jax.config import UserError
 from motion_jax.data.bad_files import BadFiles
-from motion_jax.data.clips import DecodeError, Sampler, Views
-from motion_jax.data.sources import Source
+from motion_jax.data.clips import Sampler, Views
+from motion_jax.data.sources import DecodeError, Source
 from motion_jax.data.stream import Stream
 
 _MAX_AHEAD = 8 * 2**30  # bytes of batches that are decoded ahead
@@ -33,9 +32,7 @@ def make_pipeline(
   *,
   batch_size: int,
   seed: int,
-  num_epochs: int | None = None,
   threads: int | None = None,
-  prefetch: int | None = None,
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
@@ -48,35 +45,25 @@ def make_pipeline(
   Args:
     source: where records come from.
     sampler: what is taken from a record.
-    batch_size: records of a global batch; a host yields batch_size // process_count.
+    batch_size: records of a global batch, a multiple of `process_count`; a host yields
+      batch_size // process_count.
     seed: of the order and of the sampler's generators.
-    num_epochs: passes over the source, without the last incomplete batch; None for
-      no end.
     threads: decoding threads per process; None for `default_threads()`.
-    prefetch: records decoded ahead by this process, or by each worker; None for those
-      of the next batch and one more for each thread, but not more than 8 GB of them,
-      or one for each thread.
     workers: worker processes that decode; 0 decodes in this process.
     process_index: number of this host.
     process_count: number of hosts.
 
   Returns:
-    What `iter` takes; see `stream.Stream`.
-
-  Raises:
-    UserError: if the batch size does not fit the hosts or the source.
+    An iterator of batches; see `stream.Stream`.
   """
-  _check_hosts(batch_size, process_count)
   threads = threads or default_threads()
   rows = batch_size // process_count
-  if prefetch is None:
-    row = sum(array.nbytes for array in empty_row(sampler).values())
-    processes = max(1, workers)  # each reads ahead by itself, and has its threads
-    most = min(rows + threads * processes, _MAX_AHEAD // row)
-    prefetch = max(threads, most // processes)
-  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
-  if num_epochs is not None:
-    records = records[: _whole_batches(len(records), batch_size, source.name)]
+  # Decoded ahead are the next batch and one more for each thread, up to 8 GB of them.
+  row = sum(array.nbytes for array in empty_row(sampler).values())
+  processes = max(1, workers)  # each reads ahead by itself, and has its threads
+  most = min(rows + threads * processes, _MAX_AHEAD // row)
+  prefetch = max(threads, most // processes)
+  records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
   # Hosts take their share last, so that their random numbers differ.
   records = records.random_map(_Sample(source, sampler))
   own = grain.MapDataset.range(len(records) // batch_size * rows)
@@ -117,47 +104,52 @@ def evaluation_batches(
     Batches of one shape. Rows that fill up have index -1, label -1 and valid False. Of
     a video with a row that is not valid no other row is to be used.
   """
-  count, filled = len(source), -(-batch_size // multiple) * multiple
-  indices = np.arange(count)
-  if limit is not None and limit < count:
+  indices = np.arange(len(source))
+  if limit is not None and limit < len(source):
     # Not evenly spaced: records of a class may be, too.
-    indices = np.sort(np.random.default_rng(0).permutation(count)[:limit])
-  sample = _Sample(source, sampler)
+    indices = np.sort(np.random.default_rng(0).permutation(len(source))[:limit])
   threads = threads or default_threads()
+  rows = _rows(_Sample(source, sampler), indices, batch_size, seed, threads, agree)
+  filled = -(-batch_size // multiple) * multiple
+  while batch := [*itertools.islice(rows, batch_size)]:
+    batch += [empty_row(sampler)] * (filled - len(batch))
+    yield {key: np.stack([row[key] for row in batch]) for key in batch[0]}
 
-  in_parts = isinstance(sampler, Views) and not sampler.views
-  views = sampler.views if isinstance(sampler, Views) else 1
-  together = 1 if in_parts else max(1, batch_size // views)  # about a batch of rows
 
+def _rows(sample, indices, batch_size, seed, threads, agree) -> Iterator[dict]:
+  """The rows of all records in order, decoded ahead in threads."""
+  sampler, has_views = sample.sampler, isinstance(sample.sampler, Views)
+  in_parts = has_views and not sampler.views
+  # About a batch of rows is agreed on at a time.
+  together = (
+    1 if in_parts else max(1, batch_size // (sampler.views if has_views else 1))
+  )
+  # Keep the threads busy; without clips a video is one row.
+  wanted = max(together, 2 * threads + (0 if has_views else batch_size))
+  rest, ahead = iter(indices.tolist()), collections.deque()
   with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    rest = iter(indices.tolist())
-    ahead: collections.deque = collections.deque()
-    rows: list[dict] = []
+
+    def decode(parts, index):
+      return parts, index, pool.submit(next, parts, None)
+
     while True:
-      # Keep the threads busy; without clips a video is one row.
-      wanted = 2 * threads + (0 if isinstance(sampler, Views) else batch_size)
-      for index in itertools.islice(rest, max(wanted, together) - len(ahead)):
+      for index in itertools.islice(rest, wanted - len(ahead)):
         parts = sample.parts(index, np.random.default_rng([seed, index]))
-        ahead.append((parts, index, pool.submit(next, parts, None)))
-      if ahead and len(rows) < batch_size:
-        videos = [ahead.popleft() for _ in range(min(together, len(ahead)))]
-        found = [part.result() for *_, part in videos]
-        # Of a video that is damaged here, or has come to its end: 0 and -1.
-        counts = [-1 if p is None else len(p) * p[-1]["valid"] for p in found]
-        common = agree(np.asarray(counts)) if agree else counts
-        for (parts, index, _), part, count in zip(videos, found, common, strict=True):
-          if count > 0:
-            rows += part
-          elif not count:
-            rows.append(_with_labels(sampler.empty(), -1, index, False))
-          if count > 0 and in_parts:
-            ahead.appendleft((parts, index, pool.submit(next, parts, None)))
-        continue
-      if not rows:
+        ahead.append(decode(parts, index))
+      if not ahead:
         return
-      batch, rows = rows[:batch_size], rows[batch_size:]
-      batch += [empty_row(sampler)] * (filled - len(batch))
-      yield {key: np.stack([row[key] for row in batch]) for key in batch[0]}
+      videos = [ahead.popleft() for _ in range(min(together, len(ahead)))]
+      found = [part.result() for *_, part in videos]
+      # Of a video that is damaged here, or has come to its end: 0 and -1.
+      counts = [-1 if p is None else len(p) * p[-1]["valid"] for p in found]
+      common = agree(np.asarray(counts)) if agree else counts
+      for (parts, index, _), part, count in zip(videos, found, common, strict=True):
+        if count > 0:
+          if in_parts:
+            ahead.appendleft(decode(parts, index))
+          yield from part
+        elif not count:
+          yield _with_labels(sampler.empty(), -1, index, False)
 
 
 def empty_row(sampler: Sampler) -> dict[str, np.ndarray]:
@@ -174,41 +166,21 @@ def default_threads() -> int:
   return min(16, 2 * (os.cpu_count() or 1))
 
 
-def _check_hosts(batch_size: int, process_count: int) -> None:
-  if batch_size < 1 or batch_size % process_count:
-    nearest = max(1, batch_size // process_count) * process_count
-    raise UserError(
-      f"batch_size {batch_size} must be a positive multiple of the {process_count} "
-      f"processes; try {nearest}"
-    )
-
-
-def _whole_batches(records: int, batch_size: int, name: str) -> int:
-  """Returns how many records make up whole batches, so that all hosts get as many."""
-  if records < batch_size:
-    raise UserError(
-      f"all epochs of {name} have {records} records, which do not fill one batch of "
-      f"{batch_size}; lower batch_size to {records}"
-    )
-  return records // batch_size * batch_size
-
-
 class _Sample(grain.transforms.RandomMap):
   """Takes a sample from the record at a position of a source."""
 
   def __init__(self, source: Source, sampler: Sampler):
-    self._source = source
-    self._sampler = sampler
+    self._source, self.sampler = source, sampler
 
   def random_map(self, index, rng: np.random.Generator) -> dict[str, np.ndarray]:
     label = -1
     try:
       record = self._source[int(index)]
       label = record.label
-      arrays = self._sampler(record, rng)
+      arrays = self.sampler(record, rng)
       valid = True
     except (DecodeError, OSError, MemoryError):
-      arrays = self._sampler.empty()
+      arrays = self.sampler.empty()
       valid = False
     return _with_labels(arrays, label, index, valid)
 
@@ -217,18 +189,20 @@ class _Sample(grain.transforms.RandomMap):
 
     Where a video turns out to be damaged, the last row is not valid.
     """
-    if not isinstance(self._sampler, Views):
+    if not isinstance(self.sampler, Views):
       yield [self.random_map(index, rng)]
       return
     label = -1
     try:
       record = self._source[index]
       label = record.label
-      for part in self._sampler.parts(record):
-        clips = _clips_apart(part)
-        yield [_with_labels(clip, label, index, True) for clip in clips]
+      for part in self.sampler.parts(record):
+        yield [
+          _with_labels(dict(zip(part, clip, strict=True)), label, index, True)
+          for clip in zip(*part.values(), strict=True)
+        ]
     except (DecodeError, OSError, MemoryError):
-      yield [_with_labels(self._sampler.empty(), label, index, False)]
+      yield [_with_labels(self.sampler.empty(), label, index, False)]
 
 
 class _HostRows(grain.transforms.Map):
@@ -248,12 +222,6 @@ class _HostRows(grain.transforms.Map):
   def map(self, position) -> dict[str, np.ndarray]:
     batch, row = divmod(int(position), self._rows)
     return self._records[batch * self._batch_size + self._first + row]
-
-
-def _clips_apart(row: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-  """Makes a row of each clip of a video."""
-  count = len(next(iter(row.values())))
-  return [{name: array[i] for name, array in row.items()} for i in range(count)]
 
 
 def _with_labels(arrays: dict, label: int, index: int, valid: bool) -> dict:

@@ -7,10 +7,9 @@ import logging
 import threading
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorTrc, VideoReformatter
-
-from motion_jax.data import transcode
 
 logger = logging.getLogger("motion_jax")
 
@@ -60,7 +59,7 @@ class Converter:
     if self._aspect:
       width = max(1, round(width * self._aspect))
     if short_side is not None:
-      height, width = transcode.reduced_size(height, width, short_side)
+      height, width = reduced_size(height, width, short_side)
     size = (height, width)
     mode = None if short_side is None else "AREA"
     if not frame.interlaced_frame:
@@ -70,6 +69,19 @@ class Converter:
     else:  # swscale would take the chroma of each field by itself, and smear it
       image = _to_rgb(_filtered(frame, ("setfield", "prog")), size, mode)
     return _upright(image, frame)
+
+
+def reduced_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+  """Returns the even (height, width) whose shorter side is at most `short_side`."""
+  scale = min(1.0, short_side / min(height, width))
+  return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
+
+
+def reduce(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes an [H, W, 3] uint8 image to (height, width) by averaging areas."""
+  if image.shape[:2] == size:
+    return image
+  return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _to_rgb(frame, size: tuple[int, int], mode: str | None) -> np.ndarray:

@@ -10,9 +10,13 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 Kind = Literal["video", "image", "frames"]
+
+
+class DecodeError(Exception):
+  """The media of a record cannot be opened, or a frame that they promise, decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,28 +41,33 @@ class Record:
   width: int | None = None
 
 
-class Source(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Source:
   """A sequence of records.
 
   Attributes:
     name: data set name or path.
     split: the part of it that this is.
     classes: names of the labels, or None if there are no labels.
+    ids: identifier of every record.
     labels: class index of every record, -1 if unknown.
   """
 
   name: str
   split: str
   classes: tuple[str, ...] | None
-  labels: Sequence[int]
+  ids: Sequence[str] = dataclasses.field(repr=False)
+  labels: Sequence[int] = dataclasses.field(repr=False)
 
-  def __len__(self) -> int: ...
+  def __len__(self) -> int:
+    return len(self.ids)
 
-  def __getitem__(self, index: int) -> Record: ...
+  def __getitem__(self, index: int) -> Record:
+    """Reads a record; its media stay encoded."""
+    raise NotImplementedError
 
   def id_of(self, index: int) -> str:
-    """Returns the identifier of a record without reading its media."""
-    ...
+    return self.ids[index]
 
 
 def open_source(

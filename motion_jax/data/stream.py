@@ -14,7 +14,10 @@ _BATCHES_AHEAD = 1  # stacked while the training is busy
 
 
 class Stream:
-  """Batches in order; `iter` starts at the first.
+  """An iterator of batches whose state is the number of batches taken.
+
+  All hosts are at the same number, so it is also where another number of hosts, or of
+  worker processes, goes on.
 
   Args:
     records: all of them, made when they are asked for, in parallel.
@@ -32,11 +35,34 @@ class Stream:
   ):
     self._records, self._batch_size = records, batch_size
     self._options, self._workers = options, workers
+    self._taken, self._opened = 0, None
 
-  def __iter__(self) -> Position:
-    return Position(self)
+  def __iter__(self) -> Stream:
+    return self
 
-  def open(self, first: int) -> grain.DatasetIterator:
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._opened is None:
+      self._opened = self._open(self._taken)
+    batch = next(self._opened)
+    self._taken += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """The position, for `set_state` of a stream of the same batches."""
+    return {"next_index": self._taken}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    """Moves to a position."""
+    self.close()
+    self._taken = state["next_index"]
+
+  def close(self) -> None:
+    """Ends the making of batches."""
+    if self._opened is not None:
+      self._opened.close()
+      self._opened = None
+
+  def _open(self, first: int) -> grain.DatasetIterator:
     """Starts at batch number `first`."""
     stream = self._records[first * self._batch_size :].to_iter_dataset(self._options)
     if self._workers:
@@ -50,42 +76,6 @@ class Stream:
       stream, prefetch_buffer_size=_BATCHES_AHEAD
     )
     return iter(stream)
-
-
-class Position:
-  """An iterator of a `Stream` whose state is the number of batches taken.
-
-  All hosts are at the same number, so it is also where another number of hosts, or of
-  worker processes, goes on.
-  """
-
-  def __init__(self, stream: Stream):
-    self._stream, self._taken, self._opened = stream, 0, None
-
-  def __iter__(self) -> Position:
-    return self
-
-  def __next__(self) -> dict[str, np.ndarray]:
-    if self._opened is None:
-      self._opened = self._stream.open(self._taken)
-    batch = next(self._opened)
-    self._taken += 1
-    return batch
-
-  def get_state(self) -> dict[str, int]:
-    """The position, for `set_state` of an iterator of the same batches."""
-    return {"next_index": self._taken}
-
-  def set_state(self, state: dict[str, int]) -> None:
-    """Moves to a position."""
-    self.close()
-    self._taken = state["next_index"]
-
-  def close(self) -> None:
-    """Ends the making of batches."""
-    if self._opened is not None:
-      self._opened.close()
-      self._opened = None
 
 
 def _start_worker(worker: int, workers: int) -> None:

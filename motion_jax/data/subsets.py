@@ -1,10 +1,12 @@
-"""Few videos: seeded, nested parts of a source, class-balanced where it has labels."""
+"""Parts of a data set: a few records of every class, and what is held out."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 
 from motion_jax.config import UserError
@@ -13,37 +15,20 @@ from motion_jax.data.sources import Record, Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(Source):
   """Some records of another source, in its order."""
 
   source: Source
   positions: Sequence[int] = dataclasses.field(repr=False)
 
-  @property
-  def name(self) -> str:
-    return self.source.name
-
-  @property
-  def split(self) -> str:
-    return self.source.split
-
-  @property
-  def classes(self) -> tuple[str, ...] | None:
-    return self.source.classes
-
-  @property
-  def labels(self) -> list[int]:
-    labels = self.source.labels
-    return [labels[position] for position in self.positions]
-
-  def __len__(self) -> int:
-    return len(self.positions)
+  @classmethod
+  def of(cls, source: Source, positions: Sequence[int]) -> Subset:
+    ids, labels = map(source.id_of, positions), (source.labels[p] for p in positions)
+    about = source.name, source.split, source.classes, [*ids], [*labels]
+    return cls(*about, source, positions)
 
   def __getitem__(self, index: int) -> Record:
     return self.source[self.positions[index]]
-
-  def id_of(self, index: int) -> str:
-    return self.source.id_of(self.positions[index])
 
 
 def low_shot(
@@ -86,10 +71,10 @@ def low_shot(
     count = math.ceil(round(fraction * len(positions), 6))  # 0.07 * 100 is above 7
     positions = sorted(positions, key=lambda p: _rank(seed, source.id_of(p)))
     chosen += positions[: min(count, per_class or count)]
-  return Subset(source, sorted(chosen))
+  return Subset.of(source, sorted(chosen))
 
 
-def some(source: Source, limit: int, *, seed: int = 0) -> Source:
+def subset_of_size(source: Source, limit: int, *, seed: int = 0) -> Source:
   """Takes about `limit` records, of all classes alike if there are labels; 0: all.
 
   Args:
@@ -103,9 +88,59 @@ def some(source: Source, limit: int, *, seed: int = 0) -> Source:
   if has_labels(source) and limit >= len(source.classes):
     return low_shot(source, fraction=limit / len(source), seed=seed)
   ranked = sorted(range(len(source)), key=lambda p: _rank(seed, source.id_of(p)))
-  return Subset(source, sorted(ranked[:limit]))
+  return Subset.of(source, sorted(ranked[:limit]))
 
 
 def _rank(seed: int, name: str) -> bytes:
   text = f"{seed}:{name}".encode("utf-8", "surrogateescape")
   return hashlib.blake2b(text, digest_size=8).digest()
+
+
+def held_out(paths: list[str], labels: list[int] | None, fraction: float) -> set[int]:
+  """Chooses the files that are held out by their paths alone: the same of the same.
+
+  Args:
+    paths: of all files, in their folder.
+    labels: their classes, each of which gives its share; None: there are none, or they
+      do not matter.
+    fraction: share that is held out.
+
+  Returns:
+    Positions in `paths`.
+  """
+  scores = [_hash(path) for path in paths]
+  heldout = _of_each_class(labels, scores, fraction) if labels else set()
+  return heldout or _of_all(scores, fraction)
+
+
+def _of_all(scores: list[float], fraction: float) -> set[int]:
+  """Holds out each file by its score alone: none moves when the folder grows."""
+  everything = range(len(scores))
+  heldout = {i for i in everything if scores[i] < fraction}
+  if fraction and len(scores) > 1:  # both parts hold something, however few files
+    heldout = heldout or {min(everything, key=scores.__getitem__)}
+    if len(heldout) == len(scores):
+      heldout.remove(max(everything, key=scores.__getitem__))
+  return heldout
+
+
+def _of_each_class(labels: list[int], scores: list[float], fraction: float) -> set[int]:
+  """Holds out a share of each class, at least one of two files, never the only one.
+
+  Nothing where most files are alone in their folders: such folders are no classes.
+  """
+  members = collections.defaultdict(list)
+  for index in sorted(range(len(labels)), key=scores.__getitem__):
+    members[labels[index]].append(index)
+  heldout = set()
+  for indices in members.values():
+    count = min(len(indices) - 1, max(1, math.floor(fraction * len(indices) + 0.5)))
+    heldout |= set(indices[:count])
+  alone = sum(len(indices) == 1 for indices in members.values())
+  return heldout if fraction and 2 * alone <= len(labels) else set()
+
+
+def _hash(name: str) -> float:
+  """Maps a name to [0, 1)."""
+  digest = hashlib.blake2b(os.fsencode(name), digest_size=6).digest()
+  return int.from_bytes(digest, "big") / 2**48

@@ -10,29 +10,27 @@ from collections.abc import Iterable, Iterator, Sequence
 import av
 import numpy as np
 
+from motion_jax.data.sources import DecodeError
+
 _SEEK_GAP = 8  # frames; rolling forward over fewer is cheaper than a seek
 _DEFAULT_FPS = 25.0  # of streams that state no rate
 # These have no index. Their readers look for a decoding time, and stop at any picture.
 _SEEKING_BY_DECODING_TIME = ("mpegts", "mpeg")
 
 
-class VideoError(Exception):
-  """A video cannot be opened, or a frame that it promises cannot be decoded."""
-
-
 @contextlib.contextmanager
-def video_errors() -> Iterator[None]:
-  """Turns every exception into a `VideoError`, with the exception as its cause.
+def decode_errors() -> Iterator[None]:
+  """Turns every exception into a `DecodeError`, with the exception as its cause.
 
   A damaged file can make the libraries return anything, and raise anything later on.
   """
   try:
     yield
-  except VideoError:
+  except DecodeError:
     raise
   except Exception as error:
     reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-    raise VideoError(reason or type(error).__name__) from error
+    raise DecodeError(reason or type(error).__name__) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Timeline:
       is_key = np.fromiter((e.is_keyframe for e in entries), bool, self.count)
       keys = seeks = self.pts[is_key]
     if not len(keys):
-      raise VideoError("no key frames")
+      raise DecodeError("no key frames")
     ranks = np.searchsorted(self.pts, targets)
     key_before = (np.searchsorted(keys, targets, side="right") - 1).clip(0)
     key_ranks = np.searchsorted(self.pts, keys[key_before])
@@ -146,7 +144,7 @@ def from_packets(packets: Iterable, container, stream) -> Timeline:
     stream: what the packets are of.
 
   Raises:
-    VideoError: if there are none.
+    DecodeError: if there are none.
     av.FFmpegError: if the very first one cannot be read.
   """
   found, keys, sizes = [], [], {}
@@ -164,7 +162,7 @@ def from_packets(packets: Iterable, container, stream) -> Timeline:
     if not found:  # what lies before the damage is usable
       raise
   if not found:
-    raise VideoError("no video frames")
+    raise DecodeError("no video frames")
   rate = stream.average_rate or stream.guessed_rate
   fps = float(rate) if rate else _DEFAULT_FPS
   pts, dts = zip(*found, strict=True)

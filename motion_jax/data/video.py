@@ -17,54 +17,7 @@ import numpy as np
 
 from motion_jax.data import timeline
 from motion_jax.data.decoder import Decoder, Media
-from motion_jax.data.timeline import VideoError
-
-__all__ = ["VideoError", "VideoInfo", "VideoReader", "probe", "read_frames"]
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoInfo:
-  """What a video holds: frames, frames per second, upright size in square pixels."""
-
-  num_frames: int
-  fps: float
-  height: int
-  width: int
-
-
-def probe(media: Media) -> VideoInfo:
-  """Reads the number of frames, the rate and the upright size; decodes one frame.
-
-  Args:
-    media: a path, or the bytes of a video file.
-
-  Returns:
-    The video's `VideoInfo`.
-
-  Raises:
-    VideoError: if the file cannot be opened or its first frame cannot be decoded.
-  """
-  with VideoReader(media) as reader:
-    height, width = reader.read([0]).shape[1:3]
-    return VideoInfo(reader.num_frames, reader.fps, height, width)
-
-
-def read_frames(media: Media, indices: Sequence[int]) -> np.ndarray:
-  """Decodes the frames with the given numbers, in the given order.
-
-  Args:
-    media: a path, or the bytes of a video file.
-    indices: [T] frame numbers in [0, num_frames), repeats allowed.
-
-  Returns:
-    [T, H, W, 3] uint8, RGB.
-
-  Raises:
-    VideoError: if the file cannot be opened or one of the frames cannot be decoded.
-    IndexError: if a number is out of range.
-  """
-  with VideoReader(media) as reader:
-    return reader.read(indices)
+from motion_jax.data.sources import DecodeError
 
 
 class VideoReader:
@@ -77,10 +30,10 @@ class VideoReader:
       media: a path, or the bytes of a video file.
 
     Raises:
-      VideoError: if the file cannot be opened or holds no video frames.
+      DecodeError: if the file cannot be opened or holds no video frames.
     """
     self._passed = None  # pictures that counting has passed by
-    with timeline.video_errors():
+    with timeline.decode_errors():
       self._decoder = Decoder(media)
       try:
         line = timeline.from_header(self._decoder.container, self._decoder.stream)
@@ -109,18 +62,22 @@ class VideoReader:
     indices: Sequence[int],
     convert: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
   ) -> np.ndarray:
-    """Decodes frames; arguments, result and errors are those of `read_frames`.
+    """Decodes the frames with the given numbers, in the given order.
 
-    `convert` is applied to every frame as soon as it is decoded, so that large ones
-    need not be in memory together; its result must not be changed later.
+    Args:
+      indices: [T] frame numbers in [0, num_frames), repeats allowed.
+      convert: is applied to every frame as soon as it is decoded, so that large ones
+        need not be in memory together; its result must not be changed later.
+
+    Returns:
+      [T, H, W, 3] uint8, RGB.
+
+    Raises:
+      DecodeError: if one of the frames cannot be decoded.
     """
     self._convert = convert
-    count = self.num_frames
-    indices = np.asarray(indices, np.int64)
-    if indices.size == 0 or indices.min() < 0 or indices.max() >= count:
-      raise IndexError(f"frames {indices.tolist()} of a video of {count} frames")
-    with timeline.video_errors():
-      return self._read(indices)
+    with timeline.decode_errors():
+      return self._read(np.asarray(indices, np.int64))
 
   def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
     """Decodes the whole video once, in order.
@@ -130,17 +87,21 @@ class VideoReader:
         reduced to it by averaging, and sides become even. None keeps the size.
 
     Yields:
-      `num_frames` times [H, W, 3] uint8, RGB.
+      `num_frames` times [H, W, 3] uint8, RGB, all of one size.
 
     Raises:
-      VideoError: where the file is damaged, after the frames before the damage.
+      DecodeError: where the file is damaged, after the frames before the damage.
     """
-    with timeline.video_errors():
+    with timeline.decode_errors():
       if self._timeline.from_header:
         self._timeline = self._from_packets()
       self._decoder.rewind()
-      self._passed = None
-      yield from self._in_order(short_side)
+      self._passed, shape = None, None
+      for frame in self._in_order(short_side):
+        shape = shape or frame.shape
+        if frame.shape != shape:
+          raise DecodeError(f"the size becomes {frame.shape[:2]}")
+        yield frame
 
   def _in_order(self, short_side: int | None) -> Iterator[np.ndarray]:
     count = self.num_frames
@@ -158,7 +119,7 @@ class VideoReader:
       if shown < count and pts is not None and times[shown] < pts:
         break
     if shown < count:
-      raise VideoError(f"only {shown} of {count} frames can be decoded")
+      raise DecodeError(f"only {shown} of {count} frames can be decoded")
 
   def _read(self, indices: np.ndarray) -> np.ndarray:
     if self._timeline.pts is not None:
@@ -167,13 +128,13 @@ class VideoReader:
       if found is None and self._timeline.from_header:
         self._timeline = self._from_packets()
         if self.num_frames <= indices.max():
-          raise VideoError(f"only {self.num_frames} frames can be decoded")
+          raise DecodeError(f"only {self.num_frames} frames can be decoded")
         return self._read(indices)
     else:
       targets = indices
       found = self._decode_counting(np.unique(targets))
     if found is None:
-      raise VideoError("a frame is missing: the file is damaged or cut off")
+      raise DecodeError("a frame is missing: the file is damaged or cut off")
     return np.stack([found[int(target)] for target in targets])
 
   def _from_packets(self) -> timeline.Timeline:
@@ -196,7 +157,7 @@ class VideoReader:
       decoder.rewind()
       line = dataclasses.replace(line, count=sum(1 for _ in decoder.pictures()))
     if not line.count:
-      raise VideoError("no frame can be decoded")
+      raise DecodeError("no frame can be decoded")
     decoder.rewind()
     return line
 

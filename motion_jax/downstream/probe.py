@@ -16,7 +16,7 @@ from motion_jax import logs
 from motion_jax.config import UserError
 from motion_jax.data.inputs import Sources, feature_views
 from motion_jax.data.labels import common_classes, has_labels, warn_of_gaps
-from motion_jax.data.subsets import some
+from motion_jax.data.subsets import subset_of_size
 from motion_jax.downstream.features import FeatureExtractor
 from motion_jax.evaluation import linear, retrieval
 
@@ -41,7 +41,7 @@ class EncoderProbe:
   ):
     self._config = config
     train, heldout = (
-      some(source, config.eval.max_videos)
+      subset_of_size(source, config.eval.max_videos)
       for source in (sources.train, sources.heldout)
     )
     common_classes(train, heldout)

@@ -14,13 +14,14 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, hosts, logs, sharding
+from motion_jax import hosts, logs, sharding
 from motion_jax.config import UserError, choose
 from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.downstream.features import FeatureExtractor, Features
 from motion_jax.evaluation import pairs, scenes
 from motion_jax.methods import make_method
+from motion_jax.trained_encoder import load_encoder
 
 PROTOCOLS = ("aslan", "yupenn")
 
@@ -47,7 +48,7 @@ def evaluate_protocol(config: ConfigDict, workdir: pathlib.Path) -> dict[str, fl
     given.pop("name"), split="all", data_dir=given.pop("data_dir", None)
   )
   hosts.check_records((source,))
-  trained = checkpoint.load_encoder(config.init_from)
+  trained = load_encoder(config.init_from)
   stored = trained.config
   stored.data.update(given)
   stored.eval.update({k: v for k, v in config.eval.items() if v is not None})

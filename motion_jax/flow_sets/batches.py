@@ -9,17 +9,17 @@ import logging
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType
 
 from motion_jax import sharding
 from motion_jax.config import UserError, local_path
+from motion_jax.data import motion_codec
 from motion_jax.models.common import parameter_count
 from motion_jax.models.raft import raft_flow
 from motion_jax.models.raft_weights import load_raft
-from motion_jax.ops import flow_edges, motion_inputs
+from motion_jax.ops import flow_edges
 from motion_jax.ops.flow import variational_flow
 
 logger = logging.getLogger("motion_jax")
@@ -190,8 +190,6 @@ def _encode(flow, *, height, width, store):
   """8-bit motion [B, H, W, C] and the strengths [B] of flow with margins."""
   flow = flow[:, :height, :width]
   edges = flow_edges.flow_edges(flow)
-  strengths = flow_edges.edge_strength(edges) / flow_edges.LIMIT
-  if store == "edges":
-    return flow_edges.encode_edges(edges)[..., None], strengths
-  scaled = jnp.clip(flow / motion_inputs.FLOW_LIMIT, -1, 1)
-  return jnp.rint(scaled * 127 + 128).astype(jnp.uint8), strengths
+  strengths = edges.mean((-1, -2)) / flow_edges.LIMIT
+  motion = edges[..., None] if store == "edges" else flow
+  return motion_codec.encode(motion, store), strengths

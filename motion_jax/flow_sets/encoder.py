@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 
 import numpy as np
 
-from motion_jax.data import flow_files
+from motion_jax.data import flow_files, motion_codec
 
 _EVERY = 13  # of so many frames one is measured: no multiple of usual lengths
 
@@ -36,8 +36,8 @@ class Encoder:
     """A sentence about the frames that are done; '' if there are none."""
     if not self._measured:
       return ""
-    limit = flow_files.LIMITS[self._store]
-    step = limit / (255 if self._store == "edges" else 127)
+    limit = motion_codec.LIMITS[self._store]
+    step = limit / motion_codec.STEPS[self._store]
     return (
       f"{self._bytes / self._measured / 1000:.1f} kB per frame; JPEG changes the "
       f"{self._store} by {self._errors / self._measured * step:.3f} on average and "

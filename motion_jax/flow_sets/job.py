@@ -19,10 +19,11 @@ import tqdm
 
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records
-from motion_jax.data.frame_streams import frame_streams
+from motion_jax.data.disk import check_same, write_json
 from motion_jax.data.sources import Source
 from motion_jax.flow_sets.batches import FlowBatches, VideoMotion
 from motion_jax.flow_sets.encoder import Encoder
+from motion_jax.flow_sets.frame_streams import frame_streams
 
 logger = logging.getLogger("motion_jax")
 
@@ -63,14 +64,14 @@ class FlowJob:
     """Tells whether the set exists, and stops if it was made otherwise."""
     if not self.target.is_dir():
       return False
-    _check_same(self.target, "description.json", self.settings)
+    check_same(self.target, "description.json", self.settings)
     return True
 
   def work(self, process_index: int, process_count: int) -> None:
     """Computes the shards of this process that are missing."""
     note = self.partial / "settings.json"
     if note.exists():
-      _check_same(self.partial, note.name, self.settings)
+      check_same(self.partial, note.name, self.settings)
     mine = [*range(len(self.stems))][process_index::process_count]
     sizes = {n: min(_SHARD, len(self.source) - n * _SHARD) for n in mine}
     todo = [n for n in mine if not self.stems[n].with_suffix(".json").exists()]
@@ -88,9 +89,9 @@ class FlowJob:
       batches = FlowBatches(*kind, self.batch_size, encoder)  # may refuse the weights
       self.partial.mkdir(parents=True, exist_ok=True)
       if note.exists():  # another host may have been faster
-        _check_same(self.partial, note.name, settings)
+        check_same(self.partial, note.name, settings)
       else:
-        flow_files.write_json(note, settings)
+        write_json(note, settings)
       for number in todo:
         indices = range(number * _SHARD, number * _SHARD + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
@@ -150,9 +151,9 @@ class FlowJob:
         f"none of the {start} videos can be read, such as {name}: {reason}; when they "
         "can, run the same command again"
       )
-    flow_files.write_json(self.partial / "index.json", index)
+    write_json(self.partial / "index.json", index)
     description = self.settings | {"damaged": damaged}
-    flow_files.write_json(self.partial / "description.json", description)
+    write_json(self.partial / "description.json", description)
     os.replace(self.partial, self.target)
     for name in (*(table.name for table in tables), "settings.json"):
       (self.target / name).unlink()
@@ -167,22 +168,3 @@ def _finished(video: VideoMotion, bar) -> tuple[flow_files.Head, list[bytes]]:
   strengths = np.array(video.strengths, np.float32)
   head = flow_files.Head(video.id, *video.size, strengths, damage)
   return head, [frame.result() for frame in video.frames]
-
-
-def _check_same(folder: pathlib.Path, name: str, settings: dict) -> None:
-  """Stops if what lies in a folder was made from other videos or otherwise."""
-  try:
-    found = json.loads((folder / name).read_text())
-  except (OSError, ValueError) as error:
-    raise UserError(f"{folder} is damaged ({error}); delete it") from error
-  differ = [key for key in settings if found.get(key) != settings[key]]
-  if differ:
-    raise UserError(
-      f"{folder} was made with "
-      + ", ".join(
-        f"{key}={found[key]}" if key in found else f"unknown {key}" for key in differ
-      )
-      + ", not with "
-      + ", ".join(f"{key}={settings[key]}" for key in differ)
-      + "; delete it, and run the same command again"
-    )

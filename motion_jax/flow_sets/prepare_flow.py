@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from motion_jax import command, logs
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.data import datasets, flow_files, flow_records
+from motion_jax.data import datasets, flow_files, flow_records, motion_codec
+from motion_jax.data.disk import writing
 from motion_jax.data.pipeline import default_threads
 from motion_jax.data.sources import Source, open_source
 from motion_jax.flow_sets.batches import FLOWS, SOLVERS
@@ -53,21 +54,8 @@ def prepare_flow(
   finishes last puts the parts together.
 
   Args:
-    name: of a prepared data set, all splits of which are taken, or a folder.
-    method: "raft" (needs weights) or "variational".
-    weights: file of RAFT's weights.
-    size: of RAFT, "large" ('') or "small"; a file of the other size is refused.
-    iterations: recurrent updates of RAFT, or primal-dual steps per update of the
-      variational solver; 0 for 20 and 10.
-    store: "edges" of the flow, or the "flow".
-    interval: frames from the second frame of a pair to the first.
-    short_side: larger videos are reduced to this many pixels first; flow is measured
-      in pixels of the reduced video.
-    data_dir: root of prepared data sets; '' for the default.
-    batch_size: frame pairs per device that are computed together.
-    threads: videos that are decoded at the same time; 0 for `default_threads()`.
-    process_index: number of this host.
-    process_count: number of hosts.
+    name: of a prepared data set, all splits of which are taken, or a folder; the others
+      are what the flags of the command line tell.
 
   Returns:
     The folder of the motion set; it exists when all hosts are done.
@@ -76,7 +64,7 @@ def prepare_flow(
     UserError: for wrong arguments, and if a set made otherwise is in the way.
   """
   choose("method", method, [*FLOWS])
-  choose("kind of motion", store, [*flow_files.CHANNELS])
+  choose("kind of motion", store, [*motion_codec.CHANNELS])
   if min(interval, batch_size) < 1 or short_side < 16 or min(threads, iterations) < 0:
     raise UserError(
       f"interval={interval} and batch_size={batch_size} must be at least 1, short_side="
@@ -85,7 +73,7 @@ def prepare_flow(
     )
   if not 0 <= process_index < process_count:
     raise UserError(f"process_index={process_index} of process_count={process_count}")
-  source = _all_videos(name, data_dir)
+  source = open_source(name, split="all", data_dir=data_dir or None)
   target = flow_records.flow_folder(source, method, store, interval, data_dir)
   settings = {
     "version": flow_files.VERSION,
@@ -96,19 +84,19 @@ def prepare_flow(
     "weights": _digest(weights),
     "solver": _solver(method, size, iterations),
     "store": store,
-    "limit": flow_files.LIMITS[store],
+    "limit": motion_codec.LIMITS[store],
     "interval": interval,
     "short_side": short_side,
   }
   options = {"batch_size": batch_size, "threads": threads or default_threads()}
   job = FlowJob(source, target, settings, weights, **options)
   alone = process_count == 1
-  with _writing(target.parent) if alone else contextlib.nullcontext():
+  with writing(target.parent) if alone else contextlib.nullcontext():
     if job.is_finished():
       logger.info("prepared already: %s", target)
       return target
     job.work(process_index, process_count)
-    with contextlib.nullcontext() if alone else _writing(target.parent):
+    with contextlib.nullcontext() if alone else writing(target.parent):
       job.finish()
   return target
 
@@ -177,9 +165,9 @@ def parse(arguments: Sequence[str]) -> dict:
   add("--size", default="", choices=[*SIZES], help="of RAFT; large without it")
   text = "of RAFT (0: 20) or the variational solver (0: 10)"
   add("--iterations", type=int, default=0, help=text)
-  add("--store", default="edges", choices=[*flow_files.CHANNELS])
+  add("--store", default="edges", choices=[*motion_codec.CHANNELS])
   add("--interval", type=int, default=5, help="frames that the flow goes back")
-  text = "larger videos are reduced to this many pixels"
+  text = "larger videos are reduced to this many pixels, in which flow is measured"
   add("--short_side", type=int, default=256, help=text)
   add("--data_dir", default="", help="root of prepared data sets, as of `prepare`")
   add("--batch_size", type=int, default=8, help="frame pairs per device")
@@ -192,11 +180,6 @@ def parse(arguments: Sequence[str]) -> dict:
 class _Parser(argparse.ArgumentParser):
   def error(self, message):
     raise UserError(f"{message}\n{self.format_usage()}")
-
-
-def _all_videos(name: str, data_dir: str) -> Source:
-  """Opens the records of all splits."""
-  return open_source(name, split="all", data_dir=data_dir or None)
 
 
 def _fingerprint(source: Source) -> str:
@@ -224,9 +207,3 @@ def _digest(weights: str) -> str:
     return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
   except OSError as error:
     raise UserError(f"--weights: {error}") from error
-
-
-def _writing(path: pathlib.Path):
-  from motion_jax.data.builders.base import writing  # loads TFDS
-
-  return writing(path)

@@ -14,6 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, choose
+from motion_jax.data import motion_codec
 from motion_jax.methods.base import Method, first_rows
 from motion_jax.methods.label_scores import OBJECTIVES, LabelScores
 from motion_jax.methods.settings import check_settings
@@ -223,7 +224,7 @@ class Mas(Method):
     """
     extent, (corner, flip) = batch["extent"], draws
     if "flow" in batch:
-      flow = motion_inputs.decode_flow(batch["flow"])
+      flow = motion_codec.decode_flow(batch["flow"])
       # From each frame back to the one before: the other way it is the opposite.
       flow = -flow
     else:

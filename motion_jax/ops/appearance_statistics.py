@@ -45,16 +45,7 @@ def appearance_statistics(
     colour: 'histogram' takes the most frequent of the eight colours, as the paper
       writes; 'exact' the code of the most frequent RGB triple, as the code of the
       journal version does (slow: it sorts all pixels).
-
-  Raises:
-    ValueError: if the video or S does not fit, or the colour rule is unknown.
   """
-  if colour not in COLOURS:
-    raise ValueError(f"colour {colour!r} is unknown; use one of {', '.join(COLOURS)}")
-  if video.dtype != jnp.uint8 or video.ndim != 5 or video.shape[2] != video.shape[3]:
-    raise ValueError(
-      f"video must be uint8 [B, T, S, S, 3], found {video.dtype} {video.shape}"
-    )
   with jax.named_scope("appearance_statistics"):
     find = _most_frequent_code if colour == "histogram" else _code_of_mode
     return AppearanceStatistics(stability(video), find(video))

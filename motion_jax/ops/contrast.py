@@ -78,20 +78,10 @@ def make_queue(key: jax.Array, *, size: int, batch_size: int, dim: int) -> Queue
 
   Args:
     key: PRNG key.
-    size: number of keys N; 65,536 in MoDist.
+    size: number of keys N, a multiple of `batch_size`; 65,536 in MoDist.
     batch_size: keys per step B, over all devices.
     dim: size of an embedding.
-
-  Raises:
-    ValueError: unless `size` is a positive multiple of `batch_size`.
   """
-  if size < 1 or size % batch_size:
-    below = size // batch_size * batch_size
-    sizes = [str(n) for n in (below, below + batch_size) if n > 0]
-    raise ValueError(
-      f"queue size {size} must be a multiple of the batch size {batch_size}; the"
-      f" nearest valid sizes are {' and '.join(sizes)}"
-    )
   shape = (size // batch_size, batch_size)
   keys = normalize_embedding(jax.random.normal(key, (*shape, dim)))
   ids = jnp.full(shape, EMPTY, jnp.int32)

@@ -69,14 +69,7 @@ def draw_resized_crops(
 
   Returns:
     int32 [B, 4] boxes.
-
-  Raises:
-    ValueError: if a range is out of bounds.
   """
-  if not 0 < area[0] <= area[1] <= 1:
-    raise ValueError(f"area must be a range inside (0, 1], found {area}")
-  if not 0 < aspect[0] <= aspect[1]:
-    raise ValueError(f"aspect must be a positive range, found {aspect}")
   # One draw for everything compiles faster than several.
   unit = jax.random.uniform(key, (len(extent), 2 * _TRIES + 2))
   low, high = jnp.log(jnp.array(aspect, jnp.float32))

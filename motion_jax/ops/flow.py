@@ -41,7 +41,8 @@ def variational_flow(
   CVPR 2010). All loops have fixed lengths.
 
   Args:
-    first: [B, H, W, C] uint8 or float in [0, 1]; C is 3 (RGB) or 1.
+    first: [B, H, W, C] uint8 or float in [0, 1]; C is 3 (RGB) or 1, sides are at least
+      4 pixels.
     second: same shape and dtype.
     smoothness: weight of the total variation; 0.3 for fine detail, 1 for noisy video.
     warps: linearisations per pyramid level.
@@ -53,12 +54,7 @@ def variational_flow(
 
   Returns:
     [B, H, W, 2] float32.
-
-  Raises:
-    ValueError: if the shapes differ or do not fit, or a side is below 4 pixels.
   """
-  _check(first, second)
-
   shape = first.shape[:3]
   first, second = (_pyramid(_gray(frames), smallest) for frames in (first, second))
   levels = [*zip(first, second, strict=True)]
@@ -76,16 +72,6 @@ def variational_flow(
       )
   flow = _enlarge([planes.median(plane) for plane in flow], shape)
   return jnp.stack(flow, -1)
-
-
-def _check(first, second):
-  if first.ndim != 4 or first.shape[-1] not in (1, 3) or first.shape != second.shape:
-    raise ValueError(
-      "frames must both be [B, H, W, C] with C 1 or 3, found"
-      f" {first.shape} and {second.shape}"
-    )
-  if min(first.shape[1:3]) < 4:
-    raise ValueError(f"frames must be at least 4x4 pixels, found {first.shape[1:3]}")
 
 
 def _gray(frames):

@@ -8,7 +8,10 @@ any number of leading axes.
 import jax
 import jax.numpy as jnp
 
-LIMIT = 10.0  # MoDist, section 4.1: the edge maps are clamped to [0, 10]
+from motion_jax.data.motion_codec import LIMITS
+
+# MoDist, section 4.1: the edge maps are clamped to [0, 10].
+LIMIT = LIMITS["edges"]
 
 
 def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
@@ -25,14 +28,7 @@ def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
 
   Returns:
     [..., H, W] float32.
-
-  Raises:
-    ValueError: if the last axis is not 2 or the frame is smaller than 2x2.
   """
-  if flow.ndim < 3 or flow.shape[-1] != 2 or min(flow.shape[-3:-1]) < 2:
-    raise ValueError(
-      f"flow must be [..., H, W, 2] with H and W at least 2, found {flow.shape}"
-    )
   with jax.named_scope("flow_edges"):
     magnitude = jnp.sqrt(jnp.square(flow.astype(jnp.float32)).sum(-1))
     widths = [(0, 0)] * (magnitude.ndim - 2) + [(1, 1), (1, 1)]
@@ -43,14 +39,3 @@ def flow_edges(flow: jax.Array, *, limit: float = LIMIT) -> jax.Array:
     horizontal = down[..., 2:] - down[..., :-2]
     edges = jnp.sqrt(jnp.square(horizontal) + jnp.square(vertical))
     return jnp.minimum(edges, limit)
-
-
-def encode_edges(edges: jax.Array, *, limit: float = LIMIT) -> jax.Array:
-  """Edges in [0, limit] as uint8; the error after decoding is at most limit / 510."""
-  scaled = jnp.floor(jnp.clip(edges, 0, limit) * (255 / limit) + 0.5)
-  return scaled.astype(jnp.uint8)
-
-
-def edge_strength(edges: jax.Array) -> jax.Array:
-  """Mean edge of every frame, [..., H, W] to [...], for MoDist's motion threshold."""
-  return edges.astype(jnp.float32).mean((-1, -2))

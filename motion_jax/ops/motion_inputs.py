@@ -12,14 +12,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from motion_jax.data import motion_codec
 from motion_jax.ops import crops
 from motion_jax.ops.flow import variational_flow
 from motion_jax.ops.flow_edges import LIMIT, flow_edges
 
 CHANNELS = {"edges": 3, "flow": 2, "frame_difference": 3}
-# Stored flow is rint(v / FLOW_LIMIT * 127) + 128, v clipped to +-FLOW_LIMIT pixels; the
-# network sees v / FLOW_LIMIT.
-FLOW_LIMIT = 20.0
 
 
 def stored_motion(
@@ -43,26 +41,12 @@ def stored_motion(
 
   Returns:
     Edges, three times the same channel, or flow in [-1, 1], u and v.
-
-  Raises:
-    ValueError: if the stored channels are those of another kind.
   """
-  expected = {"edges": 1, "flow": 2}.get(kind)
-  if stored.shape[-1] != expected:
-    raise ValueError(
-      f"motion frames have {stored.shape[-1]} channels, {kind!r} has {expected}: "
-      "prepare a motion data set of this kind"
-    )
   # Decoding is linear, so it may follow the interpolation.
   clip = crops.resize_crops(stored, box, size=size, turned=turned)
   if kind == "flow":
-    return jnp.clip((255 * clip - 128) / 127, -1, 1)
+    return motion_codec.relative_flow(255 * clip)
   return _as_colour(clip * edge_scale)
-
-
-def decode_flow(stored: jax.Array) -> jax.Array:
-  """Stored flow [..., 2] uint8 to float32 pixels of the stored resolution."""
-  return (stored.astype(jnp.float32) - 128) * (FLOW_LIMIT / 127)
 
 
 def computed_motion(
@@ -102,7 +86,7 @@ def computed_motion(
     return both[:, :, 0] - both[:, :, 1]
   flow = flow_of_pairs(pairs, extent, **solver)
   if kind == "flow":
-    flow = jnp.clip(flow / FLOW_LIMIT, -1, 1)
+    flow = jnp.clip(flow / motion_codec.LIMITS["flow"], -1, 1)
     return resize(flow)
   edges = flow_edges(flow)[..., None] * (edge_scale / LIMIT)
   return _as_colour(resize(edges))

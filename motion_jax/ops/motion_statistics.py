@@ -71,13 +71,8 @@ def motion_statistics(flow: jax.Array, *, voting: str = "soft") -> MotionStatist
     voting: 'soft' splits a magnitude between the two nearest of eight directions, as
       the official code does; 'hard' gives it to the sector of 45 degrees it lies in,
       as the paper writes.
-
-  Raises:
-    ValueError: if S does not fit the patterns or the voting is unknown.
   """
-  if voting not in VOTINGS:
-    raise ValueError(f"voting {voting!r} is unknown; use one of {', '.join(VOTINGS)}")
-  masks = partition.masks(_side(flow.shape)).reshape(28, -1)
+  masks = partition.masks(flow.shape[2]).reshape(28, -1)
   with jax.named_scope("motion_statistics"):
     total, frames = motion_boundaries(flow)
     magnitude = _magnitude(total)
@@ -135,9 +130,3 @@ def _derivatives(planes):
 
 def _magnitude(derivatives):
   return jnp.sqrt(jnp.square(derivatives).sum(-3))
-
-
-def _side(shape):
-  if len(shape) != 5 or shape[2] != shape[3]:
-    raise ValueError(f"clips must be square, [B, T, S, S, channels], found {shape}")
-  return shape[2]

@@ -42,13 +42,8 @@ def masks(size: int) -> np.ndarray:
   quadrant = row // half * 2 + column // half
   triangles = [
     (quadrant == place) & (side * diagonal >= 0)
-    for place, diagonal, sides in (
-      (0, falling, (-1, 1)),
-      (1, rising, (-1, 1)),
-      (2, rising, (-1, 1)),
-      (3, falling, (-1, 1)),
-    )
-    for side in sides
+    for place, diagonal in enumerate((falling, rising, rising, falling))
+    for side in (-1, 1)
   ]
   regions = [block == index for index in range(16)]
   regions += [ring == index for index in range(4)]

@@ -23,18 +23,6 @@ from motion_jax.ops import augment, crops, static_mask, trajectory
 from motion_jax.ops.draws import row_keys
 from motion_jax.ops.speed_labels import LabelPool, label_pool
 
-# Section 4.1; the release of the official code that produced the paper's numbers.
-PAPER_JITTER = MappingProxyType(
-  dict(
-    brightness=0.5,
-    contrast=0.5,
-    saturation=0.5,
-    hue=0.25,
-    grayscale=0.3,
-    per_frame=True,
-  )
-)
-
 
 class Draws(NamedTuple):
   """The random choices behind a batch of clips; None switches a stage off.
@@ -122,7 +110,7 @@ def draw(
   frames: int = 16,
   mask_ratio: tuple[float, float] | None = (0.3, 0.5),
   distance_jitter: tuple[float, float] = (1.0, 1.0),
-  jitter: Mapping | None = PAPER_JITTER,
+  jitter: Mapping | None = MappingProxyType({}),
   jitter_strength: float | jax.Array = 1.0,
   flip: bool = True,
   compat_flip: bool = False,
@@ -141,7 +129,8 @@ def draw(
       be traced; (1, 1) lets everything move. None = no mask.
     distance_jitter: range of the factor on the travelled distance; the fastest speeds
       use at most 1. Training only.
-    jitter: options of `augment.draw_jitter`, or None for no colour jitter.
+    jitter: options of `augment.draw_jitter`, whose defaults are the paper's; None for
+      no colour jitter.
     jitter_strength: in [0, 1], may be traced; scales the jitter.
     flip: mirror half of the source images before cropping, which keeps labels true.
       Training only.
@@ -158,21 +147,32 @@ def draw(
   """
   check_ranges(mask_ratio, distance_jitter, pool)
   moves_unevenly = train and tuple(distance_jitter) != (1, 1)
-  with jax.named_scope("draw_pseudo_motion"):
-    draws = _draw(
-      row_keys(key, jnp.arange(len(extent)) if rows is None else rows),
-      jnp.asarray(extent),
-      mask_ratio,
-      jitter_strength,
-      pool=pool,
-      size=size,
-      frames=frames,
-      distance=tuple(distance_jitter) if moves_unevenly else None,
-      jitter=None if jitter is None else tuple(jitter.items()),
-      compat_flip=compat_flip,
-      train=train,
+  path = dict(train=train, distance=tuple(distance_jitter) if moves_unevenly else None)
+  shape = dict(size=size, frames=frames)
+
+  def draw_image(key, extent):
+    key_place, key_jitter = jax.random.split(key)
+    unit = jax.random.uniform(key_place, (pool.num_classes, 12))
+    box = background = colours = None
+    if mask_ratio is not None:
+      background, box = static_mask.draw_mask(unit[:, 6:10], ratio=mask_ratio, **shape)
+    if jitter is not None:
+      clips = (pool.num_classes, frames)
+      colours = augment.draw_jitter(
+        key_jitter, clips, strength=jitter_strength, **jitter
+      )
+    return Draws(
+      flip=(unit[0, 10] < 0.5) & (flip and train),
+      window=trajectory.draw_windows(unit[:, :6], extent, pool, **path, **shape),
+      jitter=colours,
+      late_flip=unit[:, 11] < 0.5 if compat_flip else None,
+      background=background,
+      box=box,
     )
-  return draws._replace(flip=draws.flip & (flip and train))
+
+  with jax.named_scope("draw_pseudo_motion"):
+    keys = row_keys(key, jnp.arange(len(extent)) if rows is None else rows)
+    return jax.vmap(draw_image)(keys, jnp.asarray(extent))
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -239,57 +239,6 @@ def crop_path(
     return jax.lax.dynamic_slice(image, (0, top, left), (len(image), size, size))
 
   return jax.vmap(jax.vmap(cut, in_axes=(None, 0, 0)))(planes, left, top)
-
-
-@functools.partial(
-  jax.jit,
-  static_argnames=(
-    "pool",
-    "size",
-    "frames",
-    "distance",
-    "jitter",
-    "compat_flip",
-    "train",
-  ),
-)
-def _draw(
-  keys,
-  extent,
-  mask_ratio,
-  jitter_strength,
-  *,
-  pool,
-  size,
-  frames,
-  distance,
-  jitter,
-  compat_flip,
-  train,
-):
-  def draw_image(key, extent):
-    key_place, key_jitter = jax.random.split(key)
-    unit = jax.random.uniform(key_place, (pool.num_classes, 12))
-    shape = dict(size=size, frames=frames)
-    box = background = colours = None
-    if mask_ratio is not None:
-      background, box = static_mask.draw_mask(unit[:, 6:10], ratio=mask_ratio, **shape)
-    if jitter is not None:
-      colours = augment.draw_jitter(
-        key_jitter, (pool.num_classes, frames), strength=jitter_strength, **dict(jitter)
-      )
-    return Draws(
-      flip=unit[0, 10] < 0.5,
-      window=trajectory.draw_windows(
-        unit[:, :6], extent, pool, distance=distance, train=train, **shape
-      ),
-      jitter=colours,
-      late_flip=unit[:, 11] < 0.5 if compat_flip else None,
-      background=background,
-      box=box,
-    )
-
-  return jax.vmap(draw_image)(keys, extent)
 
 
 def check_ranges(mask_ratio, distance_jitter, pool: LabelPool):

@@ -37,24 +37,7 @@ def roi_align(
 
   Returns:
     [B, N, size, size, C] in the dtype of the features, computed in float32.
-
-  Raises:
-    ValueError: for other shapes, or numbers that are not positive.
   """
-  if features.ndim != 4 or boxes.ndim != 3 or boxes.shape[-1] != 4:
-    raise ValueError(
-      f"features must be [B, H, W, C] and boxes [B, N, 4], found {features.shape} and "
-      f"{boxes.shape}"
-    )
-  if features.shape[0] != boxes.shape[0]:
-    raise ValueError(
-      f"{features.shape[0]} feature maps, but boxes for {boxes.shape[0]}; give every "
-      "map the same number of boxes, with empty ones where there are fewer"
-    )
-  if scale <= 0 or size < 1 or samples < 0:
-    raise ValueError(
-      f"scale={scale} and size={size} must be positive, samples={samples} 0 or more"
-    )
   corners = boxes.astype(jnp.float32) * scale - 0.5
   x1, y1, x2, y2 = jnp.moveaxis(corners, -1, 0)
   rows = _weights(y1, y2, features.shape[1], size, samples)

@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from motion_jax.data import media, open_source, throughput
+from motion_jax.costs.measures import pipeline_rate
+from motion_jax.data import media, open_source
 from motion_jax.data.clips import SourceFrame
 
 _PATH = flags.DEFINE_string("path", None, "folder of videos", required=True)
@@ -37,15 +38,10 @@ def main(argv):
   sampler = SourceFrame(short, (short, short * 4 // 3 + 1))
   paths = [str(source[i].media) for i in range(len(source))]
   bare, ours = [], []
+  options = dict(seconds=_SECONDS.value, threads=_THREADS.value)
   for _ in range(_ROUNDS.value):
     bare.append(_measured(lambda: _bare_rate(paths)))
-    ours.append(
-      _measured(
-        lambda: throughput.input_rate(
-          source, sampler, 8, _SECONDS.value, _THREADS.value
-        )
-      )
-    )
+    ours.append(_measured(lambda: pipeline_rate(source, sampler, 8, **options)))
     for name, (rate, cost) in (("bare", bare[-1]), ("pipeline", ours[-1])):
       print(f"{name} {rate:7.1f}/s ({cost:.2f} ms CPU)  ", end="", flush=True)
     print()

@@ -17,17 +17,9 @@ _FILE, _TABLE = "View2.mat", "action_splits_pairs"
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans ASLAN: the videos of the pairs of its second view, which results are of.
 
-  Args:
-    source: folder or zip archive of the videos 0001.avi to 3697.avi (or .mp4).
-    splits: folder of the official View2.mat.
-    allow_missing: accept videos that are missing and lists of other sizes.
-
-  Returns:
-    The plan; ids are four digits, labels the numbers of the actions, from 0 on. Its
-    notes have `pairs`: [id, id, 1 for the same action or else 0, fold from 0 on].
-
-  Raises:
-    UserError: if something is missing.
+  The videos are 0001.avi to 3697.avi (or .mp4), the list is the official View2.mat. Ids
+  are four digits, labels the numbers of the actions, from 0 on. The notes have `pairs`:
+  [id, id, 1 for the same action or else 0, fold from 0 on].
   """
   table = _read(lists.folder(splits, f"the official {_FILE}") / _FILE)
   plan.check_count(f"folds of {_FILE}", table.shape[2], FOLDS, allow_missing)
@@ -41,15 +33,9 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     for one, other, is_same, action, other_action in table[:, :, fold].tolist():
       pairs.append([f"{one:04d}", f"{other:04d}", is_same, fold])
       actions |= {f"{one:04d}": action - 1, f"{other:04d}": other_action - 1}
-  lookup = plan.Lookup(plan.find_videos(source))
-  places = {name: lookup(name) for name in sorted(actions)}
-  items = tuple(
-    plan.Item(name, place[0], actions[name], "train", place[1])
-    for name, place in places.items()
-    if place
-  )
-  missing = tuple(name for name, place in places.items() if not place)
-  return plan.Plan(items, None, missing, {"pairs": pairs})
+  lookup = plan.Lookup(plan.find_media(source))
+  rows = [(name, lookup(name), actions[name], "train") for name in sorted(actions)]
+  return plan.of_rows(rows, None, {"pairs": pairs})
 
 
 def _read(path: pathlib.Path) -> np.ndarray:

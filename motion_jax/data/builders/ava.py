@@ -16,27 +16,21 @@ _MARGIN = 1.5  # seconds that a record shows before and after its key frame
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans AVA: a record for each key frame, three seconds with it in the middle.
 
-  Args:
-    source: folder of the movies <video>.mkv, .mp4 or .webm, in full length.
-    splits: folder with ava_train_v*.csv and ava_val_v*.csv, the excluded time stamps
-      ava_*_excluded_timestamps_v*.csv, the list of actions ava_action_list_v*.pbtxt and
-      that of the evaluated ones, ava_action_list_*activitynet*.pbtxt. Boxes of a person
-      detector are taken from ava_train_predicted_boxes.csv and
-      ava_val_predicted_boxes.csv, if they are there.
-    allow_missing: accept movies that are missing and lists of other sizes.
+  The movies <video>.mkv, .mp4 or .webm have their full length. The lists are
+  ava_train_v*.csv and ava_val_v*.csv, the excluded time stamps
+  ava_*_excluded_timestamps_v*.csv, the list of actions ava_action_list_v*.pbtxt and
+  that of the evaluated ones, ava_action_list_*activitynet*.pbtxt. Boxes of a person
+  detector are taken from ava_train_predicted_boxes.csv and ava_val_predicted_boxes.csv,
+  if they are there.
 
-  Returns:
-    The plan; ids are video/second, four digits, and there are no labels of records. Its
-    notes have `actions` {number: name}, `evaluated` [numbers], `excluded` [ids], and by
-    split `boxes` and `persons`, rows [id, x1, y1, x2, y2, action, score].
-
-  Raises:
-    UserError: if something is missing.
+  Ids are video/second, four digits, and there are no labels of records. The notes have
+  `actions` {number: name}, `evaluated` [numbers], `excluded` [ids], and by split
+  `boxes` and `persons`, rows [id, x1, y1, x2, y2, action, score].
   """
   root = lists.folder(splits, "the csv and pbtxt files of AVA")
   notes = {**_actions(root, allow_missing), "boxes": {}, "persons": {}, "excluded": []}
-  lookup = plan.Lookup(plan.find_videos(source))
-  items, missing = [], []
+  lookup = plan.Lookup(plan.find_media(source))
+  planned = []
   for split, videos in VIDEOS.items():
     file = _one(root, f"ava_{split}_v*.csv")
     rows = ava_files.read_boxes(file)
@@ -54,12 +48,10 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     notes["persons"][split] = [_note(row) for row in persons]
     notes["excluded"] += sorted(map(ava_files.record_id, excluded))
     for frame in sorted({row[0] for row in [*rows, *persons]} - excluded):
-      place = lookup(frame[0])
-      if place is None:
-        missing.append(ava_files.record_id(frame))
-      else:
-        items.append(_item(frame, place, split))
-  return plan.Plan(tuple(items), None, tuple(missing), notes)
+      seconds = frame[1] - _MARGIN, frame[1] + _MARGIN
+      name = ava_files.record_id(frame)
+      planned.append((name, lookup(frame[0]), -1, split, *seconds))
+  return plan.of_rows(planned, None, notes)
 
 
 def _actions(root: pathlib.Path, allow_missing: bool) -> dict:
@@ -95,12 +87,6 @@ def _one(root: pathlib.Path, pattern: str) -> pathlib.Path:
     names = ", ".join(path.name for path in found) or "none"
     raise UserError(f"--splits: expected one file {pattern} in {root}, found {names}")
   return found[0]
-
-
-def _item(frame: ava_files.KeyFrame, place, split: str) -> plan.Item:
-  second = frame[1]
-  times = {"start": second - _MARGIN, "end": second + _MARGIN}
-  return plan.Item(ava_files.record_id(frame), place[0], -1, split, place[1], **times)
 
 
 def _note(row: ava_files.BoxRow) -> list:

@@ -7,28 +7,19 @@ A prepared data set is read back with `tfds.builder_from_directory`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from tensorflow_datasets.core import dataset_info, naming
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from motion_jax.config import UserError, local_path
+from motion_jax.config import UserError
 
-try:
-  import fcntl
-except ImportError:  # on Windows
-  fcntl = None
-
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 VERSION = "1.1.0"  # of what a record holds; a prepared data set lies in a folder of it
 
 
@@ -150,44 +141,6 @@ class Dataset:
       num_bytes=sum(part["bytes"] for part in parts),
       filename_template=template,
     )
-
-
-def default_data_dir() -> pathlib.Path:
-  """Returns $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
-  path = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-  return local_path(path)
-
-
-@contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[None]:
-  """Holds the right to write below `path`; a second process waits for its turn.
-
-  Where there are no such locks (Windows, some network file systems), a warning says
-  that nothing waits.
-
-  Raises:
-    OSError: if the folder cannot be created or written.
-  """
-  path.mkdir(parents=True, exist_ok=True)
-  with open(path / ".lock", "w") as lock:
-    if not _lock(lock):
-      logging.warning(
-        "no file locks on this system: let no other process write to %s now", path
-      )
-    yield
-
-
-def _lock(file) -> bool:
-  """Waits for a lock; False if the system, or the file system, has none."""
-  if fcntl is None:
-    return False
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX)
-  except OSError as error:
-    if error.errno not in _NO_LOCKS:
-      raise
-    return False
-  return True
 
 
 def _verify(folder, splits):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fractions
 import functools
+import io
 import os
 import pathlib
 import zipfile
@@ -13,11 +16,14 @@ from collections.abc import Iterator
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from motion_jax.data import folders, media, transcode, video
+from motion_jax.data import folders, media, pixels
 from motion_jax.data.builders.plan import Item
+from motion_jax.data.sources import DecodeError, Record
+from motion_jax.data.video import VideoReader
 
-_FRAMES_FPS = 30.0  # of folders of frames, whose rate nothing tells
+KEY_EVERY = 12  # frames between key frames; bounds what a random access decodes
 
 
 def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
@@ -32,51 +38,53 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
     The features of the record; and what is wrong with the medium, '' if nothing is.
 
   Raises:
-    VideoError, DecodeError: if nothing of it can be decoded.
+    DecodeError: if nothing of it can be decoded.
     OSError: if it cannot be read: its storage is at fault, not the medium.
   """
   if not os.path.isdir(item.path):
     with open(item.path, "rb") as file:
       file.read(1)
-  header, blobs = _encode(item, layout, short_side)
-  damage = header.pop("damage")
-  stored = blobs if layout == "frames" else blobs[0]
-  return {layout: stored, "id": item.id, "label": item.label, **header}, damage
-
-
-def _encode(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
   if layout == "image":
-    data = _read(item)
-    height, width = media.decode_image(data).shape[:2]
-    size = {"num_frames": 1, "fps": 0.0, "height": height, "width": width}
-    return {**size, "damage": ""}, [data]
+    stored, damage = _read(item), ""
+    shape = 1, 0.0, *media.decode_image(stored).shape[:2]
+  else:
+    with _opened(item, short_side) as (frames, fps):
+      intact = _Intact(frames)
+      stored = _encoded(intact, fps, layout)
+    damage, shape = intact.damage, (intact.count, fps, *intact.size)
+  size = zip(("num_frames", "fps", "height", "width"), shape, strict=True)
+  return {layout: stored, "id": item.id, "label": item.label, **dict(size)}, damage
+
+
+@contextlib.contextmanager
+def _opened(
+  item: Item, short_side: int
+) -> Iterator[tuple[Iterator[np.ndarray], float]]:
+  """The frames of a video, or of some seconds of it, and their rate."""
   if os.path.isdir(item.path):
-    fps, frames = _FRAMES_FPS, _Intact(_folder_frames(item.path, short_side))
-    return _encode_frames(frames, fps, layout)
-  if item.end:
-    return _encode_range(item, layout, short_side)
-  with video.VideoReader(_read(item) if item.member else item.path) as reader:
-    return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
-
-
-def _encode_range(item: Item, layout: str, short_side: int) -> tuple[dict, list[bytes]]:
-  """Encodes some seconds of a video, or all of it where it is no longer than that."""
+    record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
+    yield media.whole_video(record, short_side), media.FRAMES_FPS
+    return
   content = _read(item) if item.member else item.path
+  if not item.end:
+    with VideoReader(content) as reader:
+      yield reader.frames(short_side), reader.fps
+    return
   reader = _open_once(content, os.stat(item.path).st_mtime_ns)
   first, last = (round(time * reader.fps) for time in (item.start, item.end))
   if reader.num_frames <= last - first + reader.fps:  # cut already, to the second
-    return _encode_frames(_Intact(reader.frames(short_side)), reader.fps, layout)
+    yield reader.frames(short_side), reader.fps
+    return
   first, last = max(0, first), min(last, reader.num_frames)
   if first >= last:
-    raise media.DecodeError(
+    raise DecodeError(
       f"ends at {reader.num_frames / reader.fps:.1f} s, before {item.start} s"
     )
 
   def reduce(frame):
-    return transcode.reduce(frame, transcode.reduced_size(*frame.shape[:2], short_side))
+    return pixels.reduce(frame, pixels.reduced_size(*frame.shape[:2], short_side))
 
-  frames = reader.read(range(first, last), reduce)
-  return _encode_frames(_Intact(iter(frames)), reader.fps, layout)
+  yield iter(reader.read(range(first, last), reduce)), reader.fps
 
 
 @functools.lru_cache(maxsize=4)
@@ -87,26 +95,20 @@ def _archive(path: str, version: int) -> zipfile.ZipFile:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_once(content: bytes | str, version: int) -> video.VideoReader:
+def _open_once(content: bytes | str, version: int) -> VideoReader:
   """Opens a video; many ranges of one long file come one after the other."""
   del version  # a file that has changed is opened anew
-  return video.VideoReader(content)
+  return VideoReader(content)
 
 
-def _encode_frames(
-  frames: _Intact, fps: float, layout: str
-) -> tuple[dict, list[bytes]]:
+def _encoded(frames: _Intact, fps: float, layout: str) -> bytes | list[bytes]:
   try:
     if layout == "video":
-      blobs = [transcode.encode_mp4(frames, fps)]
-    else:
-      blobs = [transcode.encode_jpeg(frame) for frame in frames]
+      return encode_mp4(frames, fps)
+    return [encode_jpeg(frame) for frame in frames]
   except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
     # Of an impossible size or rate, which a damaged header can tell.
-    raise media.DecodeError(f"cannot be encoded: {error}") from error
-  height, width = frames.size
-  size = {"num_frames": frames.count, "fps": fps, "height": height, "width": width}
-  return {**size, "damage": frames.damage}, blobs
+    raise DecodeError(f"cannot be encoded: {error}") from error
 
 
 class _Intact:
@@ -119,25 +121,13 @@ class _Intact:
   def __iter__(self) -> Iterator[np.ndarray]:
     try:
       for frame in self._frames:
-        if self.count and frame.shape[:2] != self.size:
-          raise media.DecodeError(f"the size becomes {frame.shape[:2]}")
         self.count += 1
         self.size = frame.shape[:2]
         yield frame
-    except (video.VideoError, media.DecodeError) as error:
+    except DecodeError as error:
       if not self.count:
         raise
       self.damage = f"{error}; kept the first {self.count} frames"
-
-
-def _folder_frames(path: str, short_side: int) -> Iterator[np.ndarray]:
-  """Decodes a folder of frames; all get the even size of the first."""
-  size = None
-  for file in folders.frame_paths(pathlib.Path(path)):
-    image = media.decode_image(file)
-    if size is None:
-      size = transcode.reduced_size(*image.shape[:2], short_side)
-    yield transcode.reduce(image, size)
 
 
 def _read(item: Item) -> bytes:
@@ -146,8 +136,52 @@ def _read(item: Item) -> bytes:
       return _archive(item.path, os.stat(item.path).st_mtime_ns).read(item.member)
     return pathlib.Path(item.path).read_bytes()
   except (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-    raise media.DecodeError(str(error)) from error
+    raise DecodeError(str(error)) from error
   except OSError as error:
     if error.errno != errno.EINVAL:
       raise
-    raise media.DecodeError(str(error)) from error  # a place before the archive's start
+    raise DecodeError(str(error)) from error  # a place before the archive's start
+
+
+def encode_mp4(frames, fps: float, *, crf: int = 20, preset: str = "veryfast") -> bytes:
+  """Encodes frames as H.264 in mp4, with a key frame at least every 12 frames.
+
+  Args:
+    frames: iterable of [H, W, 3] uint8 RGB, H and W even and all the same.
+    fps: frames per second.
+    crf: x264 quality, 0 (lossless) to 51.
+    preset: x264 speed preset.
+
+  Returns:
+    The bytes of the mp4 file; the same for the same frames and library version.
+  """
+  buffer = io.BytesIO()
+  rate = fractions.Fraction(fps).limit_denominator(1001)
+  reformatter = VideoReformatter()
+  with av.open(buffer, "w", format="mp4") as container:
+    stream = None
+    for image in frames:
+      if stream is None:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = image.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_type = "NONE"
+        stream.options = {
+          "crf": str(crf),
+          "preset": preset,
+          "g": str(KEY_EVERY),
+          "threads": "1",
+        }
+      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+      frame = reformatter.reformat(frame, format="yuv420p", threads=1)
+      container.mux(stream.encode(frame))
+    if stream is None:
+      raise ValueError("no frames to encode")
+    container.mux(stream.encode(None))
+  return buffer.getvalue()
+
+
+def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
+  """Encodes an [H, W, 3] uint8 RGB image as JPEG bytes."""
+  flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+  return cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from motion_jax.config import UserError
-from motion_jax.data import folders, heldout
+from motion_jax.data import folders, subsets
 from motion_jax.data.builders import plan
 
 
@@ -35,15 +35,9 @@ def make_plan(
     raise UserError(f"--source: no {' or '.join(kinds)} in {source}")
   names, paths, _, labels = zip(*rows, strict=True)
   known = labels if whole.classes else None
-  kept = {*heldout.select(paths, known, "heldout", heldout_fraction)}
-  items = [
-    plan.Item(
-      name,
-      os.path.join(whole.name, path),
-      label,
-      "test" if number in kept else "train",
-    )
-    for number, (name, path, label) in enumerate(zip(names, paths, labels, strict=True))
-  ]
-  items.sort(key=lambda item: item.split, reverse=True)
-  return plan.Plan(tuple(items), whole.classes)
+  kept = subsets.held_out(paths, known, heldout_fraction)
+  splits = ["test" if number in kept else "train" for number in range(len(rows))]
+  places = [(os.path.join(whole.name, path), "") for path in paths]
+  planned = zip(names, places, labels, splits, strict=True)
+  planned = sorted(planned, key=lambda row: row[-1], reverse=True)
+  return plan.of_rows(planned, whole.classes)

@@ -13,17 +13,9 @@ _LINE = r"(.+?)(?:\.avi)?\s+([012])", "video.avi 0, 1 or 2"
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans HMDB51 from its videos and its official lists.
 
-  Args:
-    source: folder or zip archive of the videos, with a folder for each class.
-    splits: folder with <class>_test_split1.txt, ..., lines `video role`, where role is
-      1 (train), 2 (test) or 0 (unused).
-    allow_missing: accept videos that are missing and lists of other sizes.
-
-  Returns:
-    The plan; ids are class/video.
-
-  Raises:
-    UserError: if something is missing.
+  The videos lie in a folder for each class; the lists <class>_test_split1.txt, ... have
+  lines `video role`, where role is 1 (train), 2 (test) or 0 (unused). Ids are
+  class/video.
   """
   folder = lists.folder(splits, "the official lists of HMDB51")
   ending = "_test_split1.txt"
@@ -42,7 +34,4 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     for role, size in SIZES.items():
       found = sum(has[number] == role for has in roles.values())
       plan.check_count(f"{role} of split {number + 1}", found, size, allow_missing)
-  labels = {name: classes.index(name.partition("/")[0]) for name in roles}
-  lookup = plan.Lookup(plan.find_videos(source))
-  places = {name: lookup(name, name.partition("/")[2]) for name in roles}
-  return plan.role_items(roles, labels, places, classes)
+  return plan.of_roles(source, roles, classes)

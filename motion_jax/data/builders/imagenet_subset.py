@@ -11,6 +11,7 @@ import numpy as np
 
 from motion_jax.config import UserError, local_path
 from motion_jax.data.builders import lists, plan
+from motion_jax.data.files import IMAGE_SUFFIXES
 
 _CLASSES = 1000
 
@@ -24,20 +25,16 @@ def make_plan(
     source: folder with a folder of images for each class (wnid).
     splits: text file with a line `<wnid>/<image> [label]` for each image of the
       subset; empty for a random choice.
-    allow_missing: accept another number of classes than 1,000, classes with too few
-      images, and listed images that are missing.
+    allow_missing: also accepts classes with too few images.
     per_class: images of each class: 5, 10, 20, 30 in the paper.
     seed: of the random choice.
 
   Returns:
     The plan; ids are <wnid>/<image>.
-
-  Raises:
-    UserError: if something is missing.
   """
   if per_class < 1:
     raise UserError(f"--per_class is {per_class}; it must be at least 1")
-  found = plan.find_images(source)
+  found = plan.find_media(source, IMAGE_SUFFIXES)
   names: dict[str, list[str]] = {}
   for stem in found:
     if "/" in stem:

@@ -17,40 +17,34 @@ _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans Kinetics-400 from clips and the official csv files.
 
-  Args:
-    source: folder of the clips, in any arrangement. A clip is called
-      <youtube id>_<start>_<end> (six digits each, or as in the csv file), or just
-      <youtube id>; of a longer file, the csv file's seconds are taken.
-    splits: folder of csv files with columns label, youtube_id, time_start, time_end,
-      split. Parts without labels (the test csv) are left out.
-    allow_missing: accept lists of other sizes. Clips that are missing are accepted in
-      any case: many have left YouTube.
-
-  Returns:
-    The plan; ids are label/<youtube id>_<start>_<end>.
-
-  Raises:
-    UserError: if something is missing.
+  A clip, anywhere in the folder, is called <youtube id>_<start>_<end> (six digits each,
+  or as in the csv file), or just <youtube id>; of a longer file, the csv file's seconds
+  are taken. Ids are label/<youtube id>_<start>_<end>. The csv files have the columns
+  label, youtube_id, time_start, time_end, split; parts without labels (the test csv)
+  are left out. Clips that are missing are accepted in any case: many have left YouTube.
   """
   rows = _rows(lists.folder(splits, "the official csv files"))
   classes = tuple(sorted({row["label"] for row in rows}))
   plan.check_count("classes in the csv files", len(classes), _CLASSES, allow_missing)
   index = {name: number for number, name in enumerate(classes)}
-  lookup = plan.Lookup(plan.find_videos(source))
-  items, missing = [], []
-  for row in sorted(rows, key=lambda row: _PARTS.index(row["split"])):
+  lookup = plan.Lookup(plan.find_media(source))
+
+  def planned(row):
     video, start, end = row["youtube_id"], row["time_start"], row["time_end"]
     padded = f"{video}_{int(float(start)):06d}_{int(float(end)):06d}"
-    name = f"{row['label']}/{padded}"
-    place, times = lookup(padded, f"{video}_{start}_{end}"), {}
+    place, seconds = lookup(padded, f"{video}_{start}_{end}"), ()
     if place is None:
-      place, times = lookup(video), {"start": float(start), "end": float(end)}
-    if place is None:
-      missing.append(name)
-    else:
-      label, split = index[row["label"]], row["split"]
-      items.append(plan.Item(name, place[0], label, split, place[1], **times))
-  return plan.Plan(tuple(items), classes, tuple(missing))
+      place, seconds = lookup(video), (float(start), float(end))
+    return (
+      f"{row['label']}/{padded}",
+      place,
+      index[row["label"]],
+      row["split"],
+      *seconds,
+    )
+
+  rows.sort(key=lambda row: _PARTS.index(row["split"]))
+  return plan.of_rows(map(planned, rows), classes)
 
 
 def _rows(folder: pathlib.Path) -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ def read(path: pathlib.Path, pattern: str, columns: str) -> Iterator[Line]:
 
 
 def set_role(roles: dict, video: str, number: int, role: str, place: str) -> None:
-  """Notes what a video is in official split `number`; see `plan.role_items`.
+  """Notes what a video is in official split `number`; see `plan.of_roles`.
 
   Raises:
     UserError: if another line has said it before.

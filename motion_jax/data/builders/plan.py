@@ -1,4 +1,10 @@
-"""What a data set will hold, before any medium is opened."""
+"""What a data set will hold, before any medium is opened.
+
+The module of each data set has a function `make_plan`: from the folder (or zip archive)
+of its media and the folder of its official lists, and whether to accept media that are
+missing and lists of other sizes than the official ones, it makes a `Plan`. It raises
+UserError if something is missing; the message tells what.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +17,17 @@ from typing import Any
 
 from motion_jax.config import UserError, local_path
 from motion_jax.data.files import (
-  IMAGE_SUFFIXES,
   VIDEO_SUFFIXES,
-  PassedOver,
+  counts_text,
+  find,
   readable,
-  walk,
 )
 
 logger = logging.getLogger("motion_jax")
 
 _SHOWN = 5  # missing files named in a message
+_MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
+_LEAST_RECORDS = 8  # of a shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,9 @@ class Plan:
   notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str]]:
+def find_media(
+  source: str, suffixes: frozenset[str] = VIDEO_SUFFIXES
+) -> dict[str, tuple[str, str]]:
   """Finds files in a folder or zip archive.
 
   Args:
@@ -77,7 +86,6 @@ def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str
   Raises:
     UserError: if there is no such folder or archive, or nothing in it.
   """
-  suffixes = frozenset(suffixes)
   path = local_path(source)
   if path.suffix.lower() in (".rar", ".7z", ".tar", ".gz", ".tgz"):
     raise UserError(
@@ -86,42 +94,20 @@ def find_media(source: str, suffixes: Iterable[str]) -> dict[str, tuple[str, str
     )
   if not path.exists():
     raise UserError(f"--source: there is no {path}")
-  if path.is_file():
-    if not zipfile.is_zipfile(path):
-      raise UserError(f"--source: {path} is neither a folder nor a zip archive")
-    with zipfile.ZipFile(path) as archive:
-      found = {name: (str(path), name) for name in archive.namelist()}
-  else:
-    found = {}
-    for inside, names in walk(path):
-      for name in names:
-        found[f"{inside}/{name}" if inside else name] = (
-          os.path.join(path, inside, name),
-          "",
-        )
-  chosen, others = {}, PassedOver()
-  for name in sorted(found):
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() not in suffixes:
-      others.add(name)
-    elif not os.path.basename(name).startswith("."):
-      chosen[readable(stem)] = found[name]
-  if not chosen:
+  if path.is_file() and not zipfile.is_zipfile(path):
+    raise UserError(f"--source: {path} is neither a folder nor a zip archive")
+  names, others = find(path, suffixes)
+  if not names:
     raise UserError(
       f"--source: no files that end in {' '.join(sorted(suffixes))} in {path} (files: "
-      f"{others or 'none'})"
+      f"{counts_text(others)})"
     )
-  return chosen
-
-
-def find_videos(source: str) -> dict[str, tuple[str, str]]:
-  """Finds the videos of a folder or archive; see `find_media`."""
-  return find_media(source, VIDEO_SUFFIXES)
-
-
-def find_images(source: str) -> dict[str, tuple[str, str]]:
-  """Finds the images of a folder or archive; see `find_media`."""
-  return find_media(source, IMAGE_SUFFIXES)
+  return {
+    readable(os.path.splitext(name)[0]): (
+      (str(path), name) if path.is_file() else (os.path.join(path, name), "")
+    )
+    for name in names
+  }
 
 
 class Lookup:
@@ -195,29 +181,68 @@ def require(value: str, flag: str, what: str) -> str:
   return value
 
 
-def role_items(
-  roles: Mapping[str, Sequence[str]],
-  labels: Mapping[str, int],
-  places: Mapping[str, tuple[str, str] | None],
-  classes: tuple[str, ...],
+def of_rows(
+  rows: Iterable[tuple], classes: tuple[str, ...] | None, notes: Mapping[str, Any] = {}
+) -> Plan:
+  """Plans records in their order.
+
+  Args:
+    rows: (id, what `Lookup` finds of it, label, split, further fields of `Item`).
+    classes, notes: of the plan.
+  """
+  items, missing = [], []
+  for name, place, label, split, *more in rows:
+    if place is None:
+      missing.append(name)
+    else:
+      items.append(Item(name, place[0], label, split, place[1], *more))
+  return Plan(tuple(items), classes, tuple(missing), notes)
+
+
+def of_roles(
+  source: str, roles: Mapping[str, Sequence[str]], classes: tuple[str, ...]
 ) -> Plan:
   """Plans a data set with several official splits; each video is stored once.
 
   Args:
-    roles: for each video its role in every official split: "train", "test" or
+    source: folder or zip archive of the videos.
+    roles: of class/video, its role in every official split: "train", "test" or
       "unused". Videos of equal roles make up one TFDS split, as in train_test_unused.
-    labels: class index of each video.
-    places: (path, member) of each video, or None if it is missing.
     classes: names of the labels.
-
-  Returns:
-    The plan.
   """
-  items, missing = [], []
-  for name in sorted(roles, key=lambda name: (roles[name], name)):
-    if places[name] is None:
-      missing.append(name)
-    else:
-      path, member = places[name]
-      items.append(Item(name, path, labels[name], "_".join(roles[name]), member))
-  return Plan(tuple(items), classes, tuple(missing))
+  lookup = Lookup(find_media(source))
+  names = sorted(roles, key=lambda name: (roles[name], name))
+  return of_rows(
+    (
+      (
+        name,
+        lookup(name, name.partition("/")[2]),
+        classes.index(name.partition("/")[0]),
+        "_".join(roles[name]),
+      )
+      for name in names
+    ),
+    classes,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Some records of a split, in order; `number` of `of` shards of that split."""
+
+  split: str
+  number: int
+  of: int
+  items: tuple[Item, ...]
+
+
+def split_up(items: Sequence[Item]) -> list[Shard]:
+  """Deals the records of every split out to shards, in order."""
+  shards, size = [], max(_LEAST_RECORDS, -(-len(items) // _MOST_SHARDS))
+  for split in dict.fromkeys(item.split for item in items):
+    own = [item for item in items if item.split == split]
+    parts = [own[start : start + size] for start in range(0, len(own), size)]
+    shards += [
+      Shard(split, number, len(parts), tuple(part)) for number, part in enumerate(parts)
+    ]
+  return shards

@@ -8,7 +8,6 @@ writes those that are missing, or whose files have changed meanwhile.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,44 +18,20 @@ import pathlib
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tqdm
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError
-from motion_jax.data import media, video
+from motion_jax.data import disk
 from motion_jax.data.builders import encoding
 from motion_jax.data.builders.base import Dataset
-from motion_jax.data.builders.plan import Item
+from motion_jax.data.builders.plan import Shard
+from motion_jax.data.sources import DecodeError
 from motion_jax.data.worker import serve_parent
 
-_MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
-_LEAST_RECORDS = 8  # of a shard
 _POLL_SECONDS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """Some records of a split, in order; `number` of `of` shards of that split."""
-
-  split: str
-  number: int
-  of: int
-  items: tuple[Item, ...]
-
-
-def split_up(items: Sequence[Item]) -> list[Shard]:
-  """Deals the records of every split out to shards, in order."""
-  shards, size = [], max(_LEAST_RECORDS, -(-len(items) // _MOST_SHARDS))
-  for split in dict.fromkeys(item.split for item in items):
-    own = [item for item in items if item.split == split]
-    parts = [own[start : start + size] for start in range(0, len(own), size)]
-    shards += [
-      Shard(split, number, len(parts), tuple(part)) for number, part in enumerate(parts)
-    ]
-  return shards
 
 
 def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> dict:
@@ -73,64 +48,84 @@ def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> 
   Raises:
     OSError: if it cannot be written.
   """
-  draft = _draft_of(path)
+  # No other process writes to the same.
+  draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
   part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
-  try:
-    with _open(draft) as store:
-      for example in examples:
-        record = serialize(example)
-        store(record)
-        part["ids"].append(example["id"])
-        part["labels"].append(int(example["label"]))
-        part["bytes"] += len(record)
-    part["size"] = draft.stat().st_size
-    os.replace(draft, path)
-  finally:
-    draft.unlink(missing_ok=True)
-  return part
+  with disk.new_records(path, draft, "group_size:1") as store:
+    for example in examples:
+      record = serialize(example)
+      store(record)
+      part["ids"].append(example["id"])
+      part["labels"].append(int(example["label"]))
+      part["bytes"] += len(record)
+  return part | {"size": path.stat().st_size}
 
 
-@contextlib.contextmanager
-def _open(path) -> Iterator[Callable[[bytes], None]]:
-  """Opens a file of records: a function that writes one."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """The making of a data set in a folder of its own; see the module.
 
-  def checked(call, *args):
+  Attributes:
+    dataset: what is made.
+    folder: where, until it is complete.
+    short_side: largest length of the shorter side in pixels; images keep theirs.
+  """
+
+  dataset: Dataset
+  folder: pathlib.Path
+  short_side: int
+
+  def path(self, shard: Shard) -> pathlib.Path:
+    place = self.folder / "data", shard.split, shard.number, shard.of
+    return self.dataset.shard_path(*place)
+
+  def note(self, shard: Shard) -> pathlib.Path:
+    name = f"{shard.split}-{shard.number:05d}-of-{shard.of:05d}.json"
+    return self.folder / "parts" / name
+
+  def finished(self, shard: Shard, strict: bool) -> dict | None:
+    """What was written to a shard, if all was and its files are still the same."""
     try:
-      return call(*args)
-    except RuntimeError as error:  # of a full disk, too
-      raise OSError(f"{path} cannot be written: {error}") from error
+      part = json.loads(self.note(shard).read_text(encoding="utf-8"))
+      if part["sources"] != _sources(shard.items) or (strict and part["lost"]):
+        return None
+      if self.path(shard).stat().st_size != part["size"]:
+        return None
+    except (OSError, ValueError, KeyError):
+      return None
+    return part
 
-  writer = checked(ArrayRecordWriter, os.fspath(path), "group_size:1")
-  try:
-    yield functools.partial(checked, writer.write)
-  except BaseException:
-    with contextlib.suppress(RuntimeError):
-      writer.close()
-    raise
-  checked(writer.close)
+  def make(self, shard: Shard, advance: Callable[[], None]) -> dict:
+    """Encodes and writes a shard, and a note of what it holds."""
+    damaged, lost = {}, []
 
+    def examples():
+      for item in shard.items:
+        try:
+          example, damage = encoding.encode(item, self.dataset.layout, self.short_side)
+          if damage:
+            damaged[item.id] = damage
+          yield example
+        except DecodeError as error:
+          damaged[item.id] = str(error)
+          lost.append(item.id)
+        advance()
 
-def _draft_of(path: pathlib.Path) -> pathlib.Path:
-  """Where this process writes a file before it gets its name."""
-  return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    sources = _sources(shard.items)
+    part = write(self.path(shard), examples(), _serializer(self.dataset))
+    part |= {"damaged": damaged, "lost": lost, "sources": sources}
+    disk.write_json(self.note(shard), part)
+    return part
 
 
 def write_all(
-  dataset: Dataset,
-  shards: Sequence[Shard],
-  folder: pathlib.Path,
-  *,
-  short_side: int,
-  workers: int,
-  strict: bool,
+  job: Job, shards: Sequence[Shard], *, workers: int, strict: bool
 ) -> list[dict]:
   """Encodes and writes the shards that are not there yet.
 
   Args:
-    dataset: what they belong to.
+    job: what they are part of.
     shards: all of them.
-    folder: where to; see the module.
-    short_side: largest length of the shorter side in pixels; images keep theirs.
     workers: processes; 0 for one per core.
     strict: shards with lost records are written again, too.
 
@@ -143,40 +138,35 @@ def write_all(
     UserError: if a process has died.
   """
   for name in ("data", "parts"):
-    (folder / name).mkdir(parents=True, exist_ok=True)
-  known = {_path(dataset, shard, folder).name for shard in shards}
-  for path in (folder / "data").iterdir():
+    (job.folder / name).mkdir(parents=True, exist_ok=True)
+  known = {job.path(shard).name for shard in shards}
+  for path in (job.folder / "data").iterdir():
     if path.name not in known:  # of a killed process, or of another plan
       path.unlink()
-  parts = [_finished(dataset, shard, folder, strict) for shard in shards]
-  todo = [number for number, part in enumerate(parts) if part is None]
-  jobs = {n: (dataset, shards[n], folder, short_side) for n in todo}
-  total, left = (
-    sum(len(shards[n].items) for n in some) for some in (range(len(shards)), todo)
-  )
+  parts = {shard: job.finished(shard, strict) for shard in shards}
+  todo = [shard for shard, part in parts.items() if part is None]
   workers = min(workers or os.cpu_count() or 1, len(todo))
-  with tqdm.tqdm(
-    total=total, initial=total - left, unit=" files", desc="encoding"
-  ) as bar:
+  total, left = (sum(len(shard.items) for shard in some) for some in (shards, todo))
+  bar = tqdm.tqdm(total=total, initial=total - left, unit=" files", desc="encoding")
+  with bar:
     if workers > 1:
-      made = _make_in_processes(jobs, workers, bar)
+      parts |= _make_in_processes(job, todo, workers, bar)
     else:
-      made = {n: _make(*job, bar.update) for n, job in jobs.items()}
-  return [made.get(n, part) for n, part in enumerate(parts)]
+      parts |= {shard: job.make(shard, bar.update) for shard in todo}
+  return [*parts.values()]
 
 
 def publish(
-  dataset: Dataset,
+  job: Job,
   shards: Sequence[Shard],
   parts: Sequence[dict],
-  folder: pathlib.Path,
   target: pathlib.Path,
   metadata: Mapping[str, Any],
 ) -> None:
   """Makes a data set of complete shards; it appears as `target` when it is whole.
 
   Args:
-    dataset, shards, folder: as for `write_all`; the folder is removed.
+    job, shards: as for `write_all`; the job's folder is removed.
     parts: what that returned.
     target: folder of the data set.
     metadata: see `Dataset.describe`.
@@ -187,58 +177,11 @@ def publish(
   splits = {
     split: own for split, own in splits.items() if any(part["ids"] for part in own)
   }
-  data = folder / "data"
-  dataset.describe(data, splits, metadata)
+  data = job.folder / "data"
+  job.dataset.describe(data, splits, metadata)
   target.parent.mkdir(parents=True, exist_ok=True)
   os.replace(data, target)
-  shutil.rmtree(folder)
-
-
-def _path(dataset, shard, folder):
-  return dataset.shard_path(folder / "data", shard.split, shard.number, shard.of)
-
-
-def _note(shard, folder):
-  return folder / "parts" / f"{shard.split}-{shard.number:05d}-of-{shard.of:05d}.json"
-
-
-def _finished(dataset, shard, folder, strict):
-  """What was written to a shard, if all of it was and its files are still the same."""
-  try:
-    part = json.loads(_note(shard, folder).read_text(encoding="utf-8"))
-    if part["sources"] != _sources(shard.items) or (strict and part["lost"]):
-      return None
-    if _path(dataset, shard, folder).stat().st_size != part["size"]:
-      return None
-  except (OSError, ValueError, KeyError):
-    return None
-  return part
-
-
-def _make(dataset, shard, folder, short_side, advance: Callable[[], None]) -> dict:
-  """Encodes and writes a shard, and a note of what it holds."""
-  damaged, lost = {}, []
-
-  def examples():
-    for item in shard.items:
-      try:
-        example, damage = encoding.encode(item, dataset.layout, short_side)
-        if damage:
-          damaged[item.id] = damage
-        yield example
-      except (video.VideoError, media.DecodeError) as error:
-        damaged[item.id] = str(error)
-        lost.append(item.id)
-      advance()
-
-  sources, path = _sources(shard.items), _path(dataset, shard, folder)
-  part = write(path, examples(), _serializer(dataset))
-  part |= {"damaged": damaged, "lost": lost, "sources": sources}
-  note = _note(shard, folder)
-  draft = _draft_of(note)
-  draft.write_text(json.dumps(part), encoding="utf-8")
-  os.replace(draft, note)
-  return part
+  shutil.rmtree(job.folder)
 
 
 @functools.lru_cache(maxsize=1)
@@ -274,13 +217,13 @@ class _Stopped(Exception):
   """Another process has failed, or the user wants an end."""
 
 
-def _make_in_processes(jobs, workers, bar):
+def _make_in_processes(job, todo, workers, bar):
   context = multiprocessing.get_context("spawn")
   done, stop = context.Value("q", 0), context.Event()
   pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (done, stop))
   made, before = {}, bar.n
   try:
-    running = {pool.submit(_make_here, *job): number for number, job in jobs.items()}
+    running = {pool.submit(_make_here, job, shard): shard for shard in todo}
     while running:
       ready, _ = concurrent.futures.wait(
         running, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED
@@ -312,5 +255,5 @@ def _start(done, stop):
   _advance = advance
 
 
-def _make_here(*job):
-  return _make(*job, _advance)
+def _make_here(job, shard):
+  return job.make(shard, _advance)

@@ -16,17 +16,9 @@ _FILES = {"labels": "labels", "train": "train", "val": "validation"}
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans Something-Something V2; its test part has no public labels and is left out.
 
-  Args:
-    source: folder of the videos <number>.webm, extracted from the official parts.
-    splits: folder of the official labels.json, train.json and validation.json, also
-      with something-something-v2- before their names.
-    allow_missing: accept videos that are missing and lists of other sizes.
-
-  Returns:
-    The plan; ids are the numbers, the label of a video is that of its template.
-
-  Raises:
-    UserError: if something is missing.
+  The videos <number>.webm are extracted from the official parts; the lists are
+  labels.json, train.json and validation.json, also with something-something-v2- before
+  their names. Ids are the numbers, the label of a video is that of its template.
   """
   folder = lists.folder(splits, "labels.json, train.json and validation.json")
   numbers = _read(folder, "labels")
@@ -43,16 +35,13 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   parts = {split: _read(folder, split) for split in SIZES}
   for split, entries in parts.items():
     plan.check_count(f"{_FILES[split]}.json", len(entries), SIZES[split], allow_missing)
-  lookup = plan.Lookup(plan.find_videos(source))
-  items, missing = [], []
-  for split, entries in parts.items():
-    for name, label in (_entry(entry, labels, split) for entry in entries):
-      place = lookup(name)
-      if place is None:
-        missing.append(name)
-      else:
-        items.append(plan.Item(name, place[0], label, split, place[1]))
-  return plan.Plan(tuple(items), tuple(sorted(labels, key=labels.get)), tuple(missing))
+  lookup = plan.Lookup(plan.find_media(source))
+  rows = [
+    (name, lookup(name), label, split)
+    for split, entries in parts.items()
+    for name, label in (_entry(entry, labels, split) for entry in entries)
+  ]
+  return plan.of_rows(rows, tuple(sorted(labels, key=labels.get)))
 
 
 def _entry(entry, labels: dict[str, int], split: str) -> tuple[str, int]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
+import functools
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 
+import grain
 import numpy as np
 import tqdm
 
-from motion_jax.data import synthetic, transcode
-from motion_jax.data.builders import base, shards
+from motion_jax.data import synthetic
+from motion_jax.data.builders import base, encoding, shards
+from motion_jax.data.disk import writing
 
 logger = logging.getLogger("motion_jax")
 
@@ -44,7 +44,7 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
   target = root / config / base.VERSION
   if target.is_dir():
     return target
-  with base.writing(root):
+  with writing(root):
     if target.is_dir():  # made by another process while this one waited
       return target
     logger.info("making synthetic_actions in %s (once, under a minute)", target)
@@ -54,36 +54,17 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
     folder = root / f".building_{config}"
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     folder.mkdir()
-    with (
-      concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-      tqdm.tqdm(total=sum(sizes.values()), unit=" videos", desc="making") as bar,
-    ):
-      splits = {
-        name: [
-          shards.write(
-            dataset.shard_path(folder, name, 0, 1),
-            _examples(name, count, pool, bar),
-            dataset.serializer(),
-          )
-        ]
-        for name, count in sizes.items()
-      }
+    splits = {}
+    for split, count in sizes.items():
+      videos = grain.MapDataset.range(count).map(functools.partial(_example, split))
+      videos = videos.to_iter_dataset()  # in threads
+      examples = tqdm.tqdm(videos, total=count, unit=" videos", desc=f"making {split}")
+      path = dataset.shard_path(folder, split, 0, 1)
+      splits[split] = [shards.write(path, examples, dataset.serializer())]
     dataset.describe(folder, splits, {})
     target.parent.mkdir(exist_ok=True)
     os.replace(folder, target)
     return target
-
-
-def _examples(split: str, count: int, pool, bar) -> Iterator[dict]:
-  ahead: collections.deque = collections.deque()
-  for number in range(count):
-    ahead.append(pool.submit(_example, split, number))
-    if len(ahead) > 4 * os.cpu_count():
-      bar.update()
-      yield ahead.popleft().result()
-  while ahead:
-    bar.update()
-    yield ahead.popleft().result()
 
 
 def _example(split: str, number: int) -> dict:
@@ -91,7 +72,7 @@ def _example(split: str, number: int) -> dict:
   rng = np.random.default_rng([_SEED, split == "test", number])
   video = synthetic.render(rng, label)
   return {
-    "video": transcode.encode_mp4(video, synthetic.FPS, crf=22, preset="superfast"),
+    "video": encoding.encode_mp4(video, synthetic.FPS, crf=22, preset="superfast"),
     "id": f"{split}/{synthetic.CLASSES[label]}_{number:04d}",
     "label": label,
     "num_frames": len(video),

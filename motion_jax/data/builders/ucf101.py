@@ -13,21 +13,12 @@ SIZES = ((9537, 3783), (9586, 3734), (9624, 3696))
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans UCF101 from its videos and its official lists.
 
-  Args:
-    source: folder or zip archive of the videos, in any arrangement.
-    splits: folder with classInd.txt, trainlist01.txt, testlist01.txt, ...
-    allow_missing: accept videos that are missing and lists of other sizes.
-
-  Returns:
-    The plan; ids are Class/v_Class_gNN_cNN.
-
-  Raises:
-    UserError: if something is missing.
+  The videos lie in any arrangement; the lists are classInd.txt, trainlist01.txt,
+  testlist01.txt, ... Ids are Class/v_Class_gNN_cNN.
   """
   folder = lists.folder(splits, "the official lists of UCF101")
   lines = lists.read(folder / "classInd.txt", r"\d+\s+(\S+)", "number class")
   classes = tuple(line.fields[0] for line in lines)
-  index = {name: number for number, name in enumerate(classes)}
   roles: dict[str, list[str]] = {}
   for number, sizes in enumerate(SIZES):
     for role, size in zip(("train", "test"), sizes, strict=True):
@@ -35,10 +26,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
       lines = [*lists.read(folder / file, *_LINE)]
       plan.check_count(file, len(lines), size, allow_missing)
       for (name, class_name), place in lines:
-        if class_name not in index:
+        if class_name not in classes:
           raise UserError(f"{place}: the class {class_name!r} is not in classInd.txt")
         lists.set_role(roles, name, number, role, place)
-  labels = {name: index[name.partition("/")[0]] for name in roles}
-  lookup = plan.Lookup(plan.find_videos(source))
-  places = {name: lookup(name, name.partition("/")[2]) for name in roles}
-  return plan.role_items(roles, labels, places, classes)
+  return plan.of_roles(source, roles, classes)

@@ -12,20 +12,11 @@ VIDEOS = 30  # of each
 def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
   """Plans YUPENN from a folder of videos per scene.
 
-  Args:
-    source: folder or zip archive of the class folders.
-    splits: empty; there are none, every video is left out once.
-    allow_missing: accept other numbers of scenes and videos.
-
-  Returns:
-    The plan; ids are Scene/video.
-
-  Raises:
-    UserError: if there are no class folders, or their numbers are others.
+  There are no lists: every video is left out once. Ids are Scene/video.
   """
   if splits:
     raise UserError("YUPENN has no lists; leave --splits out")
-  found = plan.find_videos(source)
+  found = plan.find_media(source)
   groups: dict[str, list[str]] = {}
   for stem in found:
     folder, _, _ = stem.rpartition("/")
@@ -36,11 +27,10 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     )
   classes = tuple(sorted(groups))
   plan.check_count("class folders in --source", len(classes), CLASSES, allow_missing)
-  items = []
+  rows = []
   for label, name in enumerate(classes):
     plan.check_count(f"videos of {name}", len(groups[name]), VIDEOS, allow_missing)
     for stem in groups[name]:
-      path, member = found[stem]
       identifier = f"{name}/{stem.rpartition('/')[2]}"
-      items.append(plan.Item(identifier, path, label, "train", member))
-  return plan.Plan(tuple(items), classes)
+      rows.append((identifier, found[stem], label, "train"))
+  return plan.of_rows(rows, classes)

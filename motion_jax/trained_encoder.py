@@ -1,0 +1,92 @@
+"""A trained network as a function from video to features."""
+
+import os
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from motion_jax import checkpoint
+from motion_jax.methods import make_method
+
+
+class TrainedEncoder:
+  """A trained network as a function from video to features; see `load_encoder`.
+
+  Attributes:
+    module: the network in evaluation mode, for normalised video.
+    features: size D of the features.
+    config: what the run was trained with.
+    step: the train step of its checkpoint.
+    classifiers: what the run has that turns features [B, D] into logits: a fine-tuned
+      network's classifier, MoSI's heads.
+  """
+
+  def __init__(
+    self,
+    module: nnx.Module,
+    config: ConfigDict,
+    step: int,
+    classifiers: Sequence[nnx.Module] = (),
+  ):
+    self.module, self.config, self.step = module, config, step
+    self.classifiers = tuple(classifiers)
+    self.features = module.features
+    graphdef, self._arrays = nnx.split(module)
+    self._apply = jax.jit(lambda arrays, video: nnx.merge(graphdef, arrays)(video))
+
+  def __call__(self, video) -> jax.Array:
+    """Encodes clips.
+
+    Args:
+      video: [B, T, H, W, 3] RGB, uint8 in [0, 255] or float in [0, 1].
+
+    Returns:
+      [B, D] float32.
+
+    Raises:
+      ValueError: for another shape or type.
+    """
+    if video.ndim != 5 or video.shape[-1] != 3:
+      raise ValueError(f"video must be [B, T, H, W, 3], found {video.shape}")
+    if video.dtype != jnp.uint8 and not jnp.issubdtype(video.dtype, jnp.floating):
+      raise ValueError(f"video must be uint8 or float in [0, 1], found {video.dtype}")
+    scale = 255.0 if video.dtype == jnp.uint8 else 1.0
+    method = self.config.method
+    mean, std = jnp.asarray(method.mean), jnp.asarray(method.std)
+    return self._apply(self._arrays, (jnp.asarray(video) / scale - mean) / std)
+
+  def __repr__(self) -> str:
+    method = self.config.method
+    return (
+      f"TrainedEncoder({self.config.model.name}, step {self.step}: video [B, T, H, W, "
+      f"3], uint8 or float in [0, 1] -> [B, {self.features}]; trained on "
+      f"{method.frames} frames of {method.size}x{method.size})"
+    )
+
+
+def load_encoder(
+  workdir: str | os.PathLike, step: int | None = None, *, lowering: str = ""
+) -> TrainedEncoder:
+  """Loads the encoder that a run has trained; needs no config file and no data.
+
+  Args:
+    workdir: folder of the run, or one of its checkpoints (`run/checkpoints/120`).
+    step: which checkpoint; None for the latest.
+    lowering: of the convolutions, 'native' or 'folded'; '' for the run's.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  workdir, step = checkpoint.locate(workdir, step)
+  checkpoints = checkpoint.Checkpoints(workdir)
+  config = ConfigDict(checkpoints.config(step))
+  config.model.lowering = lowering or config.model.lowering
+  method = make_method(config)
+  weights = jax.jit(method.init)(jax.random.key(0))
+  weights = checkpoints.restore_weights(step, *weights)
+  checkpoints.close()
+  heads = () if config.get(checkpoint.ENCODER_ONLY) else method.classifiers(*weights)
+  return TrainedEncoder(method.encoder(*weights), config, step, heads)
