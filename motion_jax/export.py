@@ -72,7 +72,7 @@ def export(init_from: str, out: str, layout: str = "") -> None:
   out.parent.mkdir(parents=True, exist_ok=True)
   if out.suffix == ".pth":
     trained = checkpoint.load_encoder(init_from)
-    is_classifier = trained.config.method.name == "classify"
+    is_classifier = "classes" in trained.config.method
     own = "tada_finetuned" if is_classifier else "tada"
     save_state_dict(trained, out, layout or own)
   else:

@@ -11,7 +11,6 @@ from absl import flags
 
 from motion_jax import backend, command, evaluate, hosts, logs, pictures, train
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.downstream import ava_results, protocols
 
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
@@ -26,9 +25,6 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this pro
 MODES = {
   "train": train.train,
   "evaluate": evaluate.evaluate,
-  "evaluate_run": evaluate.evaluate_run,
-  "evaluate_protocol": protocols.evaluate_protocol,
-  "evaluate_ava": ava_results.evaluate_results,
   "visualize": pictures.visualize,
 }
 
@@ -49,7 +45,8 @@ def main() -> None:
   command.keep_freed_memory()
   # Shells leave the ~ of --workdir=~/run as it is.
   workdir = local_path(_WORKDIR.value or pathlib.Path("runs") / config.name)
-  if config.mode != "evaluate":
+  # Of a training's config it is a folder that is there already, or else a mistake.
+  if config.mode != "evaluate" or "method" not in config:
     _check_writable(workdir)
     hosts.check_shared(workdir)
   mode(config, workdir)

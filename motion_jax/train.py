@@ -15,7 +15,11 @@ from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import training_sampler
-from motion_jax.evaluate import HeldOut, final_test, open_sources, resolved
+from motion_jax.evaluation.evaluators import (
+  make_evaluators,
+  open_sources,
+  with_records,
+)
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.losses import LossWatch
 from motion_jax.methods import make_method
@@ -50,7 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # interrupt what the next start makes again or goes on with, data sets and motion.
     with stop.part(interruptible=True):
       sources = open_sources(config.data)
-    config = resolved(config, sources)
+    config = with_records(config, sources)
     mesh = sharding.make_mesh()
     check_batch(config, mesh.size)
     checkpoints = opened.enter_context(_open_checkpoints(config.train, workdir))
@@ -59,7 +63,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       check_resumable(checkpoints.config(resumed), config, workdir)
     method = make_method(config)
     method.check_training(mesh)
-    if config.train.best:  # of the held-out examples: the test comes after saving
+    if config.train.best:  # of the first evaluator: the others come after saving
       names = [f"eval/{name}" for name in method.metrics.__annotations__]
       choose("train.best", config.train.best, names)
     plan = make_plan(config, examples=len(sources.train))
@@ -73,8 +77,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     path = hosts.own_file(workdir / "bad_files.txt")
     most = config.data.max_bad_fraction
     bad_files = pipeline.BadFiles(sources.train, path, most, sampler)
-    held_out = HeldOut(sources.heldout, method, config, mesh, path)
-    final = final_test(held_out, sources, method, config, mesh, workdir)
+    evaluators = make_evaluators(method, config, sources, mesh, workdir)
+    held_out = evaluators[0]
     schedule = optim.make_schedule(config.optim, plan)
     optimizer = optim.make_optimizer(config.optim, schedule)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -106,11 +110,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       if first_step < plan.total_steps:
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
 
-    def due(step):  # each makes a row of metrics.jsonl, in this order
-      is_test = final is not None and plan.is_test(step)
-      return [held_out] * plan.is_evaluation(step) + [final] * is_test
-
-    def measure(evaluator):
+    def measure(evaluator):  # each makes a row of metrics.jsonl
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
       if evaluator is held_out:
@@ -121,7 +121,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     stop.trains()
     progress, losses = logs.Progress(plan.total_steps, clips, first_step), LossWatch()
     with progress.pause():  # make up for what a signal or a crash has left unmeasured
-      for evaluator in _unmeasured(due(step), step, workdir) if resumed else ():
+      due = plan.due(step, evaluators) if first_step else []
+      for evaluator in _unmeasured(due, step, workdir):
         if not stop.requested:
           values |= measure(evaluator)
     for step in range(first_step + 1, plan.total_steps + 1):
@@ -148,21 +149,21 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       stop.after(step)
       with progress.pause():
         # Who sends signals has little patience: the next start makes up for these.
-        values = {}
-        if plan.is_evaluation(step) and not stop.requested:
-          values = measure(held_out)  # before saving: `train.best` is one of these
+        due, values = [] if stop.requested else plan.due(step, evaluators), {}
+        for evaluator in due[:1]:  # before saving: `train.best` is one of its values
+          values |= measure(evaluator)
         stopping = stop.requested  # once: a signal may come at any time
         if plan.is_checkpoint(step) or stopping:
           losses.check()
           checkpoints.save(current, batches, config.to_dict(), values)
-        if final in due(step) and not stopping:
-          values |= measure(final)  # can be long, so after the checkpoint
-      if stopping:
-        break
+        if stopping:
+          break
+        for evaluator in due[1:]:  # can be long, so after the checkpoint
+          values |= measure(evaluator)
     checkpoints.wait()
     last = plan.total_steps
     if checkpoints.latest_step() == last:
-      complete = not _unmeasured(due(last), last, workdir)
+      complete = not _unmeasured(evaluators, last, workdir)
 
   # From here on signals end the process as usual: all is saved.
   if stop.requested and not complete:
@@ -171,7 +172,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     logger.info("stopped by a signal; the same command goes on from here")
     return values
   if is_first:
-    write_report(workdir, sources.train, parameters, config)
+    write_report(workdir, sources.train, parameters, method)
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())

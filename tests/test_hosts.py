@@ -18,9 +18,10 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import evaluate, hosts, logs, methods, state, train
+from motion_jax import hosts, logs, methods, state, train
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
+from motion_jax.evaluation.evaluators import open_sources, with_records
 from motion_jax.resuming import check_resumable
 
 STEPS, MIDDLE = 60, 20
@@ -225,7 +226,7 @@ def test_a_run_goes_on_where_the_same_records_lie_elsewhere(pictures, tmp_path):
   def on(folder, **overrides):
     result = config(folder)
     result.update_from_flattened_dict(overrides)
-    return evaluate.resolved(result, evaluate.open_sources(result.data))
+    return with_records(result, open_sources(result.data))
 
   shutil.copytree(pictures, tmp_path / "copy")
   before, same = on(pictures), on(tmp_path / "copy")

@@ -11,6 +11,7 @@ from test_config import CONFIGS, load
 from tiny_benchmark import Colours
 
 from motion_jax import logs, methods, train
+from motion_jax.evaluation import held_out
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_step(
     return {"eval/loss": 0.0}
 
   after = train.StopSignal.after
-  monkeypatch.setattr(train.HeldOut, "__call__", evaluator)
+  monkeypatch.setattr(held_out.HeldOut, "__call__", evaluator)
   monkeypatch.setattr(
     train.StopSignal, "after", lambda *given: events.append("step") or after(*given)
   )
@@ -125,13 +126,16 @@ def test_what_a_signal_leaves_unmeasured_is_measured_by_the_next_start(
 ):
   calls = []
 
-  def final_test(*_):
-    calls.append("test")
-    if calls.count("test") == 2:
+  def at_the_end(*_):
+    calls.append("end")
+    if len(calls) == 2:
       raise KeyboardInterrupt  # is killed the first time in the run that is stopped
     return {"eval/top1": 0.5}
 
-  monkeypatch.setattr(train, "final_test", lambda *_: final_test)
+  make = train.make_evaluators
+  monkeypatch.setattr(
+    train, "make_evaluators", lambda *given: [*make(*given), at_the_end]
+  )
   straight, stopped = tmp_path / "straight", tmp_path / "stopped"
   expected = train.train(config, straight)
   with monkeypatch.context() as patch:

@@ -64,6 +64,26 @@ class Encoder(nnx.Module):
     return [("path",)]
 
 
+class Frozen(Method):
+  """An encoder of random weights times `scale`, which is 0 at initialisation."""
+
+  metrics = Metrics
+  TRAINED = {"scale": jnp.ones(())}, {}
+
+  def __init__(self, config):
+    del config
+
+  def init(self, key):
+    return {"scale": jnp.zeros(())}, {}
+
+  def encoder(self, params, aux):
+    module = Encoder(rngs=nnx.Rngs(0))
+    scaled = jax.tree.map(lambda x: x * params["scale"], nnx.state(module))
+    nnx.update(module, scaled)
+    module.eval()
+    return module
+
+
 def build_model(name, **options):
   """In place of `models.build_model`, whatever the name."""
   return Encoder(**options)
