@@ -12,14 +12,11 @@ from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import open_source
 from motion_jax.evaluation.ava_results import evaluate_results
-from motion_jax.evaluation.evaluators import (
-  make_evaluators,
-  open_sources,
-  with_records,
-)
+from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.evaluation.protocols import PROTOCOLS
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods import make_method
+from motion_jax.records import open_sources, with_records
 
 logger = logging.getLogger("motion_jax")
 

@@ -15,16 +15,13 @@ from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import training_sampler
-from motion_jax.evaluation.evaluators import (
-  make_evaluators,
-  open_sources,
-  with_records,
-)
+from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.losses import LossWatch
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
 from motion_jax.plan import check_batch, make_plan
+from motion_jax.records import open_sources, with_records
 from motion_jax.report import write_report
 from motion_jax.resuming import check_resumable
 from motion_jax.stopping import StopSignal

@@ -23,10 +23,10 @@ from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.evaluation import features
-from motion_jax.evaluation.evaluators import with_records
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
 from motion_jax.methods import make_method
 from motion_jax.models import convert
+from motion_jax.records import with_records
 from motion_jax.train import train
 
 pytestmark = pytest.mark.slow

@@ -64,8 +64,6 @@ def test_on_the_map_groups_lie_apart(blobs):
   distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
   np.fill_diagonal(distance, np.inf)
   np.testing.assert_array_equal(groups[distance.argmin(1)], groups)
-  with pytest.raises(ValueError, match="4 or more"):
-    clusters.embed(features[:3])
 
 
 def test_without_scikit_learn_the_message_says_how_to_get_it(monkeypatch):

@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import metrics
 from flax import nnx
 
@@ -68,7 +69,7 @@ class Frozen(Method):
   """An encoder of random weights times `scale`, which is 0 at initialisation."""
 
   metrics = Metrics
-  TRAINED = {"scale": jnp.ones(())}, {}
+  TRAINED = {"scale": np.ones((), np.float32)}, {}  # before devices are joined
 
   def __init__(self, config):
     del config
