@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import load_encoder, prepare, starting_point
+from motion_jax import load_encoder, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import (
@@ -31,6 +31,7 @@ from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
 from motion_jax.models import resnet3d
 from motion_jax.train import train
+from motion_jax.training import starting_point
 
 
 @pytest.fixture

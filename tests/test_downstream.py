@@ -10,14 +10,7 @@ import numpy as np
 import pytest
 from test_config import CONFIGS, load
 
-from motion_jax import (
-  build_model,
-  evaluate,
-  extract,
-  load_encoder,
-  sharding,
-  starting_point,
-)
+from motion_jax import build_model, evaluate, extract, load_encoder, sharding
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
@@ -28,6 +21,7 @@ from motion_jax.methods import make_method
 from motion_jax.models import convert
 from motion_jax.records import with_records
 from motion_jax.train import train
+from motion_jax.training import starting_point
 
 pytestmark = pytest.mark.slow
 

@@ -22,7 +22,7 @@ from motion_jax import hosts, logs, methods, state, train
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
 from motion_jax.records import open_sources, with_records
-from motion_jax.resuming import check_resumable
+from motion_jax.training.resuming import check_resumable
 
 STEPS, MIDDLE = 60, 20
 OVERRIDES = {

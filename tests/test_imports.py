@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "motion_jax"
-LOW = {"models", "ops", "visualize", "state", "optim", "sharding"}
+LOW = {"models", "ops", "visualize", "state", "sharding"}
 MIDDLE = {"methods", "data", "checkpoint", "logs"}
 ALLOWED = {
   **{name: {"config"} for name in LOW},
@@ -20,7 +20,8 @@ ALLOWED = {
   "measures": {"config", "models", "ops"},  # a floor of its own in `evaluation`
   # It measures methods that it is given; hosts agree on what all can read.
   "evaluation": LOW | MIDDLE - {"methods", "checkpoint"} | {"config", "hosts"},
-  "costs": LOW | MIDDLE | {"config"},
+  "training": LOW | MIDDLE - {"methods"} | {"config", "hosts", "interrupts"},
+  "costs": LOW | MIDDLE | {"config", "training"},  # optimisers are a part of the step
   "flow_sets": LOW | MIDDLE | {"config", "command"},
   "config": set(),
 }

@@ -10,7 +10,7 @@ import children
 import pytest
 from conftest import ROOT
 
-from motion_jax import stopping
+from motion_jax.training import stopping
 
 # `tiny_main` on the embedded videos, which are made slowly; `busy` lets the handlers of
 # Python wait, as a compiler does.

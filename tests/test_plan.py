@@ -9,9 +9,10 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import optim, sharding, state
+from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.plan import check_batch, make_plan
+from motion_jax.training import optim
+from motion_jax.training.plan import check_batch, make_plan
 
 
 def smoke(**train):

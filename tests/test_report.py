@@ -6,9 +6,9 @@ import shlex
 import pytest
 from commands import parsed
 
-from motion_jax import report
 from motion_jax.data.sources import Record
 from motion_jax.methods import METHODS
+from motion_jax.training import report
 
 
 class Videos(list):
