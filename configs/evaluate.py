@@ -26,7 +26,7 @@ def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS)
   config = ConfigDict()
   config.name = "evaluate"  # the result's folder is runs/<name>
-  config.mode = "evaluate_run"
+  config.mode = "evaluate"
   config.seed = 0
   config.init_from = ""  # folder of a run, or one of its checkpoints
   config.data = data()
@@ -66,6 +66,7 @@ def evaluation():  # None: as in the run
       clips=placeholder(int),  # per video, evenly spaced; 0: all
       max_videos=placeholder(int),  # of each split, a share of every class; 0: all
       linear=placeholder(bool),  # a linear classifier on the features
+      place_scores=placeholder(bool),  # of a classifier; see configs/finetune.py
     )
   )
 
@@ -73,7 +74,6 @@ def evaluation():  # None: as in the run
 def protocol(config, name):
   """MAS (Wang et al., CVPR 2019), sections 4.5 and 4.6."""
   config.name += f"-{name}"
-  config.mode = "evaluate_protocol"
   config.protocol = name
   config.cost = 1.0  # C of the linear SVMs, which the paper does not tell
   # Clips are all that follow one another and share half their frames (section 4.5).
@@ -92,7 +92,6 @@ def protocol(config, name):
 def ava(config):
   """The official evaluation of AVA: 60 actions, IoU 0.5, without excluded seconds."""
   config.name += "-ava"
-  config.mode = "evaluate_ava"
   config.results = ""  # csv: video,second,x1,y1,x2,y2,action,score; sides in [0, 1]
   config.data = ConfigDict(dict(name="ava", data_dir=placeholder(str)))
   config.eval = ConfigDict()

@@ -35,7 +35,7 @@ from motion_jax.costs import communication, roofline
 from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages
 from motion_jax.costs.timing import measure
 from motion_jax.models.conv import LOWERINGS
-from motion_jax.plan import check_batch
+from motion_jax.training.plan import check_batch
 
 logger = logging.getLogger("motion_jax")
 

@@ -27,7 +27,7 @@ from motion_jax.config import UserError, local_path
 from motion_jax.data import Source, media, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.subsets import Subset
-from motion_jax.downstream.features import FeatureExtractor
+from motion_jax.evaluation.features import FeatureExtractor
 from motion_jax.trained_encoder import load_encoder
 
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")

@@ -20,7 +20,6 @@ from motion_jax import (
   train,
 )
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.downstream import ava_results, protocols
 
 _CONFIG = command.define_config_flag()
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
@@ -35,9 +34,6 @@ _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this pro
 MODES = {
   "train": train.train,
   "evaluate": evaluate.evaluate,
-  "evaluate_run": evaluate.evaluate_run,
-  "evaluate_protocol": protocols.evaluate_protocol,
-  "evaluate_ava": ava_results.evaluate_results,
   "visualize": pictures.visualize,
 }
 
@@ -58,7 +54,8 @@ def main() -> None:
   command.keep_freed_memory()
   # Shells leave the ~ of --workdir=~/run as it is.
   workdir = local_path(_WORKDIR.value or pathlib.Path("runs") / config.name)
-  if config.mode != "evaluate":
+  # Of a training's config it is a folder that is there already, or else a mistake.
+  if config.mode != "evaluate" or "method" not in config:
     _check_writable(workdir)
     hosts.check_shared(workdir)
   mode(config, workdir)

@@ -1,6 +1,5 @@
 """Pictures of what the encoder of a run has learned, on its own or on other videos."""
 
-import dataclasses
 import logging
 import pathlib
 
@@ -10,17 +9,21 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax import checkpoint, evaluate, logs, sharding
-from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, choose
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.data.sources import Source
 from motion_jax.data.subsets import subset_of_size
-from motion_jax.downstream import explain
-from motion_jax.downstream.feature_pictures import FeaturePictures, spread
-from motion_jax.downstream.features import FeatureExtractor, Features
-from motion_jax.evaluation import clusters, confusion, gradcam
-from motion_jax.evaluation.motion_share import MotionShares
+from motion_jax.evaluation.explain import ClipMaps, Viewer, clip_maps
+from motion_jax.evaluation.feature_pictures import (
+  Videos,
+  save_clusters,
+  save_retrieval,
+  spread,
+)
+from motion_jax.evaluation.features import FeatureExtractor
+from motion_jax.evaluation.measures import clusters, confusion, gradcam
+from motion_jax.evaluation.measures.motion_share import MotionShares
 from motion_jax.methods import make_method
 from motion_jax.visualize import maps as map_pictures
 from motion_jax.visualize.confusion import save_confusion
@@ -68,28 +71,32 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   _check(options)
   clusters.check_installed()
   run, step = checkpoint.locate(config.init_from)
-  stored = ConfigDict(Checkpoints(run).config(step))
-  mesh, method = sharding.make_mesh(), make_method(stored)
-  weights = {
-    TRAINED: evaluate.restored(method, stored, mesh, run, step),
-    RANDOM: jax.jit(method.init)(jax.random.key(stored.seed)),
-  }
+  stored = checkpoint.Checkpoints(run).config(step)
   heads = not stored.get(checkpoint.ENCODER_ONLY, False)
+  asked, is_other = evaluate.with_changes(stored, config)
+  mesh, method = sharding.make_mesh(), make_method(asked)
   viewers = {
-    name: explain.make_viewer(method, *arrays, heads=heads)
-    for name, arrays in weights.items()
+    name: Viewer(
+      method.encoder(*weights), method.classifiers(*weights) if heads else []
+    )
+    for name, weights in (
+      (TRAINED, evaluate.load_weights(method, asked, mesh, run, step)),
+      (RANDOM, jax.jit(method.init)(jax.random.key(asked.seed))),
+    )
   }
-  stored, is_other = evaluate.overlaid(stored, config)
-  videos = _videos(stored, is_other, options.max_videos, config.seed)
-  folder = _emptied(workdir / "pictures")
-  values = save_maps(folder, viewers, videos.shown, stored, mesh, options)
+  shown, gallery = _sources(asked, is_other, options.max_videos, config.seed)
+  folder = workdir / "pictures"
+  folder.mkdir(parents=True, exist_ok=True)
+  for name in FILES:  # what others have put there stays
+    (folder / name).unlink(missing_ok=True)
+  values = save_maps(folder, viewers, shown, asked, mesh, options)
   values = {"init_from": str(config.init_from), "step": step, **values}
   logs.write_json(folder / "motion_share.json", values)
-  _draw_features(folder, viewers[TRAINED].encoder, videos, stored, mesh, config)
+  _draw_features(folder, viewers[TRAINED].encoder, shown, gallery, asked, mesh, config)
   # The checkpoint of predictions.tsv is that of a finished training.
   latest, finished = checkpoint.locate(run)[1], (run / "summary.json").exists()
-  tested = stored.method.name == "classify" and step == latest and finished
-  if tested and not is_other:
+  is_own = step == latest and finished and not is_other
+  if is_own and "video_accuracy" in method.evaluators:
     _draw_confusion(folder, run / "predictions.tsv")
   logger.info("pictures in %s", folder)
   return values
@@ -97,7 +104,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def save_maps(
   folder: pathlib.Path,
-  viewers: dict[str, explain.Viewer],
+  viewers: dict[str, Viewer],
   source: Source,
   config: ConfigDict,
   mesh: Mesh,
@@ -112,7 +119,7 @@ def save_maps(
     folder: for the files.
     viewers: networks by name, 'trained' and 'random_init'.
     source: the videos.
-    config: see `explain.look`.
+    config: see `explain.clip_maps`.
     mesh: from `sharding.make_mesh`.
     options: section `pictures` of configs/visualize.py.
 
@@ -122,29 +129,25 @@ def save_maps(
   Raises:
     UserError: if no video can be decoded.
   """
-  shares, examples = MotionShares(share=options.moving), []
+  has_classes = len(viewers[TRAINED].heads) > 0
+  kind, name = ("Grad-CAM", "gradcam") if has_classes else ("attention", "attention")
+  shares, examples, titles = MotionShares(share=options.moving), [], []
   wanted = spread(len(source), options.examples)
   size = max(config.method.size, options.smallest)
   with logs.progress_bar(len(source), "maps") as show:
-    for seen in explain.look(
+    for seen in clip_maps(
       viewers, source, config, mesh, stage=options.stage, size=size
     ):
       shares.add(seen.maps, seen.speed)
       for row in np.flatnonzero(np.isin(seen.positions, wanted)):
         examples.append(_example(seen, row))
+        titles.append(source.id_of(int(seen.positions[row])))
       show(int(seen.positions.max(initial=-1)) + 1)
   values = shares.result()
   if not examples:
     raise UserError(f"{source.name}: none of the videos to be drawn can be decoded")
-  has_classes = len(viewers[TRAINED].heads) > 0
-  kind, name = ("Grad-CAM", "gradcam") if has_classes else ("attention", "attention")
-  rows = {
-    "clip": np.stack([e.clip for e in examples]),
-    f"{kind}\n{options.stage}": np.stack([e.maps[TRAINED] for e in examples]),
-    f"{kind}\nuntrained": np.stack([e.maps[RANDOM] for e in examples]),
-    "flow\nmagnitude": np.stack([e.speed for e in examples]),
-  }
-  titles = [source.id_of(e.position) for e in examples]
+  names = "clip", f"{kind}\n{options.stage}", f"{kind}\nuntrained", "flow\nmagnitude"
+  rows = dict(zip(names, map(np.stack, zip(*examples, strict=True)), strict=True))
   map_pictures.save_map_grid(folder / f"{name}.png", rows, titles)
   map_pictures.save_map_gif(folder / f"{name}.gif", rows)
   if values["clips"]:
@@ -173,75 +176,47 @@ def share_text(values: dict[str, float], kind: str, moving: float) -> str:
   return "\n".join(lines)
 
 
-def _emptied(folder: pathlib.Path) -> pathlib.Path:
-  """Makes the folder; what others have put there stays."""
-  folder.mkdir(parents=True, exist_ok=True)
-  for name in FILES:
-    (folder / name).unlink(missing_ok=True)
-  return folder
-
-
-@dataclasses.dataclass(frozen=True)
-class _Example:
-  """One clip, as pictures [T, S, S, 3] uint8."""
-
-  position: int
-  clip: np.ndarray
-  maps: dict[str, np.ndarray]
-  speed: np.ndarray
-
-
-def _example(seen: explain.Looks, row: int) -> _Example:
+def _example(seen: ClipMaps, row: int) -> list[np.ndarray]:
+  """The pictures [T, S, S, 3] uint8 of a clip: itself, maps of both networks, speed."""
   clip = seen.clips[row]
-  maps = {
-    name: map_pictures.overlay(
-      clip, np.asarray(gradcam.normalize(values[row][None])[0])
-    )
-    for name, values in seen.maps.items()
-  }
+  maps = (
+    np.asarray(gradcam.normalize(seen.maps[name][row][None])[0])
+    for name in (TRAINED, RANDOM)
+  )
   speed = map_pictures.speed_pictures(seen.speed[row][None])[0]
-  return _Example(int(seen.positions[row]), clip, maps, speed)
+  return [clip, *(map_pictures.overlay(clip, each) for each in maps), speed]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Videos:
+def _sources(config, is_other: bool, limit: int, seed: int) -> tuple[Source, Source]:
   """What is shown, and where its neighbours are searched: perhaps the same."""
-
-  shown: Source
-  gallery: Source
-
-
-def _videos(config: ConfigDict, is_other: bool, limit: int, seed: int) -> _Videos:
   data = config.data
   if is_other and data.name == "folder" and not data.heldout_list:
     source = open_source(data.path, split="all", frame_folders=data.frame_folders)
-    source = subset_of_size(source, limit, seed=seed)
-    return _Videos(source, source)
+    return (subset_of_size(source, limit, seed=seed),) * 2
   sources = configured_sources(data)
   parts = (sources.heldout, sources.train)
-  return _Videos(*(subset_of_size(source, limit, seed=seed) for source in parts))
+  return tuple(subset_of_size(source, limit, seed=seed) for source in parts)
 
 
-def _draw_features(folder, encoder, videos: _Videos, config, mesh, asked) -> None:
+def _draw_features(folder, encoder, shown, gallery, config, mesh, asked) -> None:
   extract = FeatureExtractor(encoder, config, mesh, config.eval.batch_size)
   views = feature_views(config)
+  config = config.copy_and_resolve_references()
+  config.eval.clips = 1
+  example = feature_views(config)
 
-  def features(source: Source) -> Features:
+  def videos(source: Source) -> Videos:
     (found,) = extract([encoder], source, views, threads=config.data.threads)
     lost = len(source) - len(found.labels)
     if lost:
       logger.warning("%d of %d videos are left out: damaged", lost, len(source))
-    return found
+    return Videos(source, found, example)
 
-  shown = features(videos.shown)
-  gallery = shown if videos.gallery is videos.shown else features(videos.gallery)
-  config = config.copy_and_resolve_references()
-  config.eval.clips = 1
-  example = feature_views(config)
-  pictures = FeaturePictures(folder, videos.shown, shown, example, seed=asked.seed)
-  options = asked.pictures
-  pictures.save_clusters(options.clusters, options.cluster_examples)
-  pictures.save_retrieval(videos.gallery, gallery, options.queries)
+  options, drawn = asked.pictures, videos(shown)
+  searched = drawn if gallery is shown else videos(gallery)
+  examples = options.cluster_examples
+  save_clusters(folder, drawn, options.clusters, examples, seed=asked.seed)
+  save_retrieval(folder, drawn, searched, options.queries)
 
 
 def _draw_confusion(folder: pathlib.Path, path: pathlib.Path) -> None:

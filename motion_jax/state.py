@@ -131,6 +131,11 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
   )
 
 
+def make_empty_metrics(method, mesh: Mesh):
+  """Builds the jitted function () -> metrics of a TrainState that has none yet."""
+  return jax.jit(method.metrics.empty, out_shardings=sharding.replicated(mesh))
+
+
 def first_inputs(batch, key, *, accumulate_steps: int = 1):
   """What the first call of `method.loss` in the first train step gets.
 

@@ -1,30 +1,33 @@
 """The one training loop: every method, pretraining or supervised, runs through it."""
 
+import contextlib
 import logging
 import pathlib
-import re
+import sys
 import time
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from motion_jax import hosts, logs, optim, sharding, starting_point, state
-from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
-from motion_jax.config import UserError, choose, completed, difference
+from motion_jax import hosts, logs, sharding, state
+from motion_jax.checkpoint import Checkpoints
+from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import training_sampler
-from motion_jax.evaluate import HeldOut, final_test, open_sources, resolved
+from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
-from motion_jax.plan import check_batch, make_plan
-from motion_jax.report import write_report
-from motion_jax.watch import LossWatch, Stopped, StopSignal
+from motion_jax.records import open_sources, with_records
+from motion_jax.training import optim, starting_point
+from motion_jax.training.losses import LossWatch
+from motion_jax.training.plan import check_batch, make_plan
+from motion_jax.training.report import write_report
+from motion_jax.training.resuming import check_resumable
+from motion_jax.training.stopping import StopSignal
 
 logger = logging.getLogger("motion_jax")
-
-_RECORDS = "data.records:"  # a hash, which says nothing to a reader
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -42,333 +45,244 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     UserError: for data, settings or checkpoints that cannot be used, and for a loss
       that is no longer finite; that message has the step.
   """
-  with StopSignal() as stop:
-    try:
-      run = Run(config, workdir, stop)
-    except Stopped:
-      # By this folder launchers tell what is to be started again.
-      (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-      logger.info("stopped by a signal; the same command goes on from here")
-      return {}
-    stop.trains()
-    try:
-      values = run.loop(stop)
-      run.checkpoints.wait()
-      complete = run.is_complete()
-    except BaseException as error:
-      run.close(finish=not hosts.is_lost_contact(error))
-      raise
-    run.close()
-  if stop.requested and not complete:
-    logger.info("stopped by a signal; the same command goes on from here")
-  elif jax.process_index() == 0:
-    write_report(workdir, run.sources.train, run.parameters, run.config)
-    run.save_results()
-    run.logs.pictures(run.plan.total_steps, workdir / "figures")
-  run.logs.close()
-  return values
-
-
-class Run:
-  """What one training is made of, and its loop."""
-
-  def __init__(self, config: ConfigDict, workdir: pathlib.Path, stop: StopSignal):
-    with stop.part(interruptible=True):  # data that are not whole are made again
-      self.sources = open_sources(config.data)
-    config = resolved(config, self.sources)
-    self.config, self.workdir = config, workdir
-    self.mesh = sharding.make_mesh()
-    check_batch(config, self.mesh.size)
-    self.checkpoints = Checkpoints(
-      workdir, keep=config.train.keep, best=config.train.best
-    )
-    if config.train.skip_damaged:
-      self.checkpoints.skip_damaged()
-    resumed = self.checkpoints.latest_step()
+  values, complete = {}, False
+  is_first, figures = jax.process_index() == 0, workdir / "figures"
+  with StopSignal() as stop, contextlib.ExitStack() as opened:
+    # Open and check: mistakes are told before anything takes long. A signal may
+    # interrupt what the next start makes again or goes on with, data sets and motion.
+    with stop.part(interruptible=True):
+      sources = open_sources(config.data)
+    config = with_records(config, sources)
+    mesh = sharding.make_mesh()
+    check_batch(config, mesh.size)
+    checkpoints = opened.enter_context(_open_checkpoints(config.train, workdir))
+    resumed = checkpoints.latest_step()
     if resumed is not None:
-      self._check_same_config(resumed)
-    self.method = make_method(config)
-    self.method.check_training(self.mesh)
-    if config.train.best:  # of the held-out examples: the test comes after saving
-      names = [f"eval/{name}" for name in self.method.metrics.__annotations__]
+      check_resumable(checkpoints.config(resumed), config, workdir)
+    method = make_method(config)
+    method.check_training(mesh)
+    if config.train.best:  # of the first evaluator: the others come after saving
+      names = [f"eval/{name}" for name in method.metrics.__annotations__]
       choose("train.best", config.train.best, names)
-    self.plan = make_plan(config, examples=len(self.sources.train))
-    with stop.part(interruptible=True):  # minutes, so settings come first
+    plan = make_plan(config, examples=len(sources.train))
+    with stop.part(interruptible=True):
       hosts.first_process_first(lambda: ensure_flow(config))
-    self._start_data()
-    self.clips_per_step = config.train.batch_size * self.method.clips_per_example
-    bad_files = hosts.own_file(workdir / "bad_files.txt")
-    self.held_out = HeldOut(
-      self.sources.heldout, self.method, config, self.mesh, bad_files
-    )
-    self._final_test = final_test(
-      self.held_out, self.sources, self.method, config, self.mesh, workdir
-    )
+
+    # Build. The seed and the step determine every random number, and the order of the
+    # records: a position in the data is how many batches have been taken.
+    sampler = training_sampler(config, sources.train)
+    batches = opened.enter_context(_open_batches(config, sources.train, sampler))
+    path = hosts.own_file(workdir / "bad_files.txt")
+    most = config.data.max_bad_fraction
+    bad_files = pipeline.BadFiles(sources.train, path, most, sampler)
+    evaluators = make_evaluators(method, config, sources, mesh, workdir)
+    held_out = evaluators[0]
+    schedule = optim.make_schedule(config.optim, plan)
+    optimizer = optim.make_optimizer(config.optim, schedule)
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    accumulate = dict(accumulate_steps=config.train.accumulate_steps)
     with stop.part():
-      self._init_state()
-    if resumed is None and "init_from" in config:
-      weights = (self.state.params, self.state.aux)
-      places = state.state_shardings(self.method, self.mesh)
-      params, aux = sharding.place(
-        starting_point.load_into(config, self.method, *weights),
-        (places.params, places.aux),
-      )
-      self.state = self.state.replace(params=params, aux=aux)
+      current = state.create(method, optimizer, init_key, mesh)
+    train_step = state.make_train_step(method, optimizer, step_key, mesh, **accumulate)
+    no_metrics = state.make_empty_metrics(method, mesh)
+
+    # Restore; only a new run starts from other weights.
     if resumed is not None:
-      self.state = self.checkpoints.restore(resumed, self.state, self.batches)
-    self.first_step = resumed or 0
-    if jax.process_index() == 0 and self.first_step < self.plan.total_steps:
+      current = checkpoints.restore(resumed, current, batches)
+    elif "init_from" in config:
+      current = _started(config, method, current, mesh)
+    step = first_step = resumed or 0
+    if is_first and first_step < plan.total_steps:
       (workdir / "summary.json").unlink(missing_ok=True)  # of a run that was shorter
     logs.write_json(workdir / "config.json", config.to_dict())
-    self.logs = logs.Logs(workdir, step=self.first_step)
-    self._announce()
-    with stop.part("compiling, which the next start need not do again"):
-      self._compile()
+    log = logs.Logs(workdir, step=first_step)  # drops what comes again
+    clips = config.train.batch_size * method.clips_per_example
+    parameters = parameter_count(current.params)
+    _announce(config, sources, held_out, parameters, clips, plan.total_steps, workdir)
+    if first_step:
+      logger.info("resumed at step %d", first_step)
 
-  def loop(self, stop: StopSignal) -> dict[str, float]:
-    """Trains until the last step or until `stop` is requested."""
-    progress = logs.Progress(
-      self.plan.total_steps, self.clips_per_step, self.first_step
-    )
-    losses = LossWatch()
-    with progress.pause():
-      values = self._make_up(stop)
-    is_first = jax.process_index() == 0
-    for step in range(self.first_step + 1, self.plan.total_steps + 1):
-      if stop.requested and step == self.first_step + 1:  # nothing to save
+    # Compile ahead of the loop, in which nothing is traced, compiled or transferred
+    # but what is asked for. Processes wait here for the slowest.
+    with stop.part("compiling, which the next start need not do again"):
+      if first_step < plan.total_steps:
+        train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
+
+    def measure(evaluator):  # each makes a row of metrics.jsonl
+      measured = evaluator(current.params, current.aux)
+      log.metrics(step, measured)
+      if evaluator is held_out:
+        text = logs.metrics_text(measured)
+        logger.info("step %d/%d  %s", step, plan.total_steps, text)
+      return hosts.from_process_zero(measured)
+
+    stop.trains()
+    progress, losses = logs.Progress(plan.total_steps, clips, first_step), LossWatch()
+    with progress.pause():  # make up for what a signal or a crash has left unmeasured
+      due = plan.due(step, evaluators) if first_step else []
+      for evaluator in _unmeasured(due, step, workdir):
+        if not stop.requested:
+          values |= measure(evaluator)
+    for step in range(first_step + 1, plan.total_steps + 1):
+      if stop.requested and step == first_step + 1:  # nothing to save
         break
       with progress.waiting():
-        rows = self._next_rows()
+        rows = next(batches)
+        bad_files.update(rows)
       if step == 1:
         with progress.pause():
           if is_first:  # of its own rows
-            self._save_figures(rows)
-            self.logs.pictures(step, self.workdir / "figures")
+            inputs = state.first_inputs(_of_whole_batch(rows), step_key, **accumulate)
+            method.save_figures(figures, *inputs)
+            log.pictures(step, figures)
           hosts.barrier("drawn")
-      batch = sharding.join_rows(self.mesh, rows)  # the one transfer of a step
+      batch = sharding.join_rows(mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
-        self.state, loss = self.train_step(self.state, batch)
+        current, loss = train_step(current, batch)
         losses.add(step, loss)
-      if self.plan.is_last(step) or step % self.config.train.log_every == 0:
+      if plan.is_last(step) or step % config.train.log_every == 0:
         losses.check()
-        self._log(step, *progress.measure(step))
+        _log(log, step, plan, current.metrics, schedule, *progress.measure(step))
+        current = current.replace(metrics=no_metrics())
       stop.after(step)
       with progress.pause():
         # Who sends signals has little patience: the next start makes up for these.
-        is_due = self.plan.is_evaluation(step) and not stop.requested
-        values = self._evaluate(step) if is_due else {}
+        due, values = [] if stop.requested else plan.due(step, evaluators), {}
+        for evaluator in due[:1]:  # before saving: `train.best` is one of its values
+          values |= measure(evaluator)
         stopping = stop.requested  # once: a signal may come at any time
-        if self.plan.is_checkpoint(step) or stopping:
+        if plan.is_checkpoint(step) or stopping:
           losses.check()
-          config = self.config.to_dict()
-          self.checkpoints.save(self.state, self.batches, config, values)
-        if self._is_test(step) and not stopping:
-          values |= self._test(step)  # can be long, so after the checkpoint
-      if stopping:
-        break
+          checkpoints.save(current, batches, config.to_dict(), values)
+        if stopping:
+          break
+        for evaluator in due[1:]:  # can be long, so after the checkpoint
+          values |= measure(evaluator)
+    checkpoints.wait()
+    last = plan.total_steps
+    if checkpoints.latest_step() == last:
+      complete = not _unmeasured(evaluators, last, workdir)
+
+  # From here on signals end the process as usual: all is saved.
+  if stop.requested and not complete:
+    # By this folder launchers tell what is to be started again.
+    (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    logger.info("stopped by a signal; the same command goes on from here")
     return values
-
-  def is_complete(self) -> bool:
-    """Whether the checkpoint of the last step is written and all is measured."""
-    last = self.plan.total_steps
-    return self.checkpoints.latest_step() == last and not any(self._missing(last))
-
-  def save_results(self) -> None:
-    """Draws what the networks make of held-out examples; process 0 alone."""
-    weights = (self.state.params, self.state.aux)
+  if is_first:
+    write_report(workdir, sources.train, parameters, method)
     # The networks lie on every device; of what is split, a device's part.
-    own = jax.tree.map(lambda array: array.addressable_data(0), weights)
-    batch = self.held_out.examples()
-    self.method.save_results(self.workdir / "figures", *own, batch)
+    own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
+    method.save_results(figures, *own, held_out.examples())
+    log.pictures(plan.total_steps, figures)
+  log.close()
+  return values
 
-  def close(self, *, finish: bool = True) -> None:
-    """Ends what runs in the background; `finish`: a checkpoint under way, too."""
-    if self.config.data.workers:
-      self.batches.close()
-    if finish:
-      self.checkpoints.close()
 
-  def _check_same_config(self, step):
-    stored = self.checkpoints.config(step)
-    if stored.get(ENCODER_ONLY):
-      raise UserError(
-        f"{self.workdir} holds an encoder alone, nothing to go on with; choose another "
-        "--workdir (configs/finetune.py starts from it by --config.init_from)"
-      )
-    current = completed(self.config.to_dict())
-    rows = difference(stored, current)
-    free = _free_settings(stored["data"], current["data"])
-    rows = [row for row in rows if not re.match(f"({free}):", row)]
-    rows = [
-      "data: files were added, removed or renamed" if row.startswith(_RECORDS) else row
-      for row in rows
-    ]
-    if rows and not self.config.train.allow_config_change:
-      raise UserError(
-        f"{self.workdir} holds a run with another config:\n  "
-        + "\n  ".join(rows)
-        + "\nchoose another --workdir, give the values that it had, or go on with the "
-        "changes by --config.train.allow_config_change=True"
-      )
+def compile_step(train_step, state, batch_shapes):
+  """The train step as a program of the devices; all processes have it on return."""
+  logger.info("compiling the train step (the next start takes it from the cache)")
+  began = time.monotonic()
+  compiled = train_step.lower(state, batch_shapes).compile()
+  logger.info("compiled in %.1f s", time.monotonic() - began)
+  hosts.barrier("compiled")
+  return compiled
 
-  def _start_data(self):
-    data, train = self.config.data, self.config.train
-    source = self.sources.train
-    sampler = training_sampler(self.config, source)
-    self.batches = iter(
-      pipeline.make_pipeline(
-        source,
-        sampler,
-        batch_size=train.batch_size,
-        seed=self.config.seed,
-        threads=data.threads,
-        workers=data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-      )
+
+@contextlib.contextmanager
+def _open_checkpoints(config, workdir):
+  checkpoints = Checkpoints(workdir, keep=config.keep, best=config.best)
+  if config.skip_damaged:
+    checkpoints.skip_damaged()
+  try:
+    yield checkpoints
+  finally:
+    if not hosts.is_lost_contact(sys.exception()):  # else it waits for the others
+      checkpoints.close()
+
+
+@contextlib.contextmanager
+def _open_batches(config, source, sampler):
+  batches = iter(
+    pipeline.make_pipeline(
+      source,
+      sampler,
+      batch_size=config.train.batch_size,
+      seed=config.seed,
+      threads=config.data.threads,
+      workers=config.data.workers,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
     )
-    self.batch_shapes = {
-      name: jax.ShapeDtypeStruct(
-        (train.batch_size, *array.shape),
-        array.dtype,
-        sharding=sharding.split_rows(self.mesh),
-      )
-      for name, array in pipeline.empty_row(sampler).items()
-    }
-    bad_files = hosts.own_file(self.workdir / "bad_files.txt")
-    self.bad_files = pipeline.BadFiles(
-      source, bad_files, max_fraction=data.max_bad_fraction, sampler=sampler
+  )
+  try:
+    yield batches
+  finally:
+    if config.data.workers:
+      batches.close()
+
+
+def _shapes(config, sampler, mesh):
+  """What a batch of all processes is, for the compiler."""
+  return {
+    name: jax.ShapeDtypeStruct(
+      (config.train.batch_size, *array.shape),
+      array.dtype,
+      sharding=sharding.split_rows(mesh),
     )
-
-  def _init_state(self):
-    config = self.config
-    self.schedule = optim.learning_rate(
-      base=config.optim.learning_rate,
-      total_steps=self.plan.total_steps,
-      warmup_steps=self.plan.warmup_steps,
-      warmup_start=config.optim.warmup_start,
-      drops=self.plan.drops,
-    )
-    optimizer = optim.make_optimizer(config.optim, self.schedule)
-    init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
-    self.state = state.create(self.method, optimizer, init_key, self.mesh)
-    self.parameters = parameter_count(self.state.params)
-    self.train_step = state.make_train_step(
-      self.method,
-      optimizer,
-      self.step_key,
-      self.mesh,
-      accumulate_steps=config.train.accumulate_steps,
-    )
-    self.empty_metrics = jax.jit(
-      self.method.metrics.empty, out_shardings=sharding.replicated(self.mesh)
-    )
-
-  def _announce(self):
-    config = self.config
-    kind, count = jax.devices()[0].device_kind, jax.process_count()
-    together = f", {count} processes" if count > 1 else ""
-    logger.info("devices: %d x %s%s", self.mesh.size, kind, together)
-    logger.info(
-      "data: %s, %d to train on, %d held out",
-      self.sources.train.name,
-      len(self.sources.train),
-      len(self.held_out),
-    )
-    logger.info("network: %s, %s parameters", config.model.name, f"{self.parameters:,}")
-    logger.info(
-      "batch: %d sources, %d clips; %d steps",
-      config.train.batch_size,
-      self.clips_per_step,
-      self.plan.total_steps,
-    )
-    logger.info("workdir: %s", self.workdir)
-    if self.first_step:
-      logger.info("resumed at step %d", self.first_step)
-
-  def _compile(self):
-    if self.first_step >= self.plan.total_steps:
-      return  # nothing left to train
-    logger.info("compiling the train step (the next start takes it from the cache)")
-    began = time.monotonic()
-    self.train_step = self.train_step.lower(self.state, self.batch_shapes).compile()
-    logger.info("compiled in %.1f s", time.monotonic() - began)
-    hosts.barrier("compiled")
-
-  def _next_rows(self):
-    rows = next(self.batches)
-    self.bad_files.update(rows)
-    return rows
-
-  def _save_figures(self, rows):
-    """Draws what the first step trains on: the first of these rows."""
-    if "extent" in rows:
-      # Draws are made for a whole batch; of other processes' rows their number counts.
-      repeats = (jax.process_count(), *[1] * (rows["extent"].ndim - 1))
-      rows = {**rows, "extent": np.tile(rows["extent"], repeats)}
-    batch, key = state.first_inputs(
-      rows, self.step_key, accumulate_steps=self.config.train.accumulate_steps
-    )
-    self.method.save_figures(self.workdir / "figures", batch, key)
-
-  def _log(self, step, perf, perf_text):
-    computed = jax.device_get(self.state.metrics.compute())
-    self.state = self.state.replace(metrics=self.empty_metrics())
-    values = {f"train/{name}": float(value) for name, value in computed.items()}
-    text = logs.metrics_text(values)
-    values["train/learning_rate"] = float(self.schedule(step - 1))
-    self.logs.metrics(step, values)
-    self.logs.perf(step, perf)
-    logger.info("step %d/%d  %s  %s", step, self.plan.total_steps, text, perf_text)
-
-  def _is_test(self, step):
-    return self._final_test is not None and self.plan.is_test(step)
-
-  def _evaluate(self, step):
-    values = self.held_out(self.state.params, self.state.aux)
-    logger.info(
-      "step %d/%d  %s", step, self.plan.total_steps, logs.metrics_text(values)
-    )
-    self.logs.metrics(step, values)
-    return hosts.from_process_zero(values)
-
-  def _test(self, step):
-    values = self._final_test(self.state.params, self.state.aux)
-    self.logs.metrics(step, values)
-    return hosts.from_process_zero(values)
-
-  def _missing(self, step):
-    """Whether the evaluation and the test of a step, a row each, are to be made."""
-    is_first = jax.process_index() == 0  # which writes them
-    rows = logs.read_rows(self.workdir / "metrics.jsonl") if is_first else []
-    names = [[*row] for row in rows if row["step"] == step]
-    made = sum(any(name.startswith("eval/") for name in row) for row in names)
-    made = hosts.from_process_zero({"made": made})["made"]
-    return self.plan.is_evaluation(step) and made < 1, self._is_test(step) and made < 2
-
-  def _make_up(self, stop):
-    """Measures what a signal or a crash has left out at the resumed step."""
-    step, values = self.first_step, {}
-    evaluation, test = self._missing(step) if step else (False, False)
-    if evaluation and not stop.requested:
-      values |= self._evaluate(step)
-    if test and not stop.requested:
-      values |= self._test(step)
-    return values
+    for name, array in pipeline.empty_row(sampler).items()
+  }
 
 
-def _free_settings(stored: dict, current: dict) -> str:
-  """A pattern of the settings in which a run may differ from what it was stored with.
+def _started(config, method, state_, mesh):
+  """A state with the encoder that `config.init_from` names."""
+  places = state.state_shardings(method, mesh)
+  weights = starting_point.load_into(config, method, state_.params, state_.aux)
+  params, aux = sharding.place(weights, (places.params, places.aux))
+  return state_.replace(params=params, aux=aux)
 
-  Args:
-    stored, current: sections `data`.
+
+def _unmeasured(due, step, workdir):
+  """Those of the evaluators due at a step that metrics.jsonl has no row of."""
+  is_first = jax.process_index() == 0  # which writes them
+  rows = logs.read_rows(workdir / "metrics.jsonl") if is_first else []
+  rows = [row for row in rows if row["step"] == step]
+  made = sum(any(name.startswith("eval/") for name in row) for row in rows)
+  return due[int(hosts.from_process_zero({"made": made})["made"]) :]
+
+
+def _of_whole_batch(rows):
+  """Rows of a process, with as many extents as a batch of all processes has.
+
+  Draws are made for a whole batch; of other processes' rows their number counts.
   """
-  free = r"train\.(allow_config_change|skip_damaged)|data\.(threads|workers)"
-  if stored["name"] == current["name"] != "folder":
-    free += r"|data\.(heldout_by|heldout_fraction|frame_folders)"  # of folders alone
-  before = stored["records"]  # '' of older runs
-  if not before:
-    free += r"|data\.records"
-  if before == current["records"] or (not before and jax.process_count() > 1):
-    return f"{free}|{hosts.OWN_SETTINGS}"  # of the same records in another place
-  return free if before else rf"{free}|data\.data_dir"
+  if "extent" not in rows:
+    return rows
+  repeats = (jax.process_count(), *[1] * (rows["extent"].ndim - 1))
+  return {**rows, "extent": np.tile(rows["extent"], repeats)}
+
+
+def _announce(config, sources, held_out, parameters, clips, total_steps, workdir):
+  kind, count = jax.devices()[0].device_kind, jax.process_count()
+  together = f", {count} processes" if count > 1 else ""
+  logger.info("devices: %d x %s%s", jax.device_count(), kind, together)
+  logger.info(
+    "data: %s, %d to train on, %d held out",
+    *(sources.train.name, len(sources.train), len(held_out)),
+  )
+  logger.info("network: %s, %s parameters", config.model.name, f"{parameters:,}")
+  logger.info(
+    "batch: %d sources, %d clips; %d steps",
+    *(config.train.batch_size, clips, total_steps),
+  )
+  logger.info("workdir: %s", workdir)
+
+
+def _log(log, step, plan, metrics, schedule, perf, perf_text):
+  computed = jax.device_get(metrics.compute())
+  values = {f"train/{name}": float(value) for name, value in computed.items()}
+  text = logs.metrics_text(values)
+  values["train/learning_rate"] = float(schedule(step - 1))
+  log.metrics(step, values)
+  log.perf(step, perf)
+  logger.info("step %d/%d  %s  %s", step, plan.total_steps, text, perf_text)

@@ -21,7 +21,7 @@ from jax.sharding import AxisType, Mesh
 
 from motion_jax import sharding, state
 from motion_jax.data import open_source
-from motion_jax.evaluate import HeldOut
+from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.methods import joint, mas, modist, mosi
 from motion_jax.ops import motion_inputs
 

@@ -11,11 +11,12 @@ from flax import nnx
 from test_config import CONFIGS, load
 from test_convert import classifier, encoder
 
-from motion_jax import build_model, evaluate, export, load_encoder, starting_point
+from motion_jax import build_model, evaluate, export, load_encoder
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.models import convert
 from motion_jax.train import train
+from motion_jax.training import starting_point
 
 VIDEO = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
 

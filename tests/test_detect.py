@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import load_encoder, prepare, starting_point
+from motion_jax import load_encoder, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import (
@@ -26,11 +26,12 @@ from motion_jax.data.key_frames import (
   with_detected,
 )
 from motion_jax.data.pipeline import evaluation_batches
-from motion_jax.downstream import detection
+from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
 from motion_jax.models import resnet3d
 from motion_jax.train import train
+from motion_jax.training import starting_point
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ def test_boxes_are_mirrored_and_cut_off_with_their_crop():
 
 
 class _Predicts:
-  """In place of `evaluate.HeldOut`: a detector that knows, or guesses, the actions."""
+  """In place of `HeldOut`: a detector that knows, or guesses, the actions."""
 
   def __init__(self, source, answer):
     self.source = source
@@ -165,8 +166,8 @@ def test_frame_map_is_what_the_answers_are_worth(config, tmp_path, action, expec
   # Only b_Movie/0003 shows action 2. Where that is said surely, precision is 1; where
   # it is said of the other frame first, 1/2. Action 1 has no ground truth.
   answers = {"b_Movie/0003": action, "b_Movie/0004": 3 - action}
-  test = detection.DetectionTest(_Predicts(source, answers.get), config, tmp_path)
-  assert test(None, None) == {"eval/frame_map": pytest.approx(expected)}
+  evaluator = FrameMap(_Predicts(source, answers.get), config, tmp_path)
+  assert evaluator(None, None) == {"eval/frame_map": pytest.approx(expected)}
   lines = (tmp_path / "detections.csv").read_text().splitlines()
   assert len(lines) == 4  # two people, two evaluated actions
   assert lines[0].startswith("b_Movie,0003,0.1100,0.1000,0.5000,0.5000,1,0.")

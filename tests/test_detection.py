@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from motion_jax.evaluation import detection
-from motion_jax.evaluation.detection import Boxes, frame_map
+from motion_jax.evaluation.measures import detection
+from motion_jax.evaluation.measures.detection import Boxes, frame_map
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "evaluation.npz")
 BOX = (0.1, 0.1, 0.5, 0.5)
@@ -107,18 +107,3 @@ def test_boxes_without_area_are_no_detections():
 
 def test_no_detections_score_zero():
   assert frame_map(truth(("a", 1, BOX)), boxes(), classes=[1])[0] == 0
-
-
-@pytest.mark.parametrize(
-  ("have", "options", "message"),
-  [
-    (truth(("a", 1, BOX)), {}, "finite score"),
-    (boxes(("a", 1, float("nan"), BOX)), {}, "finite score"),
-    (boxes(("a", 1, 0.5, BOX)), {"iou": 0}, "iou=0"),
-  ],
-)
-def test_wrong_detections_are_refused(have, options, message):
-  with pytest.raises(ValueError, match=message):
-    frame_map(truth(("a", 1, BOX)), have, classes=[1], **options)
-  with pytest.raises(ValueError, match="lengths"):
-    Boxes(["a"], np.zeros((2, 4)), np.zeros(2, int))

@@ -10,21 +10,18 @@ import numpy as np
 import pytest
 from test_config import CONFIGS, load
 
-from motion_jax import (
-  build_model,
-  evaluate,
-  extract,
-  load_encoder,
-  sharding,
-  starting_point,
-)
+from motion_jax import build_model, evaluate, extract, load_encoder, sharding
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
-from motion_jax.downstream import features
+from motion_jax.evaluation import features
+from motion_jax.evaluation.video_accuracy import VideoAccuracy
+from motion_jax.methods import make_method
 from motion_jax.models import convert
+from motion_jax.records import with_records
 from motion_jax.train import train
+from motion_jax.training import starting_point
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +53,7 @@ def test_a_pretraining_ends_with_its_encoder_beside_random_initialisation(run):
 def test_any_run_is_evaluated_by_the_config_stored_with_it(run, tmp_path):
   config = load(CONFIGS / "evaluate.py").get_config("smoke")
   config.init_from = str(run)
-  values = evaluate.evaluate_run(config, tmp_path)
+  values = evaluate.evaluate(config, tmp_path)
   summary = json.loads((run / "summary.json").read_text())
   for name in ("pretext_accuracy", "retrieval_r5", "random_init/retrieval_r5"):
     assert values[f"eval/{name}"] == pytest.approx(summary[f"eval/{name}"])
@@ -72,7 +69,7 @@ def test_a_converted_file_is_evaluated_without_its_pretext(tmp_path):
   convert_file(path, pretraining, run)
   config = load(CONFIGS / "evaluate.py").get_config("smoke")
   config.init_from = str(run)
-  values = evaluate.evaluate_run(config, tmp_path)
+  values = evaluate.evaluate(config, tmp_path)
   assert {"eval/retrieval_r5", "eval/random_init/retrieval_r5"} <= values.keys()
   assert "eval/pretext_accuracy" not in values
   with pytest.raises(UserError, match=r"encoder alone.*another --workdir"):
@@ -89,12 +86,23 @@ def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
   config.data.path = str(tmp_path / "videos")
   config.data.heldout_fraction = 0.4
   config.eval.linear = False
-  values = evaluate.evaluate_run(config, tmp_path)
+  values = evaluate.evaluate(config, tmp_path)
   assert {"eval/retrieval_r1", "eval/random_init/knn_top1"} <= values.keys()
   assert not {"eval/pretext_accuracy", "eval/linear_top1"} & values.keys()
   config.data.path = str(tmp_path)
   with pytest.raises(UserError, match="not every record has a label"):
-    evaluate.evaluate_run(config, tmp_path)
+    evaluate.evaluate(config, tmp_path)
+
+
+def test_a_classifier_is_evaluated_by_other_views_if_they_are_asked_for():
+  stored = load(CONFIGS / "finetune.py").get_config("smoke")
+  stored.model.name, stored.method.classes, stored.eval.size = "c3d", 3, 64
+  asked = load(CONFIGS / "evaluate.py").get_config()
+  asked.eval.place_scores = True
+  config, is_other = evaluate.with_changes(stored.to_dict(), asked)
+  assert not is_other
+  with pytest.raises(UserError, match="which C3D's are not"):
+    make_method(config)
 
 
 class Right:
@@ -118,10 +126,10 @@ def test_a_small_labelled_folder_is_tested_on_every_class(tmp_path, caplog):
   config.data.path = str(tmp_path / "videos")
   sources = configured_sources(config.data)
   with caplog.at_level("WARNING", logger="motion_jax"):
-    config = evaluate.resolved(config, sources)
+    config = with_records(config, sources)
     held_out = Right(sources.heldout)
-    test = evaluate.final_test(held_out, sources, None, config, None, tmp_path)
-    values = test(None, None)
+    classes = config.method.class_names
+    values = VideoAccuracy(held_out, classes, config, tmp_path)(None, None)
   (line,) = caplog.messages
   assert line.endswith("1 of 3 classes without a held-out record: fall")
   assert values == {"eval/top1": 1.0}  # top5 of three classes is no number
@@ -142,7 +150,7 @@ def test_fine_tuning_starts_from_the_weights_of_the_run(run, tmp_path):
   np.testing.assert_array_equal(before(video), after(video))
   evaluation = load(CONFIGS / "evaluate.py").get_config()
   evaluation.init_from = str(tmp_path / "linear")
-  again = evaluate.evaluate_run(evaluation, tmp_path)
+  again = evaluate.evaluate(evaluation, tmp_path)
   assert again["eval/top1"] == values["eval/top1"]
   assert "eval/random_init/retrieval_r1" in again
   # A checkpoint's folder is a starting point, too.

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-import types
 
 import children
 import grain
@@ -19,9 +18,11 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, evaluate, hosts, logs, methods, state, train
+from motion_jax import cluster, hosts, logs, methods, state, train
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
+from motion_jax.records import open_sources, with_records
+from motion_jax.training.resuming import check_resumable
 
 STEPS, MIDDLE = 60, 20
 OVERRIDES = {
@@ -211,15 +212,10 @@ def test_processes_with_other_data_are_no_run(pictures, tmp_path):
 def moved(stored, current, *, processes=1):
   """What a run is refused for; None if it goes on."""
   stored, current = (completed(each.to_dict()) for each in (stored, current))
-  run = types.SimpleNamespace(
-    checkpoints=types.SimpleNamespace(config=lambda step: stored),
-    config=ConfigDict(current),
-    workdir="runs/a",
-  )
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "process_count", lambda: processes)
     try:
-      train.Run._check_same_config(run, 5)
+      check_resumable(stored, ConfigDict(current), "runs/a")
     except UserError as error:
       return str(error)
 
@@ -230,7 +226,7 @@ def test_a_run_goes_on_where_the_same_records_lie_elsewhere(pictures, tmp_path):
   def on(folder, **overrides):
     result = config(folder)
     result.update_from_flattened_dict(overrides)
-    return evaluate.resolved(result, evaluate.open_sources(result.data))
+    return with_records(result, open_sources(result.data))
 
   shutil.copytree(pictures, tmp_path / "copy")
   before, same = on(pictures), on(tmp_path / "copy")

@@ -11,6 +11,7 @@ from test_config import CONFIGS, load
 from tiny_benchmark import Colours
 
 from motion_jax import logs, methods, train
+from motion_jax.evaluation import held_out
 
 
 @pytest.fixture
@@ -25,20 +26,21 @@ def config(monkeypatch, pictures):
   return config
 
 
+def in_place_of_the_step(monkeypatch, wrap):
+  """Lets `wrap` make the step of the loop from the compiled one."""
+  original = train.compile_step
+  monkeypatch.setattr(train, "compile_step", lambda *given: wrap(original(*given)))
+
+
 def leaking_step(monkeypatch):
-  original = train.Run._compile
-
-  def compile_it(self):
-    original(self)
-    compiled = self.train_step
-
+  def wrap(compiled):
     def step(state, batch):
       state, loss = compiled(state, batch)
       return state, loss * np.float32(2)
 
-    self.train_step = step
+    return step
 
-  monkeypatch.setattr(train.Run, "_compile", compile_it)
+  in_place_of_the_step(monkeypatch, wrap)
 
 
 def leaking_bookkeeping(monkeypatch):
@@ -67,23 +69,23 @@ def test_nothing_is_traced_or_compiled_after_the_first_step(
     if name.startswith("/jax/core/compile"):
       events.append(name)
 
-  def noted(text, function):
-    def run(*args):
-      events.append(text)
-      return function(*args)
+  def evaluator(*_):
+    events.append("end")
+    return {"eval/loss": 0.0}
 
-    return run
-
-  monkeypatch.setattr(train.Run, "_next_rows", noted("step", train.Run._next_rows))
-  monkeypatch.setattr(train.Run, "_evaluate", noted("end", train.Run._evaluate))
+  after = train.StopSignal.after
+  monkeypatch.setattr(held_out.HeldOut, "__call__", evaluator)
+  monkeypatch.setattr(
+    train.StopSignal, "after", lambda *given: events.append("step") or after(*given)
+  )
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     train.train(config, tmp_path)
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
-  second = events.index("step", events.index("step") + 1)
-  assert any(text.startswith("/jax") for text in events[:second])
-  assert events[second : events.index("end")] == ["step"] * 5
+  first = events.index("step")
+  assert any(text.startswith("/jax") for text in events[:first])
+  assert events[first : events.index("end")] == ["step"] * 6
 
 
 class Loss:
@@ -107,25 +109,14 @@ class Loss:
 def test_values_are_fetched_when_they_are_logged_only(monkeypatch, config, tmp_path):
   config.train.log_every = 3
   asked, seen = [], []
-  compile_step, next_rows = train.Run._compile, train.Run._next_rows
 
-  def compile_it(self):
-    compile_step(self)
-    compiled = self.train_step
+  def wrap(compiled):
+    return lambda *given: (compiled(*given)[0], Loss(len(seen) + 1, asked))
 
-    def step(state, batch):
-      return compiled(state, batch)[0], Loss(len(seen), asked)
-
-    self.train_step = step
-
-  def rows(self):
-    seen.append(sorted(asked))
-    return next_rows(self)
-
-  monkeypatch.setattr(train.Run, "_compile", compile_it)
-  monkeypatch.setattr(train.Run, "_next_rows", rows)
+  in_place_of_the_step(monkeypatch, wrap)
+  monkeypatch.setattr(train.StopSignal, "after", lambda *_: seen.append(sorted(asked)))
   train.train(config, tmp_path)
-  assert seen == [[], [], [], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
+  assert seen == [[], [], *[[1, 2, 3]] * 3, [1, 2, 3, 4, 5, 6]]
   assert sorted(asked) == [1, 2, 3, 4, 5, 6]
 
 
@@ -135,13 +126,16 @@ def test_what_a_signal_leaves_unmeasured_is_measured_by_the_next_start(
 ):
   calls = []
 
-  def final_test(*_):
-    calls.append("test")
-    if calls.count("test") == 2:
+  def at_the_end(*_):
+    calls.append("end")
+    if len(calls) == 2:
       raise KeyboardInterrupt  # is killed the first time in the run that is stopped
     return {"eval/top1": 0.5}
 
-  monkeypatch.setattr(train, "final_test", lambda *_: final_test)
+  make = train.make_evaluators
+  monkeypatch.setattr(
+    train, "make_evaluators", lambda *given: [*make(*given), at_the_end]
+  )
   straight, stopped = tmp_path / "straight", tmp_path / "stopped"
   expected = train.train(config, straight)
   with monkeypatch.context() as patch:

@@ -71,7 +71,7 @@ def test_an_older_run_is_loaded_and_evaluated_as_it_was_trained(
   values = evaluate.evaluate(config, tmp_path)
   evaluation = load(CONFIGS / "evaluate.py").get_config("smoke")
   evaluation.init_from = str(tmp_path)
-  assert evaluate.evaluate_run(evaluation, tmp_path / "result") == values
+  assert evaluate.evaluate(evaluation, tmp_path / "result") == values
 
 
 def test_both_configs_are_completed_where_they_are_compared(monkeypatch):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from motion_jax import optim
 from motion_jax.config import UserError
+from motion_jax.training import optim
 
 BASE = dict(
   name="adam", weight_decay=1e-2, b1=0.9, b2=0.999, momentum=0.9, clip_norm=0.0

@@ -17,8 +17,8 @@ from motion_jax import pictures
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
-from motion_jax.downstream import explain, feature_pictures
-from motion_jax.evaluation import clusters, confusion
+from motion_jax.evaluation import explain, feature_pictures
+from motion_jax.evaluation.measures import clusters, confusion
 from motion_jax.methods import classify, make_method, mas, modist, mosi
 from motion_jax.ops import augment, crops
 from motion_jax.visualize import canvas, grids, maps, scatter
@@ -64,8 +64,6 @@ def test_on_the_map_groups_lie_apart(blobs):
   distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
   np.fill_diagonal(distance, np.inf)
   np.testing.assert_array_equal(groups[distance.argmin(1)], groups)
-  with pytest.raises(ValueError, match="4 or more"):
-    clusters.embed(features[:3])
 
 
 def test_without_scikit_learn_the_message_says_how_to_get_it(monkeypatch):
@@ -309,14 +307,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
   encoder = Encoder(rngs=nnx.Rngs(0))
   encoder.eval()
 
-  class Method:
-    def encoder(self, params, aux):
-      return encoder
-
-    def classifiers(self, params, aux):
-      return []
-
-  viewer = explain.make_viewer(Method(), {}, {}, heads=True)
+  viewer = explain.Viewer(encoder, [])
   video = jax.random.normal(jax.random.key(0), (2, 4, 32, 32, 3))
   look = nnx.jit(explain.Viewer.__call__, static_argnames="stage")
   found, labels = look(viewer, video, stage="conv5")
@@ -331,7 +322,7 @@ def test_an_encoder_without_a_classifier_gets_its_attention():
 @pytest.mark.long
 def test_the_classifier_that_is_explained_is_the_runs(small, videos, tmp_path):
   task, config, weights = make_run(tmp_path / "run", "finetune", videos, classes=3)
-  viewer = explain.make_viewer(task, *weights, heads=True)
+  viewer = explain.Viewer(task.encoder(*weights), task.classifiers(*weights))
   video = np.random.default_rng(0).integers(0, 256, (2, 4, 48, 48, 3), np.uint8)
   extent = jnp.full((2, 2), 48)
   batch = dict(video=video, extent=extent, label=jnp.zeros(2, int), valid=extent[:, 0])
@@ -363,8 +354,8 @@ def test_a_video_is_no_neighbour_of_its_own(videos, tmp_path, monkeypatch):
   features = np.array([[0, 1], [1, 0], [0.1, 1], [1, 0.1], [1, 0.2]], np.float32)
   found = feature_pictures.Features(features, np.full(5, -1), np.arange(5))
   views = feature_pictures.Views(1, 4, 1, short_side=32, canvas=(32, 32))
-  drawing = feature_pictures.FeaturePictures(tmp_path, source, found, views)
-  drawing.save_retrieval(source, found, 5)
+  videos = feature_pictures.Videos(source, found, views)
+  feature_pictures.save_retrieval(tmp_path, videos, videos, 5)
   nearest = [row[1].split()[0] for row in drawn["captions"]]
   assert nearest == ["2", "3", "0", "4", "3"]
   assert [len(row) for row in drawn["rows"]] == [5] * 5

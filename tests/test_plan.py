@@ -1,4 +1,4 @@
-"""When evaluations, tests and checkpoints happen."""
+"""When evaluations and checkpoints happen."""
 
 import re
 
@@ -9,9 +9,10 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import optim, sharding, state
+from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.plan import check_batch, make_plan
+from motion_jax.training import optim
+from motion_jax.training.plan import check_batch, make_plan
 
 
 def smoke(**train):
@@ -20,13 +21,15 @@ def smoke(**train):
   return config
 
 
-def test_every_test_is_an_evaluation_and_every_evaluation_a_checkpoint():
+def test_all_evaluators_are_due_less_often_than_the_first_and_each_time_is_saved():
   config = smoke(duration="30 steps", checkpoint_every="7 steps")
   config.eval.update(every="5 steps", test_every="12 steps")
   plan = make_plan(config, examples=80)
   steps = range(1, 31)
-  assert [s for s in steps if plan.is_test(s)] == [12, 24, 30]
-  assert [s for s in steps if plan.is_evaluation(s)] == [5, 10, 12, 15, 20, 24, 25, 30]
+  due = {step: "".join(plan.due(step, "abc")) for step in steps}
+  assert [s for s in steps if due[s] == "abc"] == [12, 24, 30]
+  assert [s for s in steps if due[s] == "a"] == [5, 10, 15, 20, 25]
+  assert all(plan.is_checkpoint(step) for step in steps if due[step])
   assert {7, 14, 21, 28} <= {s for s in steps if plan.is_checkpoint(s)}
 
 

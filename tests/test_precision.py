@@ -10,7 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
-from motion_jax.evaluation import linear, retrieval
+from motion_jax.evaluation.measures import linear, retrieval
 from motion_jax.models import build_model, c3d, common, heads, raft
 from motion_jax.models.precision import compute_options
 from motion_jax.ops import augment, contrast, crops, planes, roi_align
@@ -93,10 +93,9 @@ def test_float32_means_float32_on_every_device(name):
 
 def test_probes_and_neighbours_are_float32():
   labels, weight = np.arange(6) % 2, np.ones(6, np.float32)
-  options = (1.0, 1e-3, 2, 2)
 
   def solve(x):
-    return linear._solve(x, labels, weight, *options)
+    return linear._solve(x, labels, weight, 1.0, 2)
 
   assert precisions(solve, ones(6, 4)) == {"HIGHEST"}
   search = lambda x: retrieval._search(x, x, 2)  # noqa: E731

@@ -3,26 +3,23 @@
 import dataclasses
 import json
 import pathlib
-import types
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import paper_sets
 import pytest
 import scipy.io
 import tiny
-from flax import nnx
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import main, prepare
+from motion_jax import main, methods, prepare, sharding
+from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.builders import aslan, encoding, yupenn
 from motion_jax.data.clips import Views
-from motion_jax.downstream import protocols
+from motion_jax.evaluation.protocols import Aslan, Yupenn
 
 PAIRS = 20  # of each of the ten folds
 
@@ -76,25 +73,26 @@ def scenes(tmp_path_factory):
   return options["data_dir"]
 
 
-@pytest.fixture(scope="module")
-def encoder():
-  module = tiny.Encoder(rngs=nnx.Rngs(0))
-  module.eval()
-  return {"": module}
-
-
 CONFIG = ConfigDict(
   dict(
     method=dict(frames=4, size=32, mean=(0.45,) * 3, std=(0.225,) * 3),
     data=dict(interval=1, fps=0.0, short_side=40, canvas=(40, 72), threads=2),
     eval=dict(clips=10, crop_ratio=0.875, batch_size=16),
+    seed=0,
   )
 )
 
 
-def test_pairs_of_equal_videos_are_all_told_from_others(same_or_not, encoder):
+def measure(protocol, source):
+  """What the protocol finds of random weights, beside an encoder that says nothing."""
+  method = tiny.Frozen(CONFIG)
+  values = protocol(method, CONFIG, source, sharding.make_mesh())(*tiny.Frozen.TRAINED)
+  return {name: x for name, x in values.items() if "random_init" not in name}
+
+
+def test_pairs_of_equal_videos_are_all_told_from_others(same_or_not):
   source = open_source("aslan", split="all", data_dir=same_or_not)
-  values = protocols.measure("aslan", encoder, CONFIG, source)
+  values = measure(Aslan, source)
   assert values == {
     "eval/aslan_accuracy": 1.0,
     "eval/aslan_accuracy_error": 0.0,
@@ -102,7 +100,7 @@ def test_pairs_of_equal_videos_are_all_told_from_others(same_or_not, encoder):
   }
 
 
-def test_pairs_with_shuffled_answers_are_at_chance(same_or_not, encoder):
+def test_pairs_with_shuffled_answers_are_at_chance(same_or_not):
   source = open_source("aslan", split="all", data_dir=same_or_not)
   pairs = source.notes["pairs"]
   answers = np.random.default_rng(0).permutation([pair[2] for pair in pairs])
@@ -111,22 +109,22 @@ def test_pairs_with_shuffled_answers_are_at_chance(same_or_not, encoder):
     for (one, other, _, fold), same in zip(pairs, answers, strict=True)
   ]
   source = dataclasses.replace(source, notes={"pairs": shuffled})
-  values = protocols.measure("aslan", encoder, CONFIG, source)
+  values = measure(Aslan, source)
   # The standard deviation of 200 fair guesses is 0.035.
   assert 0.36 < values["eval/aslan_accuracy"] < 0.64
   assert 0.36 < values["eval/aslan_auc"] < 0.64
 
 
-def test_pairs_of_a_damaged_video_do_not_count(same_or_not, encoder, caplog):
+def test_pairs_of_a_damaged_video_do_not_count(same_or_not, caplog):
   source = open_source("aslan", split="all", data_dir=same_or_not)
   lost = source.ids[0]
   source = _WithDamage(source, 0)
   count = sum(lost in pair[:2] for pair in source.notes["pairs"])
   with caplog.at_level("WARNING", "motion_jax"):
-    values = protocols.measure("aslan", encoder, CONFIG, source)
+    values = measure(Aslan, source)
   assert values["eval/aslan_accuracy"] == 1
   assert f"{200 - count} of 200 pairs count" in caplog.text
-  assert f"1 videos do not count: damaged: {lost}" in caplog.text
+  assert f"1 of 40 aslan videos do not count: damaged: {lost}" in caplog.text
 
 
 class _WithDamage:
@@ -147,27 +145,23 @@ class _WithDamage:
     return dataclasses.replace(record, media=b"damaged") if is_bad else record
 
 
-def test_scenes_that_look_alike_are_all_named(scenes, encoder):
+def test_scenes_that_look_alike_are_all_named(scenes):
   source = open_source("yupenn", split="all", data_dir=scenes)
-  assert protocols.measure("yupenn", encoder, CONFIG, source) == {
-    "eval/yupenn_accuracy": 1.0
-  }
+  assert measure(Yupenn, source) == {"eval/yupenn_accuracy": 1.0}
 
 
-def test_scenes_with_shuffled_names_are_at_chance(scenes, encoder):
+def test_scenes_with_shuffled_names_are_at_chance(scenes):
   source = open_source("yupenn", split="all", data_dir=scenes)
   labels = np.random.default_rng(0).permutation(source.labels).tolist()
   source = dataclasses.replace(source, labels=labels)
-  values = protocols.measure("yupenn", encoder, CONFIG, source)
+  values = measure(Yupenn, source)
   assert values["eval/yupenn_accuracy"] < 0.55  # chance 0.25, deviation 0.1
 
 
-def test_data_and_encoders_that_do_not_fit_are_explained(scenes, encoder):
+def test_data_and_encoders_that_do_not_fit_are_explained(scenes):
   source = open_source("yupenn", split="all", data_dir=scenes)
   with pytest.raises(UserError, match="holds no pairs"):
-    protocols.measure("aslan", encoder, CONFIG, source)
-  with pytest.raises(UserError, match="yupenn"):
-    protocols.measure("yupen", encoder, CONFIG, source)
+    measure(Aslan, source)
 
 
 def test_clips_share_half_their_frames_with_the_next(scenes):
@@ -183,43 +177,42 @@ def test_clips_share_half_their_frames_with_the_next(scenes):
     Views(0, 4, 1, overlap=1.0, **options)
 
 
-def _config(word, data_dir, init_from="run"):
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """A run that has learned, and how it is evaluated: config argument and sources."""
+  monkeypatch.setitem(methods.METHODS, "mosi", tiny.Frozen)
+  stored = load(CONFIGS / "mosi.py").get_config("smoke")
+  for section in ("method", "data"):
+    stored[section].update(CONFIG[section])
+  Checkpoints(tmp_path / "run").save_weights(*tiny.Frozen.TRAINED, stored.to_dict())
+  return str(tmp_path / "run")
+
+
+def evaluated(word, data_dir, init_from, out, **options):
   config = load(CONFIGS / "evaluate.py").get_config(word)
   config.data.data_dir, config.init_from = data_dir, init_from
-  return config
+  config.update_from_flattened_dict(options)
+  return main.MODES[config.mode](config, out)
 
 
-def test_a_run_is_measured_beside_random_initialisation(
-  scenes, encoder, tmp_path, monkeypatch
-):
-  stored = CONFIG.copy_and_resolve_references()
-  trained = types.SimpleNamespace(module=encoder[""], config=stored, step=7)
-  monkeypatch.setattr(protocols, "load_encoder", lambda path: trained)
-  monkeypatch.setattr(protocols, "random_encoder", _silent)
-  config = _config("yupenn", scenes)
-  config.data.interval, config.eval.batch_size = 2, 8
-  values = main.MODES[config.mode](config, tmp_path / "out")
+def test_a_run_is_measured_beside_random_initialisation(scenes, run, tmp_path):
+  out, options = tmp_path / "out", {"data.interval": 2, "eval.batch_size": 8}
+  values = evaluated("yupenn", scenes, run, out, **options)
   assert values["eval/yupenn_accuracy"] == 1
   assert values["eval/random_init/yupenn_accuracy"] < 0.55  # its features are all zero
-  written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-  assert written == {"init_from": "run", "step": 7, **values}
-  assert (stored.data.interval, stored.eval.batch_size) == (2, 8)
+  written = json.loads((out / "evaluation.json").read_text())
+  assert written == {"init_from": run, "step": 0, **values}
 
 
-def _silent(config):
-  """An encoder of the same structure that tells nothing."""
-  module = tiny.Encoder(rngs=nnx.Rngs(1))
-  nnx.update(module, jax.tree.map(jnp.zeros_like, nnx.state(module)))
-  module.eval()
-  return module
-
-
-def test_what_is_missing_is_told_before_anything_is_decoded(scenes, tmp_path):
-  for config, message in (
-    (_config("yupenn", scenes, init_from=""), "--config.init_from=runs/NAME"),
-    (_config("yupenn", scenes, init_from="/nowhere"), "no checkpoint in /nowhere"),
-    (_config("aslan", str(tmp_path)), "aslan is not prepared"),
+def test_what_is_missing_is_told_before_anything_is_decoded(scenes, run, tmp_path):
+  out = tmp_path / "out"
+  for word, data_dir, init_from, message in (
+    ("yupenn", scenes, "", "--config.init_from=runs/NAME"),
+    ("yupenn", scenes, "/nowhere", "no checkpoint in /nowhere"),
+    ("aslan", str(tmp_path), run, "aslan is not prepared"),
   ):
     with pytest.raises(UserError, match=message):
-      protocols.evaluate_protocol(config, tmp_path / "out")
-  assert not (tmp_path / "out").exists()
+      evaluated(word, data_dir, init_from, out)
+  with pytest.raises(UserError, match="yupenn"):
+    evaluated("yupenn", scenes, run, out, protocol="yupen")
+  assert not out.exists()

@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 from commands import parsed
-from ml_collections import ConfigDict
 
-from motion_jax import report
 from motion_jax.data.sources import Record
+from motion_jax.methods import METHODS
+from motion_jax.training import report
 
 
 class Videos(list):
@@ -27,9 +27,8 @@ def written(folder, caplog, monkeypatch, kind="video", method="mosi"):
   text = "\n".join(json.dumps(row) for row in rows)
   (folder / "metrics.jsonl").write_text(text + "\n")
   source = Videos([Record("a", kind, b"")])
-  config = ConfigDict(dict(method=dict(name=method)))
   with caplog.at_level("INFO", "motion_jax"):
-    report.write_report(folder, source, 7, config)
+    report.write_report(folder, source, 7, METHODS[method])
   return caplog.text.splitlines()
 
 
@@ -48,9 +47,9 @@ def test_a_report_has_the_last_values_the_curves_and_the_encoder(
 @pytest.mark.parametrize(
   ("method", "kind", "expected"),
   [
-    ("mosi", "video", ["evaluate_run", "visualize"]),
-    ("joint", "frames", ["evaluate_run", "visualize"]),
-    ("mosi", "image", ["evaluate_run", "visualize"]),
+    ("mosi", "video", ["evaluate", "visualize"]),
+    ("joint", "frames", ["evaluate", "visualize"]),
+    ("mosi", "image", ["evaluate", "visualize"]),
     ("classify", "video", ["visualize"]),
     ("detect", "video", []),
   ],

@@ -12,7 +12,7 @@ from test_config import load
 from motion_jax import main, prepare
 from motion_jax.data import datasets
 from motion_jax.flow_sets import prepare_flow
-from motion_jax.plan import make_plan
+from motion_jax.training.plan import make_plan
 
 TEXT = (ROOT / "docs" / "reproduce.md").read_text()
 COMMANDS = sorted({*re.findall(r"(?:^|`)python -m ([^`\n]+)", TEXT, re.MULTILINE)})

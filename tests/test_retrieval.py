@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motion_jax.evaluation import retrieval, scores
+from motion_jax.evaluation.measures import retrieval, scores
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "evaluation.npz")
 

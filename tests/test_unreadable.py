@@ -14,14 +14,13 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from flax import nnx
 from test_config import CONFIGS, load
 
 from motion_jax import cluster, hosts, sharding
 from motion_jax.data import open_source, pipeline
 from motion_jax.data.clips import Views
 from motion_jax.data.inputs import Sources
-from motion_jax.downstream.probe import EncoderProbe
+from motion_jax.evaluation.retrieval import Retrieval
 
 CLASSES, VIDEOS = ("left", "right", "up"), 8
 LOST = "right/3.mp4"
@@ -71,12 +70,10 @@ def scores(folder, address="", index=0):
   parts = (open_source(folder, split=s, **options) for s in ("train", "heldout"))
   sources, found = Sources(*parts), {}
   hosts.check_records((sources.train, sources.heldout))
-  module = tiny.Encoder(rngs=nnx.Rngs(0))
-  module.eval()
   for clips in CLIPS:
     config.eval.clips = clips
-    probe = EncoderProbe(module, sources, config, sharding.make_mesh())
-    found[clips] = probe({"": module})
+    retrieval = Retrieval(tiny.Frozen(config), config, sources, sharding.make_mesh())
+    found[clips] = retrieval(*tiny.Frozen.TRAINED)
   assert jax.device_count() == 2
   print(json.dumps(found))
 

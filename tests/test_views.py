@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from motion_jax.evaluation.views import VideoScores
+from motion_jax.evaluation.measures.views import VideoScores
 
 
 def test_scores_are_means_of_views_whatever_their_order():

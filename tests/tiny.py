@@ -3,6 +3,7 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from clu import metrics
 from flax import nnx
 
@@ -62,6 +63,26 @@ class Encoder(nnx.Module):
 
   def stage_paths(self):
     return [("path",)]
+
+
+class Frozen(Method):
+  """An encoder of random weights times `scale`, which is 0 at initialisation."""
+
+  metrics = Metrics
+  TRAINED = {"scale": np.ones((), np.float32)}, {}  # before devices are joined
+
+  def __init__(self, config):
+    del config
+
+  def init(self, key):
+    return {"scale": jnp.zeros(())}, {}
+
+  def encoder(self, params, aux):
+    module = Encoder(rngs=nnx.Rngs(0))
+    scaled = jax.tree.map(lambda x: x * params["scale"], nnx.state(module))
+    nnx.update(module, scaled)
+    module.eval()
+    return module
 
 
 def build_model(name, **options):

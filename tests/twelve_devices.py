@@ -39,7 +39,7 @@ def main(folder, name):
   clip = np.zeros((1, config.method.frames, 32, 32, 3), np.uint8)
   asked = load(CONFIGS / "evaluate.py").get_config()
   asked.init_from = str(run)
-  values = evaluate.evaluate_run(asked, run / "evaluation")
+  values = evaluate.evaluate(asked, run / "evaluation")
   try:
     method.check_training(mesh)
     refusal = ""

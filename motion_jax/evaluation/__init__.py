@@ -1,1 +1,1 @@
-"""What a frozen encoder's features are good for."""
+"""What is measured: evaluators run networks on data and map (params, aux) to values."""

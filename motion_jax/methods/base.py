@@ -27,6 +27,8 @@ class Method:
 
   metrics: type[metrics.Collection]  # built from the outputs of `loss` and `predict`
   clips_per_example: int  # network inputs made from one row of the batch
+  # Of supervised tasks: 'video_accuracy', 'frame_map'; see evaluation.evaluators.
+  evaluators: tuple[str, ...] = ()
 
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Returns (params, aux); aux is all that changes without a gradient."""

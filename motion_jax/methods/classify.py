@@ -105,6 +105,7 @@ class Classify(Method):
 
   metrics = Metrics
   clips_per_example = 1
+  evaluators = ("video_accuracy",)
 
   def __init__(self, config: ConfigDict):
     check_settings(config)
@@ -127,8 +128,8 @@ class Classify(Method):
         f"eval.crops={config.eval.crops} must be 1 or 3, eval.crop_ratio="
         f"{config.eval.crop_ratio} in (0, 1]"
       )
-    larger = (config.eval.get("size") or method.size) > method.size
-    asked = config.eval.get("place_scores", False)
+    larger = (config.eval.size or method.size) > method.size
+    asked = config.eval.place_scores
     self._place_scores = larger and asked
     if asked and not larger:
       logger.warning(

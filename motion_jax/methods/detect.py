@@ -42,6 +42,7 @@ class Detect(Method):
 
   metrics = Metrics
   clips_per_example = 1
+  evaluators = ("frame_map",)
 
   def __init__(self, config: ConfigDict):
     check_settings(config)

@@ -22,9 +22,10 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, command, evaluate, sharding
+from motion_jax import checkpoint, command, sharding
 from motion_jax.data import media, pipeline
 from motion_jax.data.inputs import configured_sources, test_views
+from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.methods import make_method
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
@@ -44,9 +45,7 @@ def main(argv):
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     sources = configured_sources(config.data)
-    bad_files = folder / "bad_files.txt"
-    held_out = evaluate.HeldOut(sources.heldout, method, config, mesh, bad_files)
-    test = evaluate.final_test(held_out, sources, method, config, mesh, folder)
+    held_out, test = make_evaluators(method, config, sources, mesh, folder)
     _compare(config, mesh, held_out, test, (params, aux))
 
 

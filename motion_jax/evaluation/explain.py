@@ -14,7 +14,7 @@ from motion_jax import sharding
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.sources import Source
-from motion_jax.evaluation import gradcam
+from motion_jax.evaluation.measures import gradcam
 from motion_jax.ops import augment, crops
 from motion_jax.ops.flow import variational_flow
 
@@ -36,14 +36,8 @@ class Viewer(nnx.Module):
     return gradcam.upsample(maps, video.shape[1:4]), labels
 
 
-def make_viewer(method, params, aux, *, heads: bool) -> Viewer:
-  """Takes the encoder and, if asked for, the classifiers out of a method's arrays."""
-  classifiers = method.classifiers(params, aux) if heads else []
-  return Viewer(method.encoder(params, aux), classifiers)
-
-
 @dataclasses.dataclass(frozen=True)
-class Looks:
+class ClipMaps:
   """What the networks do with a batch of clips.
 
   Attributes:
@@ -51,17 +45,15 @@ class Looks:
     clips: [B, T, S, S, 3] uint8, what the networks see.
     speed: [B, T, S, S], length of the flow to the next frame, in pixels.
     maps: by network [B, T, S, S], 0 or more.
-    labels: by network [B, heads], the classes that Grad-CAM is of.
   """
 
   positions: np.ndarray
   clips: np.ndarray
   speed: np.ndarray
   maps: dict[str, np.ndarray]
-  labels: dict[str, np.ndarray]
 
 
-def look(
+def clip_maps(
   viewers: Mapping[str, Viewer],
   source: Source,
   config: ConfigDict,
@@ -69,7 +61,7 @@ def look(
   *,
   stage: str,
   size: int,
-) -> Iterator[Looks]:
+) -> Iterator[ClipMaps]:
   """Yields the maps of the clip in the middle of every video that can be decoded.
 
   Args:
@@ -96,7 +88,7 @@ def look(
 
   @jax.jit
   def view(arrays, clips):
-    return nnx.merge(graphdef, arrays)(clips, stage=stage)
+    return nnx.merge(graphdef, arrays)(clips, stage=stage)[0]
 
   config = config.copy_and_resolve_references()
   config.eval.clips, config.method.size = 1, size
@@ -108,17 +100,11 @@ def look(
     threads=config.data.threads,
   ):
     rows = {name: batch[name] for name in ("video", "extent")}
-    clips, *rest = prepare(**sharding.shard_batch(mesh, rows))
-    seen = {name: view(arrays, clips) for name, (_, arrays) in split.items()}
-    (shown, speed), seen = jax.device_get((rest, seen))
+    clips, shown, speed = prepare(**sharding.shard_batch(mesh, rows))
+    maps = {name: view(arrays, clips) for name, (_, arrays) in split.items()}
+    found = batch["index"], *jax.device_get((shown, speed, maps))
     good = batch["valid"]
-    yield Looks(
-      batch["index"][good],
-      shown[good],
-      speed[good],
-      {name: maps[good] for name, (maps, _) in seen.items()},
-      {name: labels[good] for name, (_, labels) in seen.items()},
-    )
+    yield ClipMaps(*jax.tree.map(lambda array, good=good: array[good], found))
 
 
 def _speed(clips):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.evaluation.scores import check_features
-from motion_jax.evaluation.svm import fit_linear_svm
+from motion_jax.evaluation.measures.scores import check_features
+from motion_jax.evaluation.measures.svm import fit_linear_svm
 
 
 def leave_one_out_accuracy(

@@ -81,7 +81,7 @@ def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
   _check_shapes(path, trained.module, target)
   _warn_of_seen_videos(config, trained.config)
   _warn_of_normalisation(config.method, trained.config.method)
-  origin = f"step {trained.step}, trained by {trained.config.method.name}"
+  origin = f"step {trained.step} of {trained.config.name}"
   if trained.config.get(ENCODER_ONLY):
     origin = "converted from PyTorch weights"
   logger.info("encoder: from %s, %s; the head is new", path, origin)

@@ -43,74 +43,55 @@ def class_maps(
   video: jax.Array,
   *,
   stage: str = "conv5",
-  labels: jax.Array | None = None,
-  per_frame: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-  """Grad-CAM of class logits.
+  """Grad-CAM of the logits of the predicted classes.
 
   Args:
     encoder: with `until` and `after`, such as those of `models.build_model`.
     heads: classifiers, features [B, D] -> logits [B, classes]; the logits of several
       (MoSI with a label per axis) are added.
     video: [B, T, H, W, C] normalised.
-    stage: name of the stage looked at, 'conv1' to 'conv5'.
-    labels: int [B, heads], the classes asked for; None: those predicted.
-    per_frame: see `gradcam`.
+    stage: one of `STAGES`, which is looked at.
 
   Returns:
     maps: [B, T', H', W'] float32.
-    labels: int [B, heads].
-
-  Raises:
-    ValueError: if there is no such stage.
+    labels: int [B, heads], the predicted classes.
   """
-  activation = encoder.until(video, _checked(stage))
+  activation = encoder.until(video, stage)
 
   def logits(activation):
     features = encoder.after(activation, stage)
     return [head(features).astype(jnp.float32) for head in heads]
 
-  if labels is None:
-    labels = jnp.stack([head.argmax(-1) for head in logits(activation)], -1)
+  labels = jnp.stack([head.argmax(-1) for head in logits(activation)], -1)
 
   def score(activation):
-    chosen = [
+    return sum(
       jnp.take_along_axis(head, labels[:, i : i + 1], axis=1)[:, 0]
       for i, head in enumerate(logits(activation))
-    ]
-    return sum(chosen)
+    )
 
-  return gradcam(score, activation, per_frame=per_frame), labels
+  return gradcam(score, activation), labels
 
 
 def attention_maps(
-  encoder: nnx.Module,
-  video: jax.Array,
-  *,
-  stage: str = "conv5",
-  power: float = 2.0,
-  per_frame: bool = False,
+  encoder: nnx.Module, video: jax.Array, *, stage: str = "conv5"
 ) -> jax.Array:
   """Attention of an encoder without a classifier (MAS, Wang et al., 2019, figure 6).
 
-  The sum over the channels of |activation|^power (Zagoruyko, Komodakis, ICLR 2017).
+  The sum of squares over the channels (Zagoruyko, Komodakis, ICLR 2017), averaged over
+  time as in the paper.
 
   Args:
     encoder: with `until`.
     video: [B, T, H, W, C] normalised.
-    stage: name of the stage looked at, 'conv1' to 'conv5'.
-    power: at least 1; large values follow the strongest channel.
-    per_frame: False averages over time, as in the paper.
+    stage: one of `STAGES`, which is looked at.
 
   Returns:
-    [B, T', H', W'] float32; T' is 1 unless `per_frame`.
-
-  Raises:
-    ValueError: if there is no such stage.
+    [B, 1, H', W'] float32.
   """
-  activation = encoder.until(video, _checked(stage)).astype(jnp.float32)
-  maps = (jnp.abs(activation) ** power).sum(-1)
-  return maps if per_frame else maps.mean(1, keepdims=True)
+  activation = encoder.until(video, stage).astype(jnp.float32)
+  return (activation**2).sum(-1).mean(1, keepdims=True)
 
 
 def upsample(maps: jax.Array, shape: Sequence[int]) -> jax.Array:
@@ -122,9 +103,3 @@ def normalize(maps: jax.Array) -> jax.Array:
   """Scales every clip's maps [B, T, H, W] to [0, 1] by its smallest and largest."""
   low, high = (reduce((1, 2, 3), keepdims=True) for reduce in (maps.min, maps.max))
   return (maps - low) / (high - low + 1e-6)
-
-
-def _checked(stage):
-  if stage not in STAGES:
-    raise ValueError(f"stage {stage!r} is unknown; use one of {', '.join(STAGES)}")
-  return stage

@@ -50,6 +50,17 @@ def learning_rate(
   return schedule
 
 
+def make_schedule(config: ConfigDict, plan) -> optax.Schedule:
+  """The `learning_rate` of a section `optim`, with the durations of a `plan.Plan`."""
+  return learning_rate(
+    base=config.learning_rate,
+    total_steps=plan.total_steps,
+    warmup_steps=plan.warmup_steps,
+    warmup_start=config.warmup_start,
+    drops=plan.drops,
+  )
+
+
 def make_optimizer(config: ConfigDict, schedule: optax.Schedule):
   """Builds the optimiser.
 

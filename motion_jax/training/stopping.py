@@ -1,4 +1,4 @@
-"""What watches over the loop: losses that are no longer finite, signals to stop."""
+"""Signals that end a training, at a moment when nothing is lost."""
 
 import contextlib
 import logging
@@ -7,45 +7,15 @@ import signal
 import threading
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from motion_jax import interrupts
-from motion_jax.config import UserError
 
 logger = logging.getLogger("motion_jax")
 
-# Steps dispatched ahead of the device: enough to hide the host, few enough that
-# their batches do not fill the memory.
-STEPS_IN_FLIGHT = 2
-
-
-class LossWatch:
-  """Keeps the loop close to the device and finds the first loss that is not finite."""
-
-  def __init__(self):
-    self._losses = []
-
-  def add(self, step: int, loss: jax.Array) -> None:
-    """Notes a step's loss; waits for the step before the last few."""
-    self._losses.append((step, loss))
-    if len(self._losses) > STEPS_IN_FLIGHT:
-      self._losses[-STEPS_IN_FLIGHT - 1][1].block_until_ready()
-
-  def check(self) -> None:
-    """Raises UserError, naming the step, if a loss since the last check is bad."""
-    for step, loss in self._losses:
-      value = float(jax.device_get(loss))
-      if not np.isfinite(value):
-        raise UserError(
-          f"the loss of step {step} is {value}; the last checkpoint is from before. "
-          "Try a lower --config.optim.learning_rate or --config.optim.clip_norm=1.0"
-        )
-    self._losses.clear()
-
 
 class Stopped(KeyboardInterrupt):
-  """A signal has ended a training before its first step."""
+  """A signal has ended the set-up of a training; the active `StopSignal` ends it."""
 
 
 class StopSignal:
@@ -99,10 +69,11 @@ class StopSignal:
     if self._together:
       self.requested = multihost_utils.reached_preemption_sync_point(step)
 
-  def __exit__(self, *unused):
+  def __exit__(self, kind, error, traceback):
     for number, handler in self._before.items():
       signal.signal(number, handler)
     self._answered.__exit__(None, None, None)
+    return isinstance(error, Stopped)
 
   def _answer(self):
     after = "" if self._interruptible else f" after {self._doing}"

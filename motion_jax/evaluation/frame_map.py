@@ -1,4 +1,4 @@
-"""The test of a detector on AVA: frame mAP over people that a detector has found."""
+"""Frame mAP of a detector on AVA, over people that a person detector has found."""
 
 import logging
 import pathlib
@@ -7,19 +7,18 @@ import jax
 import numpy as np
 
 from motion_jax.data.inputs import detection_sampler
-from motion_jax.downstream.ava_results import score
-from motion_jax.evaluation.detection import Boxes
+from motion_jax.evaluation.measures.detection import Boxes, ava_map
 
 logger = logging.getLogger("motion_jax")
 
 
-class DetectionTest:
+class FrameMap:
   """Frame mAP at IoU 0.5 on the validation part, by the official evaluation of AVA.
 
   `detections.csv` gets all scored boxes, in the official format of results.
 
   Args:
-    held_out: an `evaluate.HeldOut` of a detector.
+    held_out: of a detector.
     config: a whole config.
     workdir: of the run.
   """
@@ -53,7 +52,7 @@ class DetectionTest:
       scores=scores[people, actions[columns] - 1],
     )
     self._write(detections)
-    return score(notes, detections)[0]
+    return ava_map(notes, detections)[0]
 
   def _write(self, found: Boxes) -> None:
     if jax.process_index():

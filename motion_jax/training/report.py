@@ -4,8 +4,6 @@ import logging
 import pathlib
 import shlex
 
-from ml_collections import ConfigDict
-
 from motion_jax import hosts, logs
 from motion_jax.data import pipeline
 from motion_jax.data.sources import Source
@@ -13,13 +11,8 @@ from motion_jax.data.sources import Source
 logger = logging.getLogger("motion_jax")
 
 
-# Methods that learn from labels, and which of the commands make sense after them; the
-# people of a detector's videos are not what the pictures are of.
-_SUPERVISED = {"classify": ("visualize",), "detect": ()}
-
-
 def write_report(
-  workdir: pathlib.Path, source: Source, parameters: int, config: ConfigDict
+  workdir: pathlib.Path, source: Source, parameters: int, method
 ) -> None:
   """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
@@ -27,7 +20,7 @@ def write_report(
     workdir: of the run; only process 0 may write there.
     source: what it was trained on.
     parameters: size of its networks.
-    config: of the run.
+    method: that has learned.
   """
   from motion_jax.visualize.curves import save_curves
 
@@ -49,15 +42,15 @@ def write_report(
     str(workdir),
     workdir / "figures",
     workdir,
-    "".join(f"\n  next: {line}" for line in next_commands(workdir, source, config)),
+    "".join(f"\n  next: {line}" for line in next_commands(workdir, source, method)),
   )
 
 
-def next_commands(
-  workdir: pathlib.Path, source: Source, config: ConfigDict
-) -> list[str]:
+def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   """Commands that tell and show what the run has learned; see `write_report`."""
-  names = _SUPERVISED.get(config.method.name, ("evaluate", "visualize"))
+  names = [] if method.evaluators else ["evaluate"]  # they end with it
+  # The people of a detector's videos are not what the pictures are of.
+  names += [] if "frame_map" in method.evaluators else ["visualize"]
   init_from = shlex.quote(f"--config.init_from={workdir}")
   # Images have no motion to be tested on.
   other = " --config.data.path=VIDEOS" if source[0].kind == "image" else ""

@@ -8,9 +8,11 @@ same frame and class that they overlap most is still free and overlaps them enou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
+
+_IOU = 0.5  # least overlap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,43 +31,26 @@ class Boxes:
   classes: np.ndarray
   scores: np.ndarray | None = None
 
-  def __post_init__(self):
-    parts = (self.boxes, self.classes, self.scores)
-    lengths = {len(part) for part in parts if part is not None} | {len(self.frames)}
-    if len(lengths) > 1:
-      raise ValueError(f"boxes, frames, classes and scores have lengths {lengths}")
-    if np.shape(self.boxes)[1:] != (4,) and len(self.frames):
-      raise ValueError(f"boxes must be [N, 4], found {np.shape(self.boxes)}")
-
 
 def frame_map(
   truth: Boxes,
   detections: Boxes,
   *,
   classes: Collection[int],
-  iou: float = 0.5,
   excluded: Collection[Hashable] = (),
 ) -> tuple[float, dict[int, float]]:
   """Mean over classes of the average precision of detections on frames.
 
   Args:
     truth: what is to be found.
-    detections: what was found, with scores.
+    detections: what was found, with finite scores.
     classes: those that count; rows of others are left out.
-    iou: least overlap, in (0, 1].
     excluded: frames that are left out (AVA's excluded time stamps).
 
   Returns:
     The mean over the classes that have ground truth (NaN if none has), and the average
     precision of each class, NaN where there is no ground truth.
-
-  Raises:
-    ValueError: if detections have no scores, or one that is not finite.
   """
-  if detections.scores is None or not np.isfinite(detections.scores).all():
-    raise ValueError("every detection needs a finite score")
-  if not 0 < iou <= 1:
-    raise ValueError(f"iou={iou} must be in (0, 1]")
   excluded = frozenset(excluded)
   wanted = _by_class(truth, excluded, np.ones(len(truth.frames), bool))
   boxes = np.asarray(detections.boxes, np.float64).reshape(-1, 4)
@@ -73,12 +58,32 @@ def frame_map(
   found = _by_class(detections, excluded, has_area)
   values = {
     number: _class_precision(
-      truth, detections, wanted.get(number, []), found.get(number, []), iou
+      truth, detections, wanted.get(number, []), found.get(number, [])
     )
     for number in sorted(classes)
   }
   known = [value for value in values.values() if not np.isnan(value)]
   return (float(np.mean(known)) if known else float("nan")), values
+
+
+def ava_map(notes: Mapping, detections: Boxes) -> tuple[float, dict[int, float]]:
+  """Frame mAP on the validation part, with excluded seconds left out.
+
+  Args:
+    notes: of the prepared AVA: `boxes`, `excluded` and `evaluated`.
+    detections: their frames are identifiers of records.
+  """
+  truth = notes["boxes"]["val"]
+  return frame_map(
+    Boxes(
+      frames=[row[0] for row in truth],
+      boxes=np.asarray([row[1:5] for row in truth], float),
+      classes=np.asarray([row[5] for row in truth], int),
+    ),
+    detections,
+    classes=notes["evaluated"],
+    excluded=notes["excluded"],
+  )
 
 
 def average_precision(correct: np.ndarray, positives: int) -> float:
@@ -120,7 +125,7 @@ def _by_class(rows: Boxes, excluded, usable) -> dict[int, list[int]]:
   return groups
 
 
-def _class_precision(truth, detections, wanted, found, iou) -> float:
+def _class_precision(truth, detections, wanted, found) -> float:
   by_frame: dict[Hashable, list[int]] = {}
   for row in wanted:
     by_frame.setdefault(truth.frames[row], []).append(row)
@@ -134,7 +139,7 @@ def _class_precision(truth, detections, wanted, found, iou) -> float:
     if rivals:
       overlaps = box_iou(detections.boxes[row], boxes[rivals])[0]
       best = int(overlaps.argmax())
-      if overlaps[best] >= iou and rivals[best] not in taken:
+      if overlaps[best] >= _IOU and rivals[best] not in taken:
         taken.add(rivals[best])
         hit = True
     correct.append(hit)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from motion_jax.evaluation.scores import top_accuracy
+from motion_jax.evaluation.measures.scores import top_accuracy
 
 
 class VideoScores:

@@ -83,7 +83,7 @@ class FeatureExtractor:
       One `Features` per module.
     """
     arrays = [nnx.split(module)[1] for module in modules]
-    sums, counts, labels, damaged = {}, {}, {}, set()
+    sums, counts, damaged = {}, {}, set()
     for batch in pipeline.evaluation_batches(
       source,
       views,
@@ -104,17 +104,10 @@ class FeatureExtractor:
         index = int(batch["index"][row])
         sums[index] = sums.get(index, 0.0) + encoded[:, row]
         counts[index] = counts.get(index, 0) + 1
-        labels[index] = batch["label"][row]
       damaged.update(batch["index"][~batch["valid"]].tolist())
     positions = sorted(sums.keys() - damaged)
-    means = [sums[p] / counts[p] for p in positions]
-    dim = modules[0].features
-    means = np.asarray(means, np.float32).reshape(-1, len(arrays), dim)
-    return [
-      Features(
-        means[:, number],
-        np.asarray([labels[p] for p in positions], np.int32),
-        np.asarray(positions, np.int32),
-      )
-      for number in range(len(arrays))
-    ]
+    means = np.asarray([sums[p] / counts[p] for p in positions], np.float32)
+    means = means.reshape(-1, len(arrays), modules[0].features)
+    positions = np.asarray(positions, np.int32)
+    labels = np.asarray(source.labels, np.int32)[positions]
+    return [Features(mean, labels, positions) for mean in means.swapaxes(0, 1)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from motion_jax.config import UserError
-from motion_jax.evaluation.svm import fit_linear_svm
+from motion_jax.evaluation.measures.svm import fit_linear_svm
 
 # The twelve of the benchmark are published in its paper alone. These are the measures
 # of the same families, for features that are not negative.
@@ -41,10 +41,8 @@ def pair_measures(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     [N, 12] float64, columns as in `MEASURES`.
 
   Raises:
-    ValueError: for other shapes, or features that are negative or not finite.
+    UserError: for features that are negative or not finite.
   """
-  if one.shape != other.shape or one.ndim != 2:
-    raise ValueError(f"pairs need features [N, D] twice: {one.shape}, {other.shape}")
   for features in (one, other):
     if not (np.isfinite(features).all() and (features >= 0).all()):
       raise UserError(
@@ -95,8 +93,8 @@ def pair_scores(
     'auc': area under the ROC curve of all pairs}, in [0, 1].
 
   Raises:
-    ValueError: if there is one fold alone, or pairs of one kind alone to be trained on.
-    UserError: if scikit-learn is not installed.
+    UserError: if there is one fold alone, or pairs of one kind alone to be trained on,
+      or scikit-learn is not installed.
   """
   same, folds = np.asarray(same, bool), np.asarray(folds)
   if len(np.unique(folds)) < 2:
@@ -113,32 +111,14 @@ def pair_scores(
     svm = fit_linear_svm(inputs[~test], same[~test], cost=cost)
     scores[test] = svm.decision_function(inputs[test])
     accuracies.append(np.mean((scores[test] > 0) == same[test]))
+  from sklearn.metrics import roc_auc_score  # it is there: the SVMs are its own
+
   error = np.std(accuracies, ddof=1) / np.sqrt(len(accuracies))
   return {
     "accuracy": float(np.mean(accuracies)),
     "accuracy_error": float(error),
-    "auc": area_under_roc(scores, same),
+    "auc": float(roc_auc_score(same, scores)),
   }
-
-
-def area_under_roc(scores: np.ndarray, positive: np.ndarray) -> float:
-  """Probability that a positive example scores above a negative one; ties are half.
-
-  Args:
-    scores: float [N].
-    positive: bool [N], with examples of both kinds.
-
-  Returns:
-    In [0, 1]; NaN if one kind is missing.
-  """
-  _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
-  middle = np.cumsum(counts) - (counts - 1) / 2  # mean rank of equal scores, from 1
-  count = int(np.sum(positive))
-  pairs = count * (len(scores) - count)
-  if not pairs:
-    return float("nan")
-  total = middle[ranks][np.asarray(positive, bool)].sum()
-  return float((total - count * (count + 1) / 2) / pairs)
 
 
 def _divergence(x, middle):

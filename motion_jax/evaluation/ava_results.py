@@ -2,7 +2,6 @@
 
 import logging
 import pathlib
-from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 from motion_jax import logs
 from motion_jax.config import UserError
 from motion_jax.data import ava_files, open_source
-from motion_jax.evaluation.detection import Boxes, frame_map
+from motion_jax.evaluation.measures.detection import Boxes, ava_map
 
 logger = logging.getLogger("motion_jax")
 
@@ -43,7 +42,7 @@ def evaluate_results(config: ConfigDict, workdir: pathlib.Path) -> dict[str, flo
     classes=np.asarray([action for *_, action, _ in rows], int),
     scores=np.asarray([value for *_, value in rows], float),
   )
-  mean, values = score(source.notes, found)
+  mean, values = ava_map(source.notes, found)
   actions = source.notes["actions"]
   precision = {
     actions[str(number)]: None if np.isnan(value) else value
@@ -55,23 +54,3 @@ def evaluate_results(config: ConfigDict, workdir: pathlib.Path) -> dict[str, flo
   logs.write_json(path, {**about, "average_precision": precision})
   logger.info("frame mAP %.4f, of %d boxes; written to %s", mean, len(rows), path)
   return {"eval/frame_map": mean}
-
-
-def score(notes: Mapping, detections: Boxes) -> tuple[float, dict[int, float]]:
-  """Frame mAP on the validation part, as `evaluation.detection.frame_map` has it.
-
-  Args:
-    notes: of the prepared AVA: `boxes`, `excluded` and `evaluated`.
-    detections: their frames are identifiers of records.
-  """
-  truth = notes["boxes"]["val"]
-  return frame_map(
-    Boxes(
-      frames=[row[0] for row in truth],
-      boxes=np.asarray([row[1:5] for row in truth], float),
-      classes=np.asarray([row[5] for row in truth], int),
-    ),
-    detections,
-    classes=notes["evaluated"],
-    excluded=notes["excluded"],
-  )

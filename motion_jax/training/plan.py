@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ class Plan:
   Attributes:
     total_steps: length of the training.
     checkpoint_every, eval_every: distances of checkpoints and evaluations.
-    test_every: distance of the tests that the training ends with; 0: only then.
+    test_every: distance of the evaluations that the training ends with.
     warmup_steps, drops: see `optim.learning_rate`.
   """
 
@@ -32,14 +33,15 @@ class Plan:
   def is_last(self, step: int) -> bool:
     return step == self.total_steps
 
-  def is_test(self, step: int) -> bool:
-    return self.is_last(step) or bool(self.test_every and step % self.test_every == 0)
-
-  def is_evaluation(self, step: int) -> bool:
-    return self.is_test(step) or step % self.eval_every == 0
+  def due(self, step: int, evaluators: Sequence) -> Sequence:
+    """Those of a step: at times the first one alone, at times and at the end all."""
+    if self.is_last(step) or step % self.test_every == 0:
+      return evaluators
+    return evaluators[:1] if step % self.eval_every == 0 else []
 
   def is_checkpoint(self, step: int) -> bool:
-    return self.is_evaluation(step) or step % self.checkpoint_every == 0
+    times = (self.checkpoint_every, self.eval_every, self.test_every)
+    return self.is_last(step) or any(step % every == 0 for every in times)
 
 
 def make_plan(config: ConfigDict, examples: int) -> Plan:
@@ -65,7 +67,7 @@ def make_plan(config: ConfigDict, examples: int) -> Plan:
     total_steps=total_steps,
     checkpoint_every=max(1, steps_of(train.checkpoint_every, **length)),
     eval_every=max(1, steps_of(config.eval.every, **length)),
-    test_every=steps_of(config.eval.test_every, **length),
+    test_every=steps_of(config.eval.test_every, **length) or total_steps,
     warmup_steps=steps_of(config.optim.warmup, **length),
     drops=tuple(steps_of(time, **length) for time in config.optim.drops),
   )

@@ -6,13 +6,12 @@ that distances follow the cosine similarity of the retrieval (MoSI, Huang et al.
 """
 
 import dataclasses
-import importlib
 
 import numpy as np
 
 from motion_jax.config import UserError
 
-PERPLEXITY = 30.0
+PERPLEXITY = 30.0  # how many neighbours count, about; of few rows a third of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,13 @@ class Clusters:
 
 def check_installed() -> None:
   """Raises UserError if scikit-learn is missing; the message says how to get it."""
-  _sklearn("cluster")
+  try:
+    import sklearn.cluster  # noqa: F401
+  except ImportError as error:
+    raise UserError(
+      "clusters and maps of features need scikit-learn: "
+      "pip install 'motion_jax[visualize]'"
+    ) from error
 
 
 def find_clusters(features: np.ndarray, count: int, *, seed: int = 0) -> Clusters:
@@ -48,43 +53,29 @@ def find_clusters(features: np.ndarray, count: int, *, seed: int = 0) -> Cluster
     features: [N, D].
     count: number of clusters; not more than N are made.
     seed: of the starts.
-
-  Raises:
-    ValueError: without features, or for a count below 1.
-    UserError: if scikit-learn is missing; see `check_installed`.
   """
-  if count < 1 or not len(features):
-    raise ValueError(f"{count} clusters of {len(features)} videos: give 1 or more each")
+  from sklearn.cluster import KMeans
+
   rows = _unit(features)
   count = min(count, len(np.unique(rows, axis=0)))
-  model = _sklearn("cluster").KMeans(count, n_init=10, random_state=seed)
+  model = KMeans(count, n_init=10, random_state=seed)
   found = model.fit_predict(rows)
   centres = model.cluster_centers_[found]
   order = np.argsort(-np.bincount(found), kind="stable")
   return Clusters(np.argsort(order)[found], np.linalg.norm(rows - centres, axis=1))
 
 
-def embed(
-  features: np.ndarray, *, perplexity: float = PERPLEXITY, seed: int = 0
-) -> np.ndarray:
-  """A map on which similar rows lie close together: t-SNE.
+def embed(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
+  """A map [N, 2] float32 on which similar rows lie close together: t-SNE.
 
   Args:
-    features: [N, D].
-    perplexity: how many neighbours count, about; for few rows a third of them.
+    features: [N, D], four rows or more.
     seed: of the start.
-
-  Returns:
-    [N, 2] float32.
-
-  Raises:
-    ValueError: for fewer than four rows.
-    UserError: if scikit-learn is missing.
   """
-  if len(features) < 4:
-    raise ValueError(f"a map of {len(features)} videos says nothing: give 4 or more")
-  model = _sklearn("manifold").TSNE(
-    perplexity=min(perplexity, (len(features) - 1) / 3),
+  from sklearn.manifold import TSNE
+
+  model = TSNE(
+    perplexity=min(PERPLEXITY, (len(features) - 1) / 3),
     init="pca" if features.shape[1] > 1 else "random",
     random_state=seed,
   )
@@ -95,13 +86,3 @@ def _unit(features):
   features = np.asarray(features, np.float32)
   length = np.linalg.norm(features, axis=1, keepdims=True)
   return features / np.maximum(length, 1e-12)
-
-
-def _sklearn(part: str):
-  try:
-    return importlib.import_module(f"sklearn.{part}")
-  except ImportError as error:
-    raise UserError(
-      "clusters and maps of features need scikit-learn: "
-      "pip install 'motion_jax[visualize]'"
-    ) from error

@@ -15,11 +15,13 @@ import numpy as np
 import optax
 
 from motion_jax.config import UserError
-from motion_jax.evaluation.scores import check_features, top_accuracy
+from motion_jax.evaluation.measures.scores import check_features, top_accuracy
 
 logger = logging.getLogger("motion_jax")
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+_HELD_OUT = 0.2  # share of every class that a strength is chosen by
+_MAX_STEPS, _TOLERANCE = 500, 1e-5  # of L-BFGS; of the norm of the gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +52,7 @@ def linear_accuracy(
   test_features: np.ndarray,
   test_labels: np.ndarray,
   *,
-  l2: float | Sequence[float] = STRENGTHS,
-  held_out: float = 0.2,
+  l2: Sequence[float] = STRENGTHS,
   seed: int = 0,
 ) -> dict[str, float]:
   """Accuracy of a linear probe, fitted on training and scored on test features.
@@ -59,18 +60,17 @@ def linear_accuracy(
   Args:
     train_features, test_features: float [N, D], [M, D].
     train_labels, test_labels: int [N], [M], >= 0.
-    l2: strength of the penalty, see `fit`; of several, the best on a held-out part of
+    l2: strengths of the penalty, see `fit`; of several, the best on a held-out part of
       the training features is used to fit all of them.
-    held_out: share of every class that is held out for that choice, in (0, 1).
     seed: of the held-out part.
 
   Returns:
     {'top1': ..., 'top5': ..., 'l2': the strength used}.
 
   Raises:
-    ValueError: for missing labels, features that are not finite, shapes that differ,
-      fewer than two classes, test classes without training examples, or no class with
-      two examples where a part must be held out.
+    UserError: for missing labels, features that are not finite, fewer than two
+      classes, test classes without training examples, or no class with two examples
+      where a part must be held out.
   """
   train, test = (train_features, train_labels), (test_features, test_labels)
   check_features("training", *train)
@@ -81,10 +81,7 @@ def linear_accuracy(
       f"{len(unknown)} test classes have no training example: {unknown[:5]}; give both"
       " splits the same class folders"
     )
-  strengths = [l2] if np.ndim(l2) == 0 else [*l2]
-  best = strengths[0]
-  if len(strengths) > 1:
-    best = choose_l2(*train, strengths=strengths, held_out=held_out, seed=seed)
+  best = choose_l2(*train, strengths=l2, seed=seed) if len(l2) > 1 else l2[0]
   probe = fit(*train, l2=best)
   if probe.gradient_norm > 1e-3:
     logger.warning(
@@ -92,8 +89,7 @@ def linear_accuracy(
       "bound",
       probe.gradient_norm,
     )
-  scores = probe(test_features)
-  return {**top_accuracy(scores, test_labels), "l2": float(best)}
+  return {**top_accuracy(probe(test_features), test_labels), "l2": float(best)}
 
 
 def fit(
@@ -102,49 +98,32 @@ def fit(
   *,
   l2: float,
   used: np.ndarray | None = None,
-  max_steps: int = 500,
-  tolerance: float = 1e-5,
 ) -> Probe:
   """Fits mean cross-entropy + l2 / 2 * |kernel|^2 on standardised features.
 
   Args:
     features: float [N, D].
-    labels: int [N], >= 0.
+    labels: int [N], >= 0; the probe has max(labels) + 1 classes.
     l2: strength of the penalty, positive; scikit-learn's C is 1 / (N * l2).
     used: bool [N], the examples to fit; all if None. Other numbers of used examples do
       not compile again.
-    max_steps: limit of L-BFGS steps.
-    tolerance: of the norm of the gradient.
-
-  Returns:
-    The fitted probe; it has max(labels) + 1 classes.
 
   Raises:
-    ValueError: if there are fewer than two classes, or l2 is not positive.
+    UserError: if there are fewer than two classes.
   """
   if len(np.unique(labels)) < 2:
     raise UserError(
       f"all {len(labels)} training labels are {labels[0]}; a classifier needs at least"
       " two classes"
     )
-  if not l2 > 0:
-    raise ValueError(f"l2 is {l2}; it must be positive for a unique solution")
   used = np.ones(len(labels), bool) if used is None else used
   mean = features[used].mean(0, dtype=np.float64)
   std = features[used].std(0, dtype=np.float64)
   # Rounding leaves about 1e-7 of the mean in a feature that is constant.
   std = np.where(std > 1e-6 * np.abs(mean), std, 1)
-  (kernel, bias), norm = jax.device_get(
-    _solve(
-      ((features - mean) / std).astype(np.float32),
-      labels,
-      used.astype(np.float32),
-      l2,
-      tolerance,
-      int(labels.max()) + 1,
-      max_steps,
-    )
-  )
+  inputs = ((features - mean) / std).astype(np.float32)
+  weight, classes = used.astype(np.float32), int(labels.max()) + 1
+  (kernel, bias), norm = jax.device_get(_solve(inputs, labels, weight, l2, classes))
   mean, std = mean.astype(np.float32), std.astype(np.float32)
   return Probe(kernel, bias, mean, std, float(norm))
 
@@ -154,10 +133,9 @@ def choose_l2(
   labels: np.ndarray,
   *,
   strengths: Sequence[float],
-  held_out: float = 0.2,
   seed: int = 0,
 ) -> float:
-  """Chooses the penalty by top-1 on a part of every class that is held out.
+  """Chooses the penalty by top-1 on a fifth of every class, which is held out.
 
   Examples are drawn one by one: near duplicates (clips of one scene) may lie in both
   parts, which favours weak penalties.
@@ -166,19 +144,16 @@ def choose_l2(
     features: float [N, D].
     labels: int [N], >= 0.
     strengths: candidates; of equally accurate ones the lowest cross-entropy wins.
-    held_out: share of every class; at least one example, but never the only one.
     seed: of the draw.
 
   Raises:
-    ValueError: if `held_out` is outside (0, 1), or no class has two examples.
+    UserError: if no class has two examples.
   """
-  if not 0 < held_out < 1:
-    raise ValueError(f"held_out is {held_out}; expected a share in (0, 1)")
-  used = _split(labels, held_out, np.random.default_rng(seed))
+  used = _split(labels, np.random.default_rng(seed))
   if used.all():
     raise UserError(
       "no class has two training examples, so none can be held out to choose the"
-      " penalty; give one strength, e.g. l2=0.01"
+      " penalty of the linear classifier"
     )
   ranks = []
   for l2 in strengths:
@@ -190,19 +165,19 @@ def choose_l2(
   return max(ranks)[-1]
 
 
-def _split(labels, held_out, rng):
-  """bool [N], False for the held-out examples."""
+def _split(labels, rng):
+  """bool [N], False for held-out examples: one of each class at least, but not all."""
   used = np.ones(len(labels), bool)
   for label in np.unique(labels):
     members = rng.permutation(np.flatnonzero(labels == label))
-    count = min(len(members) - 1, max(1, round(held_out * len(members))))
+    count = min(len(members) - 1, max(1, round(_HELD_OUT * len(members))))
     used[members[:count]] = False
   return used
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
+@functools.partial(jax.jit, static_argnums=4)
 @jax.default_matmul_precision("highest")
-def _solve(features, labels, weight, l2, tolerance, classes, max_steps):
+def _solve(features, labels, weight, l2, classes):
   """Returns ((kernel, bias), norm of the gradient)."""
 
   def objective(params):
@@ -226,7 +201,7 @@ def _solve(features, labels, weight, l2, tolerance, classes, max_steps):
     return params, state, index + 1, norm
 
   def unfinished(carry):
-    return (carry[2] < max_steps) & (carry[3] > tolerance)
+    return (carry[2] < _MAX_STEPS) & (carry[3] > _TOLERANCE)
 
   params = jnp.zeros((features.shape[1], classes)), jnp.zeros(classes)
   start = params, optimizer.init(params), 0, jnp.inf

@@ -26,12 +26,7 @@ def moving_pixels(
   Returns:
     chosen: bool [B, T, H, W].
     moves: bool [B, T], False for still frames.
-
-  Raises:
-    ValueError: if `share` is out of range.
   """
-  if not 0 < share < 1:
-    raise ValueError(f"share is {share}; expected a part of the pixels, in (0, 1)")
   rows = np.asarray(speed, np.float32).reshape(*speed.shape[:2], -1)
   count = max(1, round(share * rows.shape[2]))
   fastest = np.argpartition(rows, -count, axis=2)[..., -count:]

@@ -1,0 +1,1 @@
+"""Pure functions of features, scores, boxes and maps, which evaluators measure by."""
