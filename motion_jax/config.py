@@ -32,6 +32,9 @@ ADDED = {
   "modist.projection_norm": False,
   "train.skip_damaged": False,
 }
+# Keys, and whole sections, that stored configs may have and nothing reads any more:
+# they are left out of what is loaded and compared.
+GONE = ()
 
 
 class UserError(ValueError):
@@ -153,7 +156,7 @@ def difference(stored: Mapping, current: Mapping, prefix: str = "") -> list[str]
 
 
 def completed(config: Mapping) -> dict[str, Any]:
-  """A copy of a config of an older run with the keys that came later; see `ADDED`.
+  """A copy of a config of an older run with today's keys; see `ADDED` and `GONE`.
 
   A whole section that the config lacks stays away. To compare two configs, complete
   both: not every config file has every key.
@@ -162,11 +165,15 @@ def completed(config: Mapping) -> dict[str, Any]:
     key: dict(item) if isinstance(item, Mapping) else item
     for key, item in config.items()
   }
-  for name, value in ADDED.items():
-    *sections, key = name.split(".")
-    section = config.get(*sections) if sections else config
-    if section is not None:
-      section.setdefault(key, value)
+  for name in (*ADDED, *GONE):
+    section, _, key = name.rpartition(".")
+    settings = config.get(section) if section else config
+    if settings is None:
+      continue
+    if name in GONE:
+      settings.pop(key, None)
+    else:
+      settings.setdefault(key, ADDED[name])
   return config
 
 

@@ -8,12 +8,14 @@ import sys
 import tempfile
 
 from absl import flags
+from flax.traverse_util import flatten_dict
 
 from motion_jax import backend, command, evaluate, hosts, logs, pictures, train
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.downstream import ava_results, protocols
 
 _CONFIG = command.define_config_flag()
+_PRINT = flags.DEFINE_bool("print_config", False, "Print the settings and end.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", "", "HOST:PORT of process 0 of several; TPU pods and srun need none."
@@ -36,6 +38,10 @@ MODES = {
 def main() -> None:
   """Trains, evaluates or draws as --config says."""
   config = _CONFIG.value
+  if _PRINT.value:
+    for name, value in flatten_dict(config.to_dict(), sep=".").items():
+      print(f"{name}: {value!r}")
+    return
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
   hosts.join(
     _COORDINATOR.value,
