@@ -32,9 +32,9 @@ ADDED = {
   "modist.projection_norm": False,
   "train.skip_damaged": False,
 }
-# Keys, and whole sections, that stored configs may have and nothing reads any more:
-# they are left out of what is loaded and compared.
-GONE = ()
+# Keys, and whole sections, that stored configs may have and nothing reads any more, by
+# the method that had them, '' for all: they are left out of what is loaded.
+GONE = {}
 
 
 class UserError(ValueError):
@@ -165,15 +165,14 @@ def completed(config: Mapping) -> dict[str, Any]:
     key: dict(item) if isinstance(item, Mapping) else item
     for key, item in config.items()
   }
-  for name in (*ADDED, *GONE):
-    section, _, key = name.rpartition(".")
-    settings = config.get(section) if section else config
-    if settings is None:
-      continue
-    if name in GONE:
-      settings.pop(key, None)
-    else:
-      settings.setdefault(key, ADDED[name])
+  method = config.get("method", {}).get("name")
+  for name in [name for name, of in GONE.items() if of in ("", method)]:
+    section, _, key = name.partition(".")
+    (config.get(section, {}) if key else config).pop(key or section, None)
+  for name, value in ADDED.items():
+    section, _, key = name.partition(".")
+    if section in config:
+      config[section].setdefault(key, value)
   return config
 
 

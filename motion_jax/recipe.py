@@ -56,6 +56,7 @@ COMMON = dict(
   ),
 )
 
+# Trainings without labels.
 PRETRAIN = dict(
   eval=dict(
     every="5%",  # of the training: the pretext task on held-out videos or images
@@ -71,6 +72,7 @@ PRETRAIN = dict(
   ),
 )
 
+# Those that may take a part of the videos.
 SUBSET = dict(
   data=dict(
     per_class=0,  # videos per class; 0: all. MoSI, table 3: 3, 5, 7, 9, 11, 13
@@ -79,6 +81,7 @@ SUBSET = dict(
   ),
 )
 
+# Those on labels.
 CLASSIFY = dict(
   init_from="",  # folder of a run, a checkpoint, a PyTorch file, or 'scratch'
   method=dict(
