@@ -118,11 +118,15 @@ def sweep():
       yield word, {"method.axes": axes}
     for speeds in (1, 3, 4):  # table 2a, 2b: 3, 7, 9 classes instead of 5
       yield word, {"method.speeds": speeds}
-    for frames in (8, 12, 24, 32):  # table 2c, 2d
-      # Same pixels per frame: the source is 112 + 208 (frames - 1) / 15 pixels wide.
-      side = 112 + round(208 * (frames - 1) / 15)
-      canvas = (side, side * 16 // 9)
-      size = {"data.short_side": side, "data.canvas": canvas}
+    # Table 2c, 2d. Same pixels per frame: the source is 112 + 208 (frames - 1) / 15
+    # pixels wide.
+    for frames, *canvas in (
+      (8, 209, 371),
+      (12, 265, 471),
+      (24, 431, 766),
+      (32, 542, 963),
+    ):
+      size = {"data.short_side": canvas[0], "data.canvas": tuple(canvas)}
       yield word, {"method.frames": frames, **size}
     for percent in range(10, 101, 10):  # figure 7: fixed ratios; 1.0 is unmasked
       yield word, {"method.mask_ratio": (percent / 100, percent / 100)}
