@@ -112,21 +112,16 @@ TABLES = {
 
 def sweep():
   """The paper's ablations of pretraining, as (config argument, overrides)."""
+  # Same pixels per frame: the source is 112 + 208 (frames - 1) / 15 pixels wide.
+  sources = {8: (209, 371), 12: (265, 471), 24: (431, 766), 32: (542, 963)}
   for word in ("ucf101", "hmdb51"):
     yield word, {}  # the paper's setting: tables 1, 2 and 4
     for axes in ("x", "y"):  # table 1
       yield word, {"method.axes": axes}
     for speeds in (1, 3, 4):  # table 2a, 2b: 3, 7, 9 classes instead of 5
       yield word, {"method.speeds": speeds}
-    # Table 2c, 2d. Same pixels per frame: the source is 112 + 208 (frames - 1) / 15
-    # pixels wide.
-    for frames, *canvas in (
-      (8, 209, 371),
-      (12, 265, 471),
-      (24, 431, 766),
-      (32, 542, 963),
-    ):
-      size = {"data.short_side": canvas[0], "data.canvas": tuple(canvas)}
+    for frames, canvas in sources.items():  # table 2c, 2d
+      size = {"data.short_side": canvas[0], "data.canvas": canvas}
       yield word, {"method.frames": frames, **size}
     for percent in range(10, 101, 10):  # figure 7: fixed ratios; 1.0 is unmasked
       yield word, {"method.mask_ratio": (percent / 100, percent / 100)}
