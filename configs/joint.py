@@ -14,93 +14,20 @@ MoDist's motion is prepared or computed as for configs/modist.py. Numbers of thi
 are ours.
 """
 
-import pathlib
-import runpy
-
-from ml_collections import ConfigDict
-
 from motion_jax.config import parse_arg
+from motion_jax.recipe import PRETRAIN, SUBSET, recipe
 
-WORDS = ("synthetic_actions", "smoke", "folder", "ucf101", "kinetics400")
-NETWORKS = dict.fromkeys(WORDS[:3], "r3d_10")  # two CPU cores
+SMALL = "synthetic_actions|smoke|folder"
+WORDS = (*SMALL.split("|"), "ucf101", "kinetics400")
+NETWORKS = dict.fromkeys(SMALL.split("|"), "r3d_10")  # two CPU cores
 
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, network="")
-  network = arg.network or NETWORKS.get(arg.word, "r2d3d_18")
-  mosi, mas = recipe("mosi", arg.word), recipe("mas", arg.word)
-  word = {"ucf101": "kinetics400"}.get(arg.word, arg.word)
-  modist = recipe("modist", f"{word},network={network}")
-  config = ConfigDict()
-  config.name = f"joint-{arg.word}"  # the run's folder is runs/<name>
-  config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
-  config.seed = 0
-  config.method = method(modist.method)
-  config.mosi = section(mosi.method)
-  config.modist = section(modist.method)
-  config.mas = section(mas.method)
-  config.data = modist.data  # four clips of a video, one of which serves MoSI and MAS
-  config.model = modist.model
-  config.optim = mosi.optim
-  config.optim.learning_rate = 1e-3
-  config.optim.clip_norm = 10.0  # as in configs/mas.py
-  config.train = modist.train
-  config.eval = modist.eval
+  arg.network = arg.network or NETWORKS.get(arg.word, "r2d3d_18")
+  config = recipe(f"joint-{arg.word}", arg, TABLES, PRETRAIN, SUBSET)
   read_by_the_sampler(config)
-
-  match arg.word:
-    case "synthetic_actions" | "folder":
-      small(config)
-    case "smoke":
-      config.method.mosi_every = 2
-      config.train.batch_size = 16  # on up to 8 devices
-      config.eval.batch_size = 16
-    case "ucf101":
-      large(config)
-      config.data.name = "ucf101"
-      config.data.canvas = (160, 213)  # all videos are 320x240
-      config.modist.queue_size = 8192  # fewer than there are videos
-      config.train.duration = "100 epochs"
-      config.eval.test_every = "0 steps"  # at the end
-      config.eval.linear = True
-      config.eval.clips = 10
-      config.eval.max_videos = 0
-      config.optim.warmup = "10 epochs"
-    case "kinetics400":
-      large(config)
-      config.train.duration = "20 epochs"
-      config.optim.warmup = "2 epochs"
   return config
-
-
-def recipe(name, word):
-  path = pathlib.Path(__file__).with_name(f"{name}.py")
-  return runpy.run_path(str(path))["get_config"](word)
-
-
-def method(modist):
-  return ConfigDict(
-    dict(
-      name="joint",
-      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) (MoDist) and 16
-      # (MAS) where the weights of their own terms are 1; 0: without.
-      mosi_weight=1.0,
-      modist_weight=0.1,
-      mas_weight=0.1,
-      mosi_every=4,  # 1 in 4 videos is a source of MoSI, which gives 9 clips
-      mosi_side=2 * modist.size,  # of these sources; the paper: 320, crops of 112
-      frames=modist.frames,  # of all clips
-      size=modist.size,
-      mean=modist.mean,
-      std=modist.std,
-    )
-  )
-
-
-def section(method):
-  for key in ("name", "frames", "size", "mean", "std"):
-    del method[key]
-  return method
 
 
 def read_by_the_sampler(config):
@@ -112,27 +39,116 @@ def read_by_the_sampler(config):
   config.method.loss_cross = modist.get_ref("loss_cross") * weight
 
 
-def small(config):
-  """MoDist's small network and clips; MoSI sees twice as many as in its own recipe."""
-  config.optim.learning_rate = 3e-3  # as MoDist's and MAS's; with 1e-3 ...
-  config.train.duration = "216 steps"  # ... MAS is still at chance halfway
-  config.train.checkpoint_every = "108 steps"
-  config.eval.every = "108 steps"
-  config.eval.max_videos = 320
-
-
-def large(config):
-  """Clips of 16x112x112."""
-  config.method.frames = 16
-  config.method.size = 112
-  config.method.mosi_every = 2
-  config.method.mosi_side = 320  # frames of 160 pixels, enlarged
-  config.data.short_side = 160
-  config.data.canvas = (160, 284)  # up to 16:9
-  config.data.interval = 2
-  config.data.motion_interval = 2
-  config.train.batch_size = 64
-  config.optim.warmup_start = 1e-4
+# Those that the argument asks for, in order: a later one wins; see motion_jax/recipe.py
+# fmt: off
+TABLES = {
+  "": dict(
+    method=dict(
+      name="joint",
+      # Of the losses, which by chance are 2.2 (MoSI), 4 ln(queue_size) (MoDist) and 16
+      # (MAS) where the weights of their own terms are 1; 0: without.
+      mosi_weight=1.0, modist_weight=0.1, mas_weight=0.1,
+      mosi_every=2,  # 1 in 2 videos is a source of MoSI, which gives 9 clips
+      mosi_side=320,  # of these sources (the paper): frames of 160 pixels, enlarged
+      frames=16, size=112,  # of all clips
+      mean=(0.45, 0.45, 0.45), std=(0.225, 0.225, 0.225),
+    ),
+    mosi=dict(
+      speeds=2, axes="xy", static=True, decoupled=True, labels="joint",
+      mask_ratio=(0.3, 0.5), distance_jitter=(1.0, 1.0), flip=True, compat_flip=False,
+      brightness=0.5, contrast=0.5, saturation=0.5, hue=0.25, grayscale=0.3,
+      jitter_per_frame=True, dropout=0.5, curriculum_steps=0,
+    ),
+    modist=dict(
+      motion="edges", motion_frames=16, loss_visual=1.0, loss_motion=1.0,
+      loss_cross=1.0, cross_negatives="query", temperature=0.1, momentum=0.999,
+      queue_size=65536, embedding=128, projection_layers=2, projection_hidden=0,
+      projection_norm=False, key_regroup=True, area=(0.2, 1.0), aspect=(3 / 4, 4 / 3),
+      jitter=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.0, grayscale=0.2,
+      blur=0.5, blur_sigma=(0.1, 2.0), flip=0.5,
+      flow_warps=2, flow_fixed_points=1, flow_iterations=8,
+    ),
+    mas=dict(
+      motion=True, appearance=True, patterns=("grid", "rings", "triangles"),
+      local_labels=True, global_labels=True, motion_weight=1.0, appearance_weight=1.0,
+      objective="regression", voting="soft", colour="histogram", flip=0.5, hidden=2048,
+      head_decay=0.005,
+      flow_warps=3, flow_fixed_points=2, flow_iterations=10, flow_level=0,
+    ),
+    data=dict(
+      sampler="distill",  # four clips of a video, one of which serves MoSI and MAS
+      interval=2, motion_interval=2, fps=30.0, synchronised=False,
+      flow="raft", flow_interval=5, flow_short_side=256, motion_threshold=0.02,
+      edge_scale="1",
+      short_side=160, canvas=(160, 284),  # up to 16:9
+    ),
+    model=dict(motion_name="motion_r50", motion_width=8, bn_groups=8),
+    optim=dict(
+      name="adam", learning_rate=1e-3, weight_decay=1e-4, warmup_start=1e-4,
+      clip_norm=10.0,  # as in configs/mas.py
+    ),
+    train=dict(duration="20 epochs", batch_size=64, checkpoint_every="2%"),
+    eval=dict(batch_size=64),
+  ),
+  "kinetics400": dict(
+    data=dict(name="kinetics400"),
+    optim=dict(warmup="2 epochs"),
+    eval=dict(linear=False, test_every="10%", clips=2, max_videos=8000),
+  ),
+  "ucf101": dict(
+    modist=dict(queue_size=8192),  # fewer than there are videos
+    data=dict(name="ucf101", canvas=(160, 213)),  # all videos are 320x240
+    optim=dict(warmup="10 epochs"),
+    train=dict(duration="100 epochs"),
+  ),
+  # MoDist's small network and clips; MoSI sees twice as many as in its own recipe.
+  SMALL: dict(
+    method=dict(frames=8, size=64, mosi_every=4, mosi_side=128),
+    mosi=dict(dropout=0.0, curriculum_steps=130),
+    modist=dict(
+      motion_frames=8, area=(0.4, 1.0), blur_sigma=(0.1, 0.5), queue_size=512,
+      momentum=0.9, projection_norm=True, cross_negatives="key",
+    ),
+    mas=dict(hidden=0, head_decay=0.0, flow_warps=2, flow_fixed_points=1),
+    data=dict(
+      interval=4, motion_interval=4, short_side=80, canvas=(80, 142),
+      flow="variational", motion_threshold=0.0,
+    ),
+    model=dict(width=16, motion_name="r3d_10", bn_groups=4),
+    # As MoDist's and MAS's; with 1e-3 MAS is still at chance halfway.
+    optim=dict(learning_rate=3e-3, warmup="20 steps"),
+    train=dict(duration="216 steps", checkpoint_every="108 steps"),
+    eval=dict(every="108 steps", max_sources=64, clips=2, max_videos=320),
+  ),
+  f"{SMALL},network=r3d_10": dict(
+    method=dict(size=32, mosi_side=64),
+    data=dict(short_side=40, canvas=(40, 71)),
+    model=dict(width=8),
+  ),
+  "synthetic_actions": dict(
+    modist=dict(loss_visual=0.1, area=(0.8, 1.0), jitter=0.0, grayscale=0.0, blur=0.0),
+    mas=dict(appearance_weight=0.1),
+    data=dict(synchronised=True, flow_short_side=64),
+  ),
+  "smoke|folder": dict(
+    modist=dict(motion="frame_difference"),
+    data=dict(flow="", flow_interval=1),
+  ),
+  "folder": dict(data=dict(name="folder")),
+  "smoke": dict(
+    method=dict(frames=4, mosi_every=2),
+    modist=dict(motion_frames=4, queue_size=64, embedding=16),
+    mas=dict(hidden=32),
+    data=dict(name="synthetic_actions:tiny"),
+    optim=dict(learning_rate=1e-3, warmup="1 steps"),
+    train=dict(
+      batch_size=16,  # on up to 8 devices
+      duration="3 steps", log_every=1, checkpoint_every="2 steps",
+    ),
+    eval=dict(every="3 steps", batch_size=16, max_sources=8, clips=1, max_videos=0),
+  ),
+}
+# fmt: on
 
 
 def sweep():

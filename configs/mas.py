@@ -15,60 +15,26 @@ without a data set of the paper's (embedded, smoke, folder) are sized for two CP
 Sections and tables are those of the paper; 'code' is the authors' released code.
 """
 
-from ml_collections import ConfigDict
-
 from motion_jax.config import parse_arg
+from motion_jax.recipe import PRETRAIN, recipe
 
-WORDS = ("synthetic_actions", "smoke", "folder", "ucf101", "kinetics400")
+SMALL = "synthetic_actions|smoke|folder"
+WORDS = (*SMALL.split("|"), "ucf101", "kinetics400")
 # A network that learns this within minutes; the paper's is C3D.
 NETWORKS = {"synthetic_actions": "r3d_10", "folder": "r3d_10"}
 
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, network="")
-  network = arg.network or NETWORKS.get(arg.word, "c3d")
-  config = ConfigDict()
-  config.name = f"mas-{arg.word}"  # the run's folder is runs/<name>
-  config.mode = "train"  # or 'evaluate': the last checkpoint of --workdir
-  config.seed = 0
-  config.method = method()
-  config.data = data()
-  config.model = model(network)
-  config.optim = optim()
-  config.train = train()
-  config.eval = evaluation()
-
-  match arg.word:
-    case "synthetic_actions":
-      small(config)
-      config.data.canvas = (config.data.short_side,) * 2  # its videos are square
-      # As in the journal version's code. Only motion tells these classes: with equal
-      # weights retrieval (R@1, seed 0, clips at 25 frames per second) was 12.5 %, with
-      # motion alone 25.0 %.
-      config.method.appearance_weight = 0.1
-    case "smoke":
-      small(config)
-      smoke(config)
-    case "folder":
-      small(config)
-      config.data.name = "folder"
-    case "ucf101":
-      config.data.name = "ucf101"
-    case "kinetics400":
-      config.data.name = "kinetics400"
-      config.data.canvas = (128, 228)  # up to 16:9
-      config.optim.learning_rate = 5e-4  # section 4.1
-      config.optim.drops = ("35%", "70%")  # every 7 epochs, section 4.1
-      # Section 4.1. Of videos, a random clip of each; if the paper counts all clips of
-      # 16 frames, as the code does for UCF101, it is some 18 times as long.
-      config.train.duration = "20 epochs"
-      config.eval.probe = False  # configs/evaluate.py does it on UCF101 or HMDB51
-  return config
+  arg.network = arg.network or NETWORKS.get(arg.word, "c3d")
+  return recipe(f"mas-{arg.word}", arg, TABLES, PRETRAIN)
 
 
-def method():
-  return ConfigDict(
-    dict(
+# Those that the argument asks for, in order: a later one wins; see motion_jax/recipe.py
+# fmt: off
+TABLES = {
+  "": dict(
+    method=dict(
       name="mas",
       motion=True,  # section 3.2: 14 labels
       appearance=True,  # section 3.3: 13 labels; joint in table 3
@@ -80,154 +46,82 @@ def method():
       objective="regression",  # section 3.4; ours: 'classification' of the same labels
       voting="soft",  # of directions: code; 'hard' sectors of 45 degrees: section 3.2
       colour="histogram",  # section 3.3; 'exact' RGB: the journal version's code
-      frames=16,  # section 4.1
-      size=112,  # section 4.1
+      frames=16, size=112,  # section 4.1
       flip=0.5,  # probability, section 4.1
       hidden=2048,  # of the two hidden layers of each head (code); 0: linear heads
       head_decay=0.005,  # L2 of the heads' weights (code)
-      flow_warps=3,  # precision of the optical flow, see ops.flow.variational_flow
-      flow_fixed_points=2,
-      flow_iterations=10,
+      # Precision of the optical flow, see ops.flow.variational_flow.
+      flow_warps=3, flow_fixed_points=2, flow_iterations=10,
       flow_level=0,  # 1: at half the resolution
       mean=(0.45, 0.45, 0.45),  # the code takes 0 to 255 as they are: see models.c3d
       std=(0.225, 0.225, 0.225),
-    )
-  )
-
-
-def data():
-  return ConfigDict(
-    dict(
-      name="synthetic_actions",
-      path="",  # of a folder of videos or frame folders
-      train_list="",  # text file of `path [label]` lines; '': by heldout_fraction
-      heldout_list="",
-      heldout_fraction=0.1,
-      heldout_by="class",  # that share of each sub-folder; 'file': of all files
-      frame_folders=True,  # a folder of numbered images is a video; False: many images
-      data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
+    ),
+    data=dict(
       sampler="clip",
-      interval=1,  # neighbouring frames, at ...
-      fps=0.0,  # ... the video's own rate
+      interval=1, fps=0.0,  # neighbouring frames at the video's own rate
       flow="",  # computed in every step; 'raft', 'variational': prepared, interval 1
       short_side=128,  # section 4.1: 128x171; the code squeezes all videos to that
       canvas=(128, 171),
-      threads=8,  # that decode
-      workers=0,  # processes that decode; for hosts with many cores
-      max_bad_fraction=0.05,  # more files that cannot be decoded stop the run
-    )
-  )
-
-
-def model(network):
-  return ConfigDict(
-    dict(
-      name=network,
-      width=64,  # channels of the first stage
-      dtype="auto",  # bfloat16 on TPU and GPU, float32 on CPU
-      lowering="auto",  # of 3D convolutions: 'native' or 'folded'
-      precision="default",  # of float32 ones: 'high', 'highest'; see conv3d
-      remat=False,  # recompute each stage in the backward pass: less memory
-      bn_groups=1,  # C3D has no batch norm
-    )
-  )
-
-
-def optim():
-  return ConfigDict(
-    dict(
-      name="sgd",  # section 4.1
-      learning_rate=1e-3,  # section 4.1
-      # Times when the rate falls to a tenth (code); (): half cosine instead.
-      drops=("25%", "50%", "75%"),
-      warmup="0 steps",
-      warmup_start=0.0,
+    ),
+    model=dict(bn_groups=1),  # C3D has no batch norm
+    optim=dict(
+      name="sgd", learning_rate=1e-3,  # section 4.1
+      drops=("25%", "50%", "75%"),  # code
       weight_decay=0.0,  # see method.head_decay
-      b1=0.9,
-      b2=0.999,
       momentum=0.9,  # code
       clip_norm=10.0,  # ours: squared errors of labels up to 16
-    )
-  )
-
-
-def train():
-  return ConfigDict(
-    dict(
+    ),
+    train=dict(
       duration="80000 steps",  # code: 20 passes over UCF101 cut into 16-frame clips
       batch_size=30,  # section 4.1
-      accumulate_steps=1,  # parts of a batch, one after the other
-      log_every=20,  # steps
-      checkpoint_every="5%",
-      keep=2,  # latest checkpoints
-      best="",
-      allow_config_change=False,
-      skip_damaged=False,  # put damaged checkpoints aside, go on from the one before
-    )
-  )
-
-
-def evaluation():
-  return ConfigDict(
-    dict(
-      every="5%",  # of the training: the pretext task on held-out videos
-      batch_size=16,
-      max_sources=1600,
-      # What the encoder is worth on labelled videos, where the data have labels:
-      probe=True,  # retrieval and k-NN beside random initialisation
-      linear=True,  # and a linear classifier
-      test_every="0 steps",  # in any case at the end
-      clips=10,  # per video
-      max_videos=0,  # of each split, a share of every class; 0: all
-      crop_ratio=0.875,  # side of the square crop, of the short side: 112 of 128
-    )
-  )
-
-
-def small(config):
-  """R3D-10 of width 8 on 8x32x32 clips: minutes on two CPU cores.
-
-  Other networks: width 16, 8x64x64.
-  """
-  sizes = (8, 32, 40) if config.model.name == "r3d_10" else (16, 64, 80)
-  config.model.width, config.method.size, config.data.short_side = sizes
-  config.method.frames = 8
-  config.method.hidden = 0  # as the journal version's code, for its pooled networks
-  config.method.head_decay = 0.0
-  config.method.flow_warps = 2
-  config.method.flow_fixed_points = 1
-  config.data.canvas = (config.data.short_side, config.data.short_side * 16 // 9)
-  config.data.interval = 4
-  config.data.fps = 30.0  # as in fine-tuning
-  config.optim.name = "adam"
-  config.optim.drops = ()
-  config.optim.learning_rate = 3e-3
-  config.optim.warmup = "20 steps"
-  config.train.batch_size = 64
-  config.train.duration = "300 steps"
-  config.train.checkpoint_every = "100 steps"
-  config.eval.every = "100 steps"
-  config.eval.batch_size = 64
-  config.eval.clips = 2
-
-
-def smoke(config):
-  """Three steps of the smallest network."""
-  config.data.name = "synthetic_actions:tiny"
-  config.model.width = 8
-  config.method.frames = 4
-  config.method.size = 32
-  config.method.hidden = 32
-  config.data.short_side = 37
-  config.data.canvas = (37, 49)
-  config.optim.warmup = "1 steps"
-  config.train.batch_size = 8
-  config.train.duration = "3 steps"
-  config.train.log_every = 1
-  config.train.checkpoint_every = "2 steps"
-  config.eval.every = "3 steps"
-  config.eval.batch_size = 8
-  config.eval.max_sources = 8
+    ),
+  ),
+  SMALL: dict(  # width 16 on 8x64x64 clips
+    method=dict(
+      frames=8, size=64,
+      hidden=0,  # as the journal version's code, for its pooled networks
+      head_decay=0.0, flow_warps=2, flow_fixed_points=1,
+    ),
+    # 30 frames per second as in fine-tuning
+    data=dict(short_side=80, canvas=(80, 142), interval=4, fps=30.0),
+    model=dict(width=16),
+    optim=dict(name="adam", drops=(), learning_rate=3e-3, warmup="20 steps"),
+    train=dict(batch_size=64, duration="300 steps", checkpoint_every="100 steps"),
+    eval=dict(every="100 steps", batch_size=64, clips=2),
+  ),
+  f"{SMALL},network=r3d_10": dict(  # width 8 on 8x32x32 clips: minutes on two CPU cores
+    method=dict(size=32), model=dict(width=8),
+    data=dict(short_side=40, canvas=(40, 71)),
+  ),
+  "synthetic_actions": dict(
+    # As in the journal version's code. Only motion tells these classes: with equal
+    # weights retrieval (R@1, seed 0, clips at 25 frames per second) was 12.5 %, with
+    # motion alone 25.0 %.
+    method=dict(appearance_weight=0.1),
+    data=dict(canvas=(80, 80)),  # its videos are square
+  ),
+  "synthetic_actions,network=r3d_10": dict(data=dict(canvas=(40, 40))),
+  "smoke": dict(  # three steps of the smallest network
+    method=dict(frames=4, size=32, hidden=32),
+    data=dict(name="synthetic_actions:tiny", short_side=37, canvas=(37, 49)),
+    model=dict(width=8), optim=dict(warmup="1 steps"),
+    train=dict(
+      batch_size=8, duration="3 steps", log_every=1, checkpoint_every="2 steps",
+    ),
+    eval=dict(every="3 steps", batch_size=8, max_sources=8),
+  ),
+  "folder": dict(data=dict(name="folder")),
+  "ucf101": dict(data=dict(name="ucf101")),
+  "kinetics400": dict(
+    data=dict(name="kinetics400", canvas=(128, 228)),  # up to 16:9
+    optim=dict(learning_rate=5e-4, drops=("35%", "70%")),  # section 4.1: every 7 epochs
+    # Section 4.1. Of videos, a random clip of each; if the paper counts all clips of 16
+    # frames, as the code does for UCF101, it is some 18 times as long.
+    train=dict(duration="20 epochs"),
+    eval=dict(probe=False),  # configs/evaluate.py does it on UCF101 or HMDB51
+  ),
+}
+# fmt: on
 
 
 def sweep():

@@ -4,41 +4,51 @@
   ... --config=configs/supervised.py:kinetics400,network=r2d3d_18   any 3D network
 
 The paper gives no recipe for it; this is SlowFast's of its Slow network, 8x8 ('SF'),
-with the network of MoDist. What is not named here is as in configs/finetune.py, recipe
+with the network of MoDist. What has no comment is as in configs/finetune.py, recipe
 modist.
 """
 
-import pathlib
-import runpy
-
 from motion_jax.config import parse_arg
+from motion_jax.recipe import CLASSIFY, SUBSET, recipe
 
 WORDS = ("kinetics400",)
 
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, network="r3d_50")
-  path = pathlib.Path(__file__).with_name("finetune.py")
-  recipe = runpy.run_path(str(path))["get_config"]
-  config = recipe(f"ucf101,recipe=modist,network={arg.network},scratch")
-  config.name = f"supervised-{arg.word}"  # the run's folder is runs/<name>
-  config.data.name = arg.word
-  config.data.canvas = (256, 455)  # up to 16:9
-  config.method.frames = 8  # SF, with the next ones
-  config.method.area = (0.2756, 0.4307)  # squares of 224 in frames of 256 to 320 pixels
-  config.method.brightness = 0.0
-  config.method.contrast = 0.0
-  config.method.saturation = 0.0
-  config.method.hue = 0.0
-  config.method.grayscale = 0.0
-  config.method.dropout = 0.5
-  config.model.bn_groups = 8  # as on each of 8 GPUs
-  config.optim.learning_rate = 0.1  # for a batch of 64
-  config.optim.warmup = "34 epochs"
-  config.optim.warmup_start = 0.01
-  config.optim.weight_decay = 1e-4
-  config.train.duration = "196 epochs"
-  return config
+  return recipe(f"supervised-{arg.word}", arg, TABLES, CLASSIFY, SUBSET)
+
+
+# fmt: off
+TABLES = {
+  "": dict(
+    init_from="scratch",
+    method=dict(
+      frames=8,  # SF, with the next ones
+      size=224,
+      area=(0.2756, 0.4307),  # squares of 224 in frames of 256 to 320 pixels
+      aspect=(1.0, 1.0),
+      brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0,
+      dropout=0.5,
+    ),
+    data=dict(
+      name="kinetics400",
+      interval=8,
+      short_side=256, canvas=(256, 455),  # up to 16:9
+    ),
+    model=dict(bn_groups=8),  # as on each of 8 GPUs
+    optim=dict(
+      name="sgd",
+      learning_rate=0.1,  # for a batch of 64
+      warmup="34 epochs", warmup_start=0.01,
+      weight_decay=1e-4,
+    ),
+    train=dict(duration="196 epochs", batch_size=64),
+    # As in MoDist's fine-tuning on UCF101.
+    eval=dict(batch_size=8, crops=3, crop_ratio=1.0, size=256, place_scores=True),
+  ),
+}
+# fmt: on
 
 
 def sweep():

@@ -32,6 +32,9 @@ ADDED = {
   "modist.projection_norm": False,
   "train.skip_damaged": False,
 }
+# Keys, and whole sections, that stored configs may have and nothing reads any more, by
+# the method that had them, '' for all: they are left out of what is loaded.
+GONE = {}
 
 
 class UserError(ValueError):
@@ -153,7 +156,7 @@ def difference(stored: Mapping, current: Mapping, prefix: str = "") -> list[str]
 
 
 def completed(config: Mapping) -> dict[str, Any]:
-  """A copy of a config of an older run with the keys that came later; see `ADDED`.
+  """A copy of a config of an older run with today's keys; see `ADDED` and `GONE`.
 
   A whole section that the config lacks stays away. To compare two configs, complete
   both: not every config file has every key.
@@ -162,11 +165,14 @@ def completed(config: Mapping) -> dict[str, Any]:
     key: dict(item) if isinstance(item, Mapping) else item
     for key, item in config.items()
   }
+  method = config.get("method", {}).get("name")
+  for name in [name for name, of in GONE.items() if of in ("", method)]:
+    section, _, key = name.partition(".")
+    (config.get(section, {}) if key else config).pop(key or section, None)
   for name, value in ADDED.items():
-    *sections, key = name.split(".")
-    section = config.get(*sections) if sections else config
-    if section is not None:
-      section.setdefault(key, value)
+    section, _, key = name.partition(".")
+    if section in config:
+      config[section].setdefault(key, value)
   return config
 
 

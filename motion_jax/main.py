@@ -8,6 +8,7 @@ import sys
 import tempfile
 
 from absl import flags
+from flax.traverse_util import flatten_dict
 
 from motion_jax import (
   backend,
@@ -22,6 +23,7 @@ from motion_jax import (
 from motion_jax.config import UserError, choose, local_path
 
 _CONFIG = command.define_config_flag()
+_PRINT = flags.DEFINE_bool("print_config", False, "Print the settings and end.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
 _COORDINATOR = flags.DEFINE_string(
   "coordinator", "", "HOST:PORT of process 0 of several; TPU pods and srun need none."
@@ -41,6 +43,10 @@ MODES = {
 def main() -> None:
   """Trains, evaluates or draws as --config says."""
   config = _CONFIG.value
+  if _PRINT.value:
+    for name, value in flatten_dict(config.to_dict(), sep=".").items():
+      print(f"{name}: {value!r}")
+    return
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
   cluster.join(
     _COORDINATOR.value,

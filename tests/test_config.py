@@ -3,10 +3,12 @@
 import importlib.util
 import json
 import pathlib
+import re
 
 import pytest
 
 from motion_jax.config import UserError, difference, parse_arg, steps_of
+from motion_jax.recipe import recipe
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 
@@ -70,6 +72,56 @@ def test_difference_names_changed_added_and_missing_keys():
   old = {"a": {"x": 1, "y": (1, 2)}, "b": 2}
   new = {"a": {"x": 3, "y": [1, 2]}, "c": 2}
   assert difference(old, new) == ["a.x: 1 -> 3", "b: 2 -> (absent)", "c: (absent) -> 2"]
+
+
+def of(text, tables):
+  arg = parse_arg(text, words=("a", "b", "c"), network="small", linear=False)
+  return recipe("run", arg, tables)
+
+
+def test_of_the_tables_that_an_argument_asks_for_the_last_one_wins():
+  tables = {
+    "": {"method": {"size": 1, "rate": 0.5}},
+    "a|b": {"method": {"size": 2}},
+    "linear,network=large": {"method": {"size": 3}},
+    "b,linear": {"method": {"rate": 1.5}, "train": {"keep": 1}},
+  }
+  found = {text: of(text, tables) for text in ("a", "b,linear", "c,network=large")}
+  sizes = {text: config.method.size for text, config in found.items()}
+  assert sizes == {"a": 2, "b,linear": 2, "c,network=large": 1}
+  assert of("c,linear,network=large", tables).method.size == 3
+  assert (found["a"].method.rate, found["b,linear"].method.rate) == (0.5, 1.5)
+  assert (found["a"].train.keep, found["b,linear"].train.keep) == (2, 1)
+  assert found["c,network=large"].model.name == "large"
+
+
+@pytest.mark.parametrize("table", [{"x": 1}, {"method": {"sise": 1}}])
+def test_only_the_first_table_has_new_settings(table):
+  with pytest.raises(KeyError, match=r"x|sise"):
+    of("a", {"": {"method": {"size": 1}}, "a": table})
+  with pytest.raises(TypeError):
+    of("a", {"": {"method": {"size": 1}}, "a": {"method": {"size": "1"}}})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
+def test_tables_are_named_after_words_that_there_are(path):
+  module = load(path)
+  for name in getattr(module, "TABLES", ()):
+    for part in filter(None, re.split(r"[,|]", name)):
+      module.get_config(part if part in module.WORDS else f"{module.WORDS[0]},{part}")
+
+
+def test_the_sections_of_joint_are_the_methods_of_its_parts():
+  joint, shared = load(CONFIGS / "joint.py"), {"name", "frames", "size", "mean", "std"}
+  for word in joint.WORDS:
+    config = joint.get_config(word)
+    for name in ("mosi", "modist", "mas"):
+      part = load(CONFIGS / f"{name}.py")
+      alone = part.get_config(word if word in part.WORDS else "kinetics400").method
+      if (name, word) == ("modist", "ucf101"):
+        alone.queue_size = config.modist.queue_size
+      own = {key: value for key, value in alone.items() if key not in shared}
+      assert config[name].to_dict() == own, (name, word)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)

@@ -1,5 +1,7 @@
 """Wrong input ends with one message that names the fix, and exit code 2."""
 
+import contextlib
+import io
 import pathlib
 import sys
 
@@ -208,6 +210,17 @@ def test_evaluating_before_training_says_so(capsys, tmp_path):
 def test_evaluating_a_mistyped_workdir_does_not_make_it(capsys, tmp_path):
   run(capsys, "--config.mode=evaluate", f"--workdir={tmp_path / 'typo'}")
   assert not (tmp_path / "typo").exists()
+
+
+def test_a_recipe_is_printed_one_setting_a_line(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with contextlib.redirect_stdout(io.StringIO()) as text:
+    words = ("--print_config", "--config.method.mask_ratio=(0.1,0.2)")
+    assert run(capsys, *words, config="mosi.py:ucf101") == (0, "")
+  lines = text.getvalue().splitlines()
+  assert {"method.mask_ratio: (0.1, 0.2)", "data.name: 'ucf101'", "seed: 0"} <= {*lines}
+  assert len(lines) == len({line.partition(":")[0] for line in lines}) > 70
+  assert not [*tmp_path.iterdir()]
 
 
 def test_help_ends_well(capsys):

@@ -84,6 +84,17 @@ def test_both_configs_are_completed_where_they_are_compared(monkeypatch):
   assert difference(completed(stored), {"a": {"x": 0, "new": 2}}) == ["a.new: 1 -> 2"]
 
 
+def test_keys_that_are_gone_are_left_out(monkeypatch):
+  gone = {"a.old": "", "b": "", "c.old": "", "method.size": "mas"}
+  monkeypatch.setattr(config_module, "GONE", gone)
+  monkeypatch.setattr(config_module, "ADDED", {})
+  stored, current = {"a": {"x": 0, "old": 1}, "b": {"y": 1}}, {"a": {"x": 0}}
+  assert completed(stored) == completed(current) == current
+  assert stored == {"a": {"x": 0, "old": 1}, "b": {"y": 1}}
+  mosi, mas = ({"method": {"name": name, "size": 1}} for name in ("mosi", "mas"))
+  assert (completed(mosi), completed(mas)) == (mosi, {"method": {"name": "mas"}})
+
+
 FIRST = json.loads((CONFIGS.parent / "tests/golden/first_keys.json").read_text())
 
 
