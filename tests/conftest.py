@@ -23,10 +23,13 @@ def compilation_cache(tmp_path_factory):
   """Programs compiled once serve the whole session, its child processes included."""
   path = os.environ.get("JAX_COMPILATION_CACHE_DIR")
   if not path:
-    path = str(tmp_path_factory.mktemp("xla"))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all of them
+      base = base.parent
+    path = str(base / "xla")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = path
   jax.config.update("jax_compilation_cache_dir", path)
-  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(autouse=True)
