@@ -39,7 +39,7 @@ class Linear(nnx.Module):
     else:
       kernel = std * jax.random.normal(rngs.params(), (inputs, outputs))
     self.kernel = nnx.Param(kernel)
-    first = uniform(outputs) if bias is True else jnp.full(outputs, float(bias))
+    first = uniform(outputs) if bias is True else jnp.full(outputs, bias, jnp.float32)
     self.bias = None if bias is False else nnx.Param(first)
 
   def __call__(self, x: jax.Array) -> jax.Array:
