@@ -38,7 +38,6 @@ TABLES = {
     ),
     data=dict(
       name="ava",
-      sampler="key_frames",
       max_people=16,  # of a frame: in training the annotated ones first
       # SF: of training frames, detected boxes, too, that overlap annotated ones as much
       detected_iou=0.9,  # 0: without

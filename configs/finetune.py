@@ -126,8 +126,8 @@ TABLES = {
   # A frame of each part of a video, one view, no flips; 'SF' is SlowFast's recipe for
   # this data set. MoDist's schedule (section 4.4) is that of both protocols.
   SSV2: dict(
-    method=dict(flip=0.0),  # SF; many actions are the mirror of another one
-    data=dict(name=SSV2, sampler="segments"),  # SF
+    method=dict(segments=True, flip=0.0),  # SF; many actions are the mirror of others
+    data=dict(name=SSV2),
     eval=dict(clips=1, crops=1),  # SF
   ),
   f"{SSV2},recipe=modist": dict(

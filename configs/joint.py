@@ -25,18 +25,7 @@ NETWORKS = dict.fromkeys(SMALL.split("|"), "r3d_10")  # two CPU cores
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, network="")
   arg.network = arg.network or NETWORKS.get(arg.word, "r2d3d_18")
-  config = recipe(f"joint-{arg.word}", arg, TABLES, PRETRAIN, SUBSET)
-  read_by_the_sampler(config)
-  return config
-
-
-def read_by_the_sampler(config):
-  """What it reads of `method`; to be set in `modist`, without motion if that is off."""
-  modist, weight = config.modist, config.method.get_ref("modist_weight")
-  config.method.motion = modist.get_ref("motion")
-  config.method.motion_frames = modist.get_ref("motion_frames")
-  config.method.loss_motion = modist.get_ref("loss_motion") * weight
-  config.method.loss_cross = modist.get_ref("loss_cross") * weight
+  return recipe(f"joint-{arg.word}", arg, TABLES, PRETRAIN, SUBSET)
 
 
 # Those that the argument asks for, in order: a later one wins; see motion_jax/recipe.py
@@ -76,7 +65,6 @@ TABLES = {
       flow_warps=3, flow_fixed_points=2, flow_iterations=10, flow_level=0,
     ),
     data=dict(
-      sampler="distill",  # four clips of a video, one of which serves MoSI and MAS
       interval=2, motion_interval=2, fps=30.0, synchronised=False,
       flow="raft", flow_interval=5, flow_short_side=256, motion_threshold=0.02,
       edge_scale="1",

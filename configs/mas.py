@@ -57,7 +57,6 @@ TABLES = {
       std=(0.225, 0.225, 0.225),
     ),
     data=dict(
-      sampler="clip",
       interval=1, fps=0.0,  # neighbouring frames at the video's own rate
       flow="",  # computed in every step; 'raft', 'variational': prepared, interval 1
       short_side=128,  # section 4.1: 128x171; the code squeezes all videos to that

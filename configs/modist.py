@@ -58,7 +58,6 @@ TABLES = {
       flow_warps=2, flow_fixed_points=1, flow_iterations=8,  # with data.flow=''
     ),
     data=dict(
-      sampler="distill",  # four clips of a video
       interval=8,  # frames between those of a visual clip, section 3.3, at ...
       motion_interval=4,  # ... and of a motion clip, the same span
       fps=30.0,  # ... this rate

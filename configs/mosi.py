@@ -54,7 +54,6 @@ TABLES = {
       curriculum_steps=0,  # ours: mask and jitter grow to full strength in these steps
     ),
     data=dict(
-      sampler="frame",  # one random frame of a video, section 4.1
       interval=4,  # of the clips that test the encoder: section 4.1, at ...
       fps=30.0,  # ... this rate (code)
       short_side=320,  # section 4.1

@@ -93,7 +93,7 @@ def draw_mas(canvas: Canvas, top: int, clip: np.ndarray) -> None:
   pairs = np.stack([clip[:, :-1], clip[:, 1:]], 2)
   flow = motion_inputs.flow_of_pairs(pairs, np.array([[SIDE, SIDE]], np.int32))
   boundaries = np.hypot(*np.moveaxis(np.asarray(motion_boundaries(flow)[0][0]), 1, 0))
-  values = statistics.clip_labels(statistics.clip_statistics(clip, flow))[0]
+  values = statistics.clip_labels(clip, flow)[0][0]
   found = {
     (label.pattern, label.what, label.kind): int(value)
     for label, value in zip(statistics.label_table(FRAMES), values, strict=True)

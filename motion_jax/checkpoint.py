@@ -146,7 +146,7 @@ class Checkpoints:
     return TrainState(
       step=restored.loop["step"],
       params=restored.params,
-      aux=restored.get("aux", state.aux),
+      aux=_refilled(state.aux, restored),
       opt_state=restored.get("optimizer", state.opt_state),
       metrics=jax.tree.unflatten(
         jax.tree.structure(state.metrics), restored.loop["metrics"]
@@ -156,7 +156,7 @@ class Checkpoints:
   def restore_weights(self, step: int, params, aux):
     """Restores (params, aux) alone, into the shapes and shardings given."""
     restored = self._restore(step, {"params": params, "aux": aux})
-    return restored.params, restored.get("aux", aux)
+    return restored.params, _refilled(aux, restored)
 
   def _save(self, step, trees, json, **options):
     items = {name: ocp.args.StandardSave(tree) for name, tree in _with_arrays(trees)}
@@ -165,6 +165,10 @@ class Checkpoints:
     self._write(lambda: self._manager.save(step, args=args, **options))
 
   def _restore(self, step, trees, **others):
+    with contextlib.suppress(Exception):  # of what is damaged, reading tells
+      folder = self._directory / str(step) / "aux"
+      stored = ocp.StandardCheckpointHandler().metadata(folder)
+      trees = {**trees, "aux": _as_stored(trees["aux"], stored)}
     trees = jax.tree.map(ocp.utils.to_shape_dtype_struct, trees)
     items = {name: ocp.args.StandardRestore(tree) for name, tree in _with_arrays(trees)}
     return self._read(step, ocp.args.Composite(**items, **others))
@@ -280,6 +284,20 @@ def locate(
       f"complete are those of {steps}"
     )
   return path, steps[-1] if step is None else step
+
+
+def _as_stored(aux, stored):
+  """Aux as older versions have stored it: MoSI's statistics had no name."""
+  if not isinstance(aux, dict):
+    return aux
+  if {*aux} == {"stats"} and "stats" not in stored:
+    return aux["stats"]
+  return {name: _as_stored(tree, stored[name]) for name, tree in aux.items()}
+
+
+def _refilled(aux, restored):
+  leaves = jax.tree.leaves(restored.get("aux", aux))
+  return jax.tree.unflatten(jax.tree.structure(aux), leaves)
 
 
 def _items(state: TrainState) -> dict[str, Any]:

@@ -28,13 +28,20 @@ ADDED = {
   "data.records": "",  # unknown
   "eval.place_scores": False,
   "method.projection_norm": False,
+  "method.segments": False,
   "model.precision": "default",
   "modist.projection_norm": False,
   "train.skip_damaged": False,
 }
 # Keys, and whole sections, that stored configs may have and nothing reads any more, by
 # the method that had them, '' for all: they are left out of what is loaded.
-GONE = {}
+GONE = {
+  "data.sampler": "",  # is the method's
+  "method.motion": "joint",
+  "method.motion_frames": "joint",
+  "method.loss_motion": "joint",
+  "method.loss_cross": "joint",
+}
 
 
 class UserError(ValueError):
@@ -165,6 +172,8 @@ def completed(config: Mapping) -> dict[str, Any]:
     key: dict(item) if isinstance(item, Mapping) else item
     for key, item in config.items()
   }
+  if config.get("data", {}).get("sampler") == "segments":
+    config["method"].setdefault("segments", True)
   method = config.get("method", {}).get("name")
   for name in [name for name, of in GONE.items() if of in ("", method)]:
     section, _, key = name.partition(".")

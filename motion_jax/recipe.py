@@ -90,13 +90,13 @@ CLASSIFY = dict(
     class_names=(),  # filled in from the data set
     frozen_stages=0,  # first stages that stay as they are; 5: linear probe
     head_decay=0.0,  # weight decay of the classifier alone, beside optim.weight_decay
+    segments=False,  # a frame of each part of a video, whatever its length
     crop="resized",  # random area and aspect; 'plain': `size` x `size` pixels
     flip=0.5,  # probability
     mean=(0.45, 0.45, 0.45),  # MoSI's code, SlowFast
     std=(0.225, 0.225, 0.225),
   ),
   data=dict(
-    sampler="clip",
     fps=30.0,  # 0: the video's own
   ),
   eval=dict(

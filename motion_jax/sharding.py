@@ -1,6 +1,7 @@
 """One mesh axis `data`: batches and queues are split, all else is replicated."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -17,6 +18,17 @@ def make_mesh() -> Mesh:
   devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
   # Auto: with the default Explicit axes, gathers and reshapes of sharded arrays raise.
   return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+
+
+def on(mesh: Mesh, function: Callable) -> Callable:
+  """A function whose program is for a mesh, which its operations then know of."""
+
+  @functools.wraps(function)
+  def run(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args)
+
+  return run
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -124,7 +124,7 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
 
   places = state_shardings(method, mesh)
   return jax.jit(
-    train_step,
+    sharding.on(mesh, train_step),
     in_shardings=(places, sharding.split_rows(mesh)),
     out_shardings=(places, sharding.replicated(mesh)),
     donate_argnums=0,
@@ -159,7 +159,7 @@ def make_predict(method, mesh: Mesh):
   everywhere = sharding.replicated(mesh)
   aux = method.aux_shardings(mesh)
   return jax.jit(
-    method.predict,
+    sharding.on(mesh, method.predict),
     in_shardings=(everywhere, aux, sharding.split_rows(mesh)),
     out_shardings=everywhere,
   )

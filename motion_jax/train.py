@@ -14,7 +14,6 @@ from motion_jax import hosts, logs, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import choose
 from motion_jax.data import pipeline
-from motion_jax.data.inputs import training_sampler
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
@@ -66,11 +65,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       choose("train.best", config.train.best, names)
     plan = make_plan(config, examples=len(sources.train))
     with stop.part(interruptible=True):
-      hosts.first_process_first(lambda: ensure_flow(config))
+      wanted = method.prepared_motion()
+      hosts.first_process_first(lambda: ensure_flow(config.data, wanted))
 
     # Build. The seed and the step determine every random number, and the order of the
     # records: a position in the data is how many batches have been taken.
-    sampler = training_sampler(config, sources.train)
+    sampler = method.sampler("train", sources.train)
     batches = opened.enter_context(_open_batches(config, sources.train, sampler))
     path = hosts.own_file(workdir / "bad_files.txt")
     most = config.data.max_bad_fraction

@@ -19,10 +19,10 @@ import test_mosi
 import tiny
 from jax.sharding import AxisType, Mesh
 
-from motion_jax import sharding, state
+from motion_jax import models, sharding, state
 from motion_jax.data import open_source
 from motion_jax.evaluation.held_out import HeldOut
-from motion_jax.methods import joint, mas, modist, mosi
+from motion_jax.methods import make_method
 from motion_jax.ops import motion_inputs
 
 
@@ -41,26 +41,26 @@ def differences():
 
 def all_parts():
   config = test_joint.smoke(mosi_every=4)
-  config.modist.motion = config.method.motion = "frame_difference"
+  config.modist.motion = "frame_difference"
   config.data.flow = ""
   return config
 
 
 METHODS = {
-  "mosi": (mosi.Mosi, test_mosi.smoke),
-  "modist": (modist.Modist, differences),
-  "mas": (mas.Mas, test_mas.smoke),
-  "joint": (joint.Joint, all_parts),
+  "mosi": test_mosi.smoke,
+  "modist": differences,
+  "mas": test_mas.smoke,
+  "joint": all_parts,
 }
 
 
 def measure(name, source, bad_files, batch_size, devices):
-  make, config = METHODS[name][0], METHODS[name][1]()
+  config = METHODS[name]()
   config.eval.batch_size = batch_size
   config.train.batch_size = 8  # queues that three devices cannot share
   devices = sharding.make_mesh().devices[:devices]
   mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
-  method = make(config, mesh) if name in ("modist", "joint") else make(config)
+  method = make_method(config)
   held_out = HeldOut(source, method, config, mesh, bad_files)
   weights = state.initial_weights(method, jax.random.key(0), mesh)
   # Other statistics than 0 and 1, under which little depends on the weights.
@@ -72,8 +72,7 @@ def measure(name, source, bad_files, batch_size, devices):
 
 
 def main(folder, names, layouts):
-  for module in (mas, modist, mosi):
-    module.build_model = tiny.build_model
+  models.build_model = tiny.build_model
   motion_inputs.flow_of_pairs = quick_flow
   source = open_source(folder, split="all")
   bad_files = pathlib.Path(folder).parent / "bad_files.txt"

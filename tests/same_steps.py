@@ -23,9 +23,8 @@ import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, hosts, sharding, state
-from motion_jax.methods import classify, make_method, mas, modist, mosi
-from motion_jax.methods.joint import Joint
+from motion_jax import cluster, hosts, models, sharding, state
+from motion_jax.methods import make_method
 
 ROWS, STEPS = 8, 2
 # Behind the projection, a norm over so few and so similar rows magnifies rounding.
@@ -77,8 +76,7 @@ def fingerprint(array: jax.Array) -> jax.Array:
 def numbers(name: str, mesh: Mesh) -> list[float]:
   """Losses of the steps, and a fingerprint of every array of the last state."""
   config, batch = TASKS[name]()
-  split = {"modist": modist.Modist, "joint": Joint}  # have queues on the devices
-  method = split[name](config, mesh) if name in split else make_method(config)
+  method = make_method(config)
   # A step of plain descent is the gradient: no optimiser hides its scale.
   optimizer, key = optax.sgd(0.1), jax.random.key(0)
   current = state.create(method, optimizer, key, mesh)
@@ -103,11 +101,13 @@ def numbers(name: str, mesh: Mesh) -> list[float]:
 def main(names, counts, coordinator="", process=""):
   if coordinator:
     cluster.join(coordinator, 2, int(process.removeprefix("--process_index=")))
-  for module in (classify, mas, modist, mosi):
-    module.build_model = lambda name, **options: Encoder(**options)
+  build = models.build_model  # detection needs a ResNet
+  models.build_model = lambda name, **options: Encoder(**options)
   devices = sharding.make_mesh().devices
   found = {}
   for name in names.split(","):
+    if name == "detect":
+      models.build_model = build
     for count in map(int, counts.split(",")):
       mesh = Mesh(devices[:count], ("data",), axis_types=(AxisType.Auto,))
       found.setdefault(name, {})[count] = numbers(name, mesh)

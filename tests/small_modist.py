@@ -10,13 +10,12 @@ import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
-from motion_jax import state
-from motion_jax.methods import modist
+from motion_jax import models, state
 from motion_jax.methods.modist import Modist
 
 
 def use_tiny_networks(replace=setattr):
-  replace(modist, "build_model", tiny.build_model)
+  replace(models, "build_model", tiny.build_model)
 
 
 def smoke(bn_groups=1, queue_size=32, **method):
@@ -33,13 +32,14 @@ def batch(config, seed=0, first=0, rows=None):
   """Videos of moving blobs as the sampler delivers them, motion as stored edges."""
   rng = np.random.default_rng(seed)
   rows, method = rows or config.train.batch_size, config.method
+  motion = config.get("modist", method)
   height, width = config.data.canvas
   coarse = rng.integers(0, 256, (rows, 2, 5, 9, 3), np.uint8)
   pictures = [
     cv2.resize(blobs, (width, height)) for blobs in coarse.reshape(-1, 5, 9, 3)
   ]
   clips = [np.roll(pictures, 2 * frame, axis=2) for frame in range(method.frames)]
-  edges = rng.integers(0, 60, (rows, 2, method.motion_frames, height, width, 1))
+  edges = rng.integers(0, 60, (rows, 2, motion.motion_frames, height, width, 1))
   return {
     "video": np.stack(clips, 1).reshape(rows, 2, -1, height, width, 3),
     "extent": np.tile(np.array([height, width - 6], np.int32), (rows, 2, 1)),
@@ -66,7 +66,7 @@ def trainer(devices, **settings):
   """(config, method, first state, step) on a mesh of some devices."""
   mesh = Mesh(jax.devices()[:devices], ("data",), axis_types=(AxisType.Auto,))
   config = smoke(**settings)
-  method, optimizer, key = Modist(config, mesh), optax.sgd(1.0), jax.random.key(3)
+  method, optimizer, key = Modist(config), optax.sgd(1.0), jax.random.key(3)
 
   def create(seed):
     return state.create(method, optimizer, jax.random.key(seed), mesh)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from motion_jax.models import build_classifier, build_model, c3d, common, heads
+from motion_jax.models import build_classifier, build_model, c3d, common, heads, stages
 
 GOLDEN = "net_c3d5_two_branch"
 BRANCHES = {"motion": 14, "appearance": 13}
@@ -109,7 +109,7 @@ def test_activations_equal_the_golden_ones(lowering):
     bound = 1e-4 * max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
 
-  for index, stage in enumerate(c3d.STAGES, 1):
+  for index, stage in enumerate(stages.STAGES, 1):
     value = np.moveaxis(np.asarray(ends[stage]), -1, 1)
     value = pooled(value, (1, 2, 2) if index == 1 else (2, 2, 2))
     assert value.shape == tuple(reference[f"stage/pool{index}/shape"])
@@ -130,7 +130,7 @@ def test_activations_equal_the_golden_ones(lowering):
 def test_every_endpoint_is_half_way_to_the_features():
   encoder, x = small(), video(1, 8, 56, 56)
   ends = jax.jit(lambda x: encoder.endpoints(x))(x)
-  assert tuple(ends) == c3d.ENDPOINTS
+  assert tuple(ends) == stages.ENDPOINTS
   assert ends["conv5"].shape == (1, 1, 4, 4, 16)
   for name in ("conv1", "conv4", "pooled"):
     rest = jax.jit(encoder.after, static_argnums=1)(ends[name], name)

@@ -6,9 +6,9 @@ import pytest
 from flax import nnx
 from test_config import CONFIGS, load
 
-from motion_jax import sharding, state
+from motion_jax import models, sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import classify, make_method
+from motion_jax.methods import make_method
 
 
 def smoke(**method):
@@ -120,7 +120,7 @@ class Blocks(nnx.Module):
 @pytest.mark.parametrize("place_scores", [True, False])
 def test_a_softmax_at_every_place_of_every_crop_is_averaged(monkeypatch, place_scores):
   """SlowFast's test: trained on 32 pixels, 4x4 blocks, tested on 48, 3x3 places."""
-  monkeypatch.setattr(classify, "build_model", lambda *_, **__: Blocks())
+  monkeypatch.setattr(models, "build_model", lambda *_, **__: Blocks())
   config = smoke()
   config.data.canvas = (48, 96)
   config.eval.update(crops=3, crop_ratio=1.0, size=48, place_scores=place_scores)

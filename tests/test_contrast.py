@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
+from motion_jax import sharding
 from motion_jax.ops import contrast
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "infonce.npz")
@@ -174,15 +175,15 @@ def test_a_new_queue_is_random_and_its_loss_that_of_chance():
   assert abs(result.loss.mean() - math.log(4097)) < 0.05
 
 
-def step(query, key, ids, queue, mesh):
+def step(query, key, ids, queue):
   """One training step as far as the queue is concerned."""
 
   def loss(query):
-    negatives = contrast.score_negatives(unit(query), queue, ids, mesh=mesh)
+    negatives = contrast.score_negatives(unit(query), queue, ids)
     return contrast.info_nce(unit(query), unit(key), negatives).loss.mean()
 
   value, gradient = jax.value_and_grad(loss)(query)
-  return value, gradient, contrast.enqueue(queue, unit(key), ids, mesh=mesh)
+  return value, gradient, contrast.enqueue(queue, unit(key), ids)
 
 
 def compiled_step(devices, size, batch, dim):
@@ -196,9 +197,8 @@ def compiled_step(devices, size, batch, dim):
   options = {"size": size, "batch_size": batch, "dim": dim}
   make = functools.partial(contrast.make_queue, **options)
   queue = jax.eval_shape(make, jax.random.key(0))
-  function = jax.jit(
-    lambda *arguments: step(*arguments, mesh), in_shardings=places, donate_argnums=3
-  )
+  function = sharding.on(mesh, step)
+  function = jax.jit(function, in_shardings=places, donate_argnums=3)
   return function.lower(vectors, vectors, ids, queue).compile(), places
 
 

@@ -15,11 +15,7 @@ from test_config import CONFIGS, load
 from motion_jax import load_encoder, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
-from motion_jax.data.inputs import (
-  detection_sampler,
-  heldout_sampler,
-  training_sampler,
-)
+from motion_jax.data.inputs import detection_sampler
 from motion_jax.data.key_frames import (
   annotated_people,
   detected_people,
@@ -48,7 +44,7 @@ def config(tmp_path, monkeypatch):
 
 def test_people_come_with_all_their_actions(config):
   source = open_source("ava", data_dir=config.data.data_dir)
-  sample = training_sampler(config)(source[0], np.random.default_rng(0))
+  sample = make_method(config).sampler("train")(source[0], np.random.default_rng(0))
   assert sample["video"].shape == (4, 32, 64, 3)
   assert sample["extent"].tolist() == [32, 64]
   assert sample["person"].tolist() == [True, False, False, False]
@@ -64,7 +60,9 @@ def test_a_test_looks_at_the_people_that_a_detector_is_sure_of(config, caplog):
   np.testing.assert_allclose(found[0]["boxes"][0], [0.11, 0.1, 0.5, 0.5])
   assert found[0]["person"].sum() == 1
   assert found[1]["person"].sum() == 0  # a score of 0.85 is below 0.9
-  annotated = heldout_sampler(config)(source[0], np.random.default_rng(0))
+  annotated = make_method(config).sampler("heldout")(
+    source[0], np.random.default_rng(0)
+  )
   np.testing.assert_allclose(annotated["boxes"][0], [0.1, 0.1, 0.5, 0.5])
   source.notes["persons"]["val"] = []
   with caplog.at_level("WARNING"):

@@ -93,10 +93,10 @@ def test_frames_that_are_not_neighbours_are_refused(flow, change):
 @pytest.mark.slow
 def test_prepared_flow_is_that_which_the_step_computes():
   method, rows = make_method(smoke(flow_level=0)), batch()
-  crop = jax.jit(method._crop)
+  crop = jax.jit(method.crop)
   computed = np.asarray(crop(rows, None)[1])
   # What a preparation stores: the flow of a frame back to the one before.
-  backwards = jax.jit(method._flow)(rows["video"][:, ::-1], rows["extent"])
+  backwards = jax.jit(method.flow)(rows["video"][:, ::-1], rows["extent"])
   back = np.asarray(backwards)[:, ::-1]
   stored = np.rint(back / motion_codec.LIMITS["flow"] * 127 + 128).astype(np.uint8)
   prepared = np.asarray(crop(rows | {"flow": stored}, None)[1])

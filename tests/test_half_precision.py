@@ -14,7 +14,8 @@ import test_mosi
 import tiny
 from flax import nnx
 
-from motion_jax.methods import classify, make_method, mas, modist, mosi
+from motion_jax import models
+from motion_jax.methods import make_method
 from motion_jax.models import build_model, common
 
 # Of an RMS error: rounding the exact result to bfloat16 has 0.0017 for unit variance.
@@ -120,8 +121,7 @@ def classify_step():
   ],
 )
 def test_a_step_in_bfloat16_goes_where_that_in_float32_goes(make, monkeypatch):
-  for part in (mosi, modist, mas, classify):
-    monkeypatch.setattr(part, "build_model", tiny.build_model)
+  monkeypatch.setattr(models, "build_model", tiny.build_model)
   config, rows = make()
   key = jax.random.key(0)
   start = jax.jit(make_method(config).init)(key)

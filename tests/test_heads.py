@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from motion_jax.models import build_model, common, heads, resnet3d
+from motion_jax.models import build_model, common, heads, resnet3d, stages
 
 
 def normal(seed, *shape):
@@ -203,7 +203,7 @@ def test_until_and_after_compose_to_a_plain_call(network):
       return common.call(*network, *args, train=False, method=method)[0]
 
     ends = run("endpoints", video)
-    halves = {name: run("until", video, name) for name in resnet3d.ENDPOINTS}
+    halves = {name: run("until", video, name) for name in stages.ENDPOINTS}
     joined = {name: run("after", halves[name], name) for name in halves}
     return run("__call__", video), ends, halves, joined
 
@@ -220,7 +220,7 @@ def test_until_and_after_compose_to_a_plain_call(network):
 
 def test_every_parameter_and_statistic_belongs_to_one_stage(network):
   prefixes = nnx.merge(*network).stage_paths()
-  assert len(prefixes) == len(resnet3d.STAGES)
+  assert len(prefixes) == len(stages.STAGES)
   for tree in network[1:]:
     owners = [
       [index for index, prefix in enumerate(prefixes) if path[: len(prefix)] == prefix]

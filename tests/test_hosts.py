@@ -18,7 +18,7 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, hosts, logs, methods, state, train
+from motion_jax import cluster, hosts, logs, methods, train
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
 from motion_jax.records import open_sources, with_records
@@ -318,15 +318,14 @@ def restore_on(workdir, *counts):
   small_modist.use_tiny_networks()
   saved = [*np.load(workdir / "saved.npz").values()]
   for devices in counts:
-    _, method, create, _ = small_modist.trainer(devices)
+    create = small_modist.trainer(devices)[2]
     moved = iter(grain.MapDataset.range(9).to_iter_dataset())
     other = create(99)
     assert differing(other, saved)
     restored = Checkpoints(workdir).restore(0, other, moved)
     assert next(moved) == 2
-    places = state.state_shardings(method, method._mesh).aux["queues"]["visual"]
-    keys = restored.aux["queues"]["visual"].keys
-    assert keys.sharding.is_equivalent_to(places.keys, keys.ndim)
+    place, keys = (x.aux["queues"]["visual"].keys for x in (other, restored))
+    assert keys.sharding.is_equivalent_to(place.sharding, keys.ndim)
     assert not differing(restored, saved)
 
 

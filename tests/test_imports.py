@@ -33,6 +33,7 @@ NEIGHBOURS = {
   "state": {"sharding"},
   "measures": {"evaluation"},
   "ops": {"data"},
+  "visualize": {"ops"},
 }
 
 

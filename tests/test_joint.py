@@ -14,10 +14,9 @@ from flax import nnx
 from small_modist import batch
 from test_config import CONFIGS, load
 
-from motion_jax import load_encoder, sharding, state
+from motion_jax import load_encoder, models, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
-from motion_jax.data.inputs import training_sampler
 from motion_jax.methods import joint, make_method, mas, modist, mosi
 from motion_jax.methods.joint import PARTS, Joint
 from motion_jax.train import train
@@ -34,8 +33,7 @@ def seed_key():
 
 @pytest.fixture(autouse=True)
 def quick_to_compile(monkeypatch):
-  for part in (mosi, modist, mas):
-    monkeypatch.setattr(part, "build_model", tiny.build_model)
+  monkeypatch.setattr(models, "build_model", tiny.build_model)
 
 
 def smoke(**method):
@@ -104,9 +102,9 @@ def separately():
   @jax.jit
   def compute(params, aux, rows, key):
     found = {}
-    for name, some in method._rows(key, rows).items():
+    for name, some in method.rows(key, rows).items():
       gradient = jax.value_and_grad(parts[name].loss, has_aux=True)
-      tree, own = joint._of_part(params, name), joint._key(key, name)
+      tree, own = joint.part_params(params, name), joint._key(key, name)
       (loss, (new, _)), grads = gradient(tree, aux[name], some, own, 0)
       found[name] = loss, grads, new
     return found
@@ -142,7 +140,7 @@ def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
   encoders = []
   for name in PARTS:
     gradient = optax.tree.scale(weight(name), separately()[name][1])
-    encoder, rest = joint._split_encoder(gradient, name)
+    encoder, rest = joint.split_encoder(gradient, name)
     assert_close(step[name], rest)
     encoders.append(jax.tree.leaves(encoder))
     assert max(np.abs(leaf).max() for leaf in encoders[-1]) > 1e-4
@@ -152,8 +150,8 @@ def test_the_shared_encoder_gets_the_weighted_sum_of_the_gradients():
 @pytest.mark.parametrize("name", PARTS)
 def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
   fewer = Joint(smoke(**{f"{name}_weight": 0.0}))
-  assert set(fewer._parts) == {*PARTS} - {name}
-  params = {part: nnx.State({"head": jnp.ones(2)}) for part in fewer._parts}
+  assert set(fewer.parts) == {*PARTS} - {name}
+  params = {part: nnx.State({"head": jnp.ones(2)}) for part in fewer.parts}
   if "modist" in params:
     params["modist"] = {"visual": params["modist"]}
   params["encoder"] = nnx.State({"kernel": jnp.arange(3.0)})
@@ -165,8 +163,8 @@ def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
       draw = jax.random.uniform(key)  # the same one whatever is left out
       return (place + 1) * leaves + draw, (aux, {})
 
-    if part in fewer._parts:
-      monkeypatch.setattr(fewer._parts[part], "loss", loss)
+    if part in fewer.parts:
+      monkeypatch.setattr(fewer.parts[part], "loss", loss)
       draw = jax.random.uniform(joint._key(seed_key(), part))
       expected += weight(part) * ((place + 1) * 5.0 + draw)
   found = fewer.loss(params, dict.fromkeys(PARTS, 0), batch(smoke()), seed_key(), 0)[0]
@@ -196,7 +194,11 @@ def test_the_encoder_has_the_shared_weights_and_the_statistics_of_mas():
   np.testing.assert_array_equal(found.convs[0].kernel[...], kernel)
   means = [
     stats["encoder"]["path"]["norms"][0]["mean"]
-    for stats in (aux["mas"]["stats"], aux["mosi"], aux["modist"]["visual"]["stats"])
+    for stats in (
+      aux["mas"]["stats"],
+      aux["mosi"]["stats"],
+      aux["modist"]["visual"]["stats"],
+    )
   ]
   np.testing.assert_array_equal(found.norms[0].mean[...], means[0])
   assert not any(np.allclose(means[0], other) for other in means[1:])
@@ -236,7 +238,7 @@ def test_sources_are_squares_of_one_frame_of_every_second_video():
   rows["video"][:] = 255  # outside the frames
   rows["video"][:, :, :, :30, :50] = values[..., None, None, None]
   rows["extent"][:] = 30, 50
-  found = trainer()[0]._rows(jax.random.key(1), rows)["mosi"]
+  found = trainer()[0].rows(jax.random.key(1), rows)["mosi"]
   assert found["index"].tolist() == [0, 2, 4, 6]
   assert found["image"].shape == (4, 64, 64, 3) and (found["extent"] == 64).all()
   for image, of_query in zip(found["image"], values[::2, 0], strict=True):
@@ -248,12 +250,13 @@ def test_sources_are_squares_of_one_frame_of_every_second_video():
 def test_without_modist_no_motion_is_decoded(modist_weight):
   config = load(CONFIGS / "joint.py").get_config("smoke")
   config.method.modist_weight = modist_weight
-  assert ("motion_pairs" in training_sampler(config).empty()) == (modist_weight > 0)
+  row = make_method(config).sampler("train").empty()
+  assert ("motion_pairs" in row) == (modist_weight > 0)
 
 
 def test_each_part_draws_into_a_folder_of_its_name(monkeypatch, tmp_path):
   method, drawn = trainer()[0], {}
-  for name, part in method._parts.items():
+  for name, part in method.parts.items():
     for what in ("save_figures", "save_results"):
       monkeypatch.setattr(
         part, what, lambda path, *_, key=(name, what): drawn.update({key: path})
@@ -285,7 +288,6 @@ def test_recipes_fit_together(word):
     ("method", dict(mosi_side=32), "no room to move"),
     ("method", dict(mosi_every=3), "must be a multiple of method.mosi_every=3"),
     ("model", dict(bn_groups=8), "x 8, model.bn_groups"),
-    ("data", dict(sampler="clip"), "distill"),
     ("mosi", dict(axes="z"), "mosi .*'z'"),
   ],
 )

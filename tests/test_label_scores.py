@@ -15,7 +15,7 @@ from motion_jax.methods.label_scores import constant_metric
 
 def test_chance_is_that_of_the_paper():
   config = load(CONFIGS / "mas.py").get_config("ucf101")
-  scores = make_method(config)._scores
+  scores = make_method(config).scores
   zeros = [jnp.zeros((1, count)) for count in scores.output_sizes()]
   found = scores(zeros, jnp.ones((1, 27), jnp.int32))
   assert float(found["motion_chance"][0]) == pytest.approx(8.88, abs=0.005)
@@ -23,7 +23,7 @@ def test_chance_is_that_of_the_paper():
 
 
 def test_a_regression_is_scored_by_squared_errors_and_rounded_values():
-  scores = make_method(smoke(motion_weight=2.0, appearance_weight=0.5))._scores
+  scores = make_method(smoke(motion_weight=2.0, appearance_weight=0.5)).scores
   labels = jnp.ones((2, 27), jnp.int32)
   outputs = []
   for branch, value in (("motion", 1.4), ("appearance", 3.0)):  # from the middle on
@@ -39,7 +39,7 @@ def test_a_regression_is_scored_by_squared_errors_and_rounded_values():
 
 
 def test_a_network_that_says_nothing_is_at_chance():
-  scores = make_method(smoke(appearance=False))._scores
+  scores = make_method(smoke(appearance=False)).scores
   # 240 is a multiple of all numbers of values, so that each is as frequent.
   labels = [jnp.arange(240) % label.classes + 1 for label in scores.labels]
   found = scores([jnp.zeros((240, 14))], jnp.stack(labels, -1))
@@ -51,10 +51,10 @@ def test_a_network_that_says_nothing_is_at_chance():
 def test_the_same_labels_can_be_classified():
   method = make_method(smoke(objective="classification", appearance=False))
   sizes = [16, 8, 16, 8, 4, 8, 4, 8, 8, 8, 8, 8, 3, 3]
-  assert method._scores.output_sizes() == [sum(sizes)]
+  assert method.scores.output_sizes() == [sum(sizes)]
   labels = jnp.array([[1 + i % size for i, size in enumerate(sizes)]])
   logits = [9.0 * jax.nn.one_hot(labels[0, i] - 1, n) for i, n in enumerate(sizes)]
-  found = method._scores([jnp.concatenate(logits)[None]], labels)
+  found = method.scores([jnp.concatenate(logits)[None]], labels)
   assert float(found["motion_loss"][0]) < 0.01
   assert float(found["location_accuracy"][0]) == 1
   chance = sum(map(math.log, sizes)) / len(sizes)

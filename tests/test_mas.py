@@ -16,10 +16,10 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import sharding, state
+from motion_jax import models, sharding, state
 from motion_jax.config import UserError
 from motion_jax.data import motion_codec
-from motion_jax.methods import make_method, mas
+from motion_jax.methods import make_method
 
 
 def smoke(**method):
@@ -75,7 +75,7 @@ def test_a_network_gets_clips_and_all_27_labels():
 @pytest.mark.slow
 def test_labels_are_within_their_ranges():
   outputs = compiled("predict")(*initial(), batch())
-  highest = jnp.array([label.classes for label in smoke_method()._scores.labels])
+  highest = jnp.array([label.classes for label in smoke_method().scores.labels])
   assert ((outputs["labels"] >= 1) & (outputs["labels"] <= highest)).all()
 
 
@@ -90,7 +90,7 @@ def test_the_moving_square_is_where_the_motion_labels_say():
   blocks = moved.reshape(8, 4, 8, 4, 8).mean((2, 4)).reshape(8, 16)
   rank = (-blocks).argsort(1).argsort(1)
   for side, column in (("u", 0), ("v", 2)):
-    label = method._scores.labels[column]
+    label = method.scores.labels[column]
     assert label[:4] == ("motion", "location", "grid", side)
     chosen = rank[np.arange(8), labels[:, column] - 1]
     assert (chosen < 6).all()
@@ -101,7 +101,7 @@ def test_the_last_frame_that_a_short_video_repeats_is_never_the_strongest():
   rows = batch()
   rows["video"][:, 2:] = rows["video"][:, 1:2]
   labels = np.asarray(compiled("predict")(*initial(), rows)["labels"])
-  frames = [i for i, x in enumerate(smoke_method()._scores.labels) if x.kind == "frame"]
+  frames = [i for i, x in enumerate(smoke_method().scores.labels) if x.kind == "frame"]
   assert (labels[:, frames] == 1).all()
 
 
@@ -112,7 +112,7 @@ def test_flow_reaches_to_the_end_of_the_video_not_of_the_canvas():
   video = np.zeros((1, 4, 37, 49, 3), np.uint8)
   for t in range(4):
     video[0, t, :, :40] = wide[:, 2 * t : 2 * t + 40]
-  flow = jax.jit(smoke_method()._flow)(video, np.int32([[37, 40]]))
+  flow = jax.jit(smoke_method().flow)(video, np.int32([[37, 40]]))
   np.testing.assert_allclose(flow[0, :, 4:-4, 4:36, 0].mean(), -2, atol=0.3)
   np.testing.assert_allclose(flow[0, :, 4:-4, 36:40, 0].mean(), -2, atol=0.6)
 
@@ -128,7 +128,7 @@ def with_flow(extent):
 
 
 def test_crops_of_clips_and_of_their_flow_are_the_same():
-  crop = jax.jit(make_method(smoke(flip=0.0))._crop)
+  crop = jax.jit(make_method(smoke(flip=0.0)).crop)
   video, flow = crop(with_flow((37, 49)), jax.random.key(0))
   # Clips see the flow from frame to frame, stored is that back to the one before.
   stored = np.rint(128 - np.asarray(flow) * 127 / motion_codec.LIMITS["flow"])
@@ -145,7 +145,7 @@ def test_a_mirrored_clip_and_its_labels_are_those_of_the_mirrored_video():
   mirrored["video"][:, :, :, :32] = rows["video"][:, :, :, 31::-1]
   mirrored["flow"][:, :, :, :32] = rows["flow"][:, :, :, 31::-1]
   mirrored["flow"][..., 0] = 256 - mirrored["flow"][..., 0].astype(int)  # u
-  make = jax.jit(make_method(smoke(flip=1.0))._make_clips)
+  make = jax.jit(make_method(smoke(flip=1.0)).inputs)
   found, expected = make(rows, jax.random.key(0)), make(mirrored, None)
   np.testing.assert_array_equal(found[0], expected[0])
   np.testing.assert_array_equal(found[1], expected[1])
@@ -169,7 +169,7 @@ def test_the_papers_network_has_its_number_of_parameters():
 )
 def test_ablations_learn_their_labels_only(settings, branches, count):
   method = make_method(smoke(**settings))
-  assert method._scores.branches == branches
+  assert method.scores.branches == branches
   params, _ = jax.eval_shape(method.init, jax.random.key(0))
   outputs = [head["out"]["bias"].shape[0] for head in params["heads"].values()]
   assert sum(outputs) == count
@@ -207,7 +207,7 @@ def test_only_the_heads_weights_are_decayed():
   losses = []
   for decay in (0.0, 0.1):
     method = make_method(smoke(head_decay=decay))
-    method._make_clips = lambda batch, key: (
+    method.inputs = lambda batch, key: (
       batch["video"][:, :, :32, :32].astype(jnp.float32) / 255,
       jnp.ones((8, 27), jnp.int32),
       jnp.zeros(8, bool),
@@ -255,7 +255,7 @@ def test_settings_that_cannot_work_are_refused(settings, message):
 @pytest.fixture
 def quick_method(monkeypatch):
   """Of a small network and little flow: its functions compile sooner."""
-  monkeypatch.setattr(mas, "build_model", tiny.build_model)
+  monkeypatch.setattr(models, "build_model", tiny.build_model)
   return make_method(smoke(flow_warps=1, flow_iterations=2, flow_level=1))
 
 
@@ -311,8 +311,8 @@ SCRIPT = """
 import json, sys
 sys.path.insert(0, {tests!r})
 import test_mas, tiny
-from motion_jax.methods import mas
-mas.build_model = tiny.build_model
+from motion_jax import models
+models.build_model = tiny.build_model
 print(json.dumps(test_mas.steps(2)))
 """
 

@@ -39,8 +39,7 @@ def cases():
       for key, value in config.get(section, {}).items():
         if (section, key) == ("method", "name") or key == "class_names":
           continue  # names the method; any names
-        if (name, section, key) != ("joint", "method", "motion"):  # the sampler's
-          yield name, section, key, value
+        yield name, section, key, value
 
 
 @pytest.mark.parametrize(("name", "section", "key", "value"), [*cases()])

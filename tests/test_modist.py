@@ -10,10 +10,8 @@ import small_modist
 import tiny
 from small_modist import batch, run, smoke, started, trainer
 
-from motion_jax import sharding
 from motion_jax.config import UserError
-from motion_jax.methods import contrast_scores, make_method
-from motion_jax.methods.contrast_scores import ContrastScores
+from motion_jax.methods import make_method, modist_metrics
 from motion_jax.methods.modist import Modist
 from motion_jax.ops import contrast
 
@@ -52,8 +50,9 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_terms(negatives):
     )
     for n, u in units.items()
   }
-  scores = ContrastScores(config.method, sharding.make_mesh())
-  outputs = scores(queries, keys, queues, jnp.arange(8), batch(config))
+  embedded = modist_metrics.Embedded(queries, keys, queries)
+  method = Modist(config)
+  outputs = method.outputs(embedded, queues, jnp.arange(8), batch(config))
 
   def nearest(query, key):
     return (queries[query] @ keys[key].T).argmax(1) == np.arange(8)
@@ -88,7 +87,7 @@ def test_queries_meet_the_keys_of_their_own_videos():
   rows, key = batch(config), jax.random.key(5)
   (_, (after, outputs)), _ = gradient(params, aux, rows, key, 0)
   clip = jax.jit(method.pretext)(rows, key, 0)["visual_query"]
-  pair = method._pairs["visual"]
+  pair = method.pairs["visual"]
   (query, _), _ = pair.embed_queries(params["visual"], aux["visual"], clip, train=True)
   for name in ("visual", "motion"):  # the keys that have entered the queue
     term = "visual" if name == "visual" else "visual_to_motion"
@@ -187,11 +186,11 @@ def test_prediction_repeats_itself_and_leaves_out_no_negative():
 def test_spread_tells_a_collapsed_embedding_from_an_even_one():
   mask = jnp.arange(64) < 60
   even = contrast.normalize_embedding(jax.random.normal(jax.random.key(0), (64, 16)))
-  assert float(contrast_scores.spread(even, mask)) == pytest.approx(1, abs=0.05)
+  assert float(modist_metrics.spread(even, mask)) == pytest.approx(1, abs=0.05)
   same = jnp.broadcast_to(even[:1], even.shape)
-  assert float(contrast_scores.spread(same, mask)) == pytest.approx(0, abs=1e-3)
+  assert float(modist_metrics.spread(same, mask)) == pytest.approx(0, abs=1e-3)
   only_bad_rows_differ = jnp.where(mask[:, None], same, even)
-  assert float(contrast_scores.spread(only_bad_rows_differ, mask)) < 1e-3
+  assert float(modist_metrics.spread(only_bad_rows_differ, mask)) < 1e-3
 
 
 @pytest.mark.slow
@@ -211,7 +210,7 @@ def test_keys_share_their_batch_norm_group_with_other_videos_than_queries():
   clip = jax.random.normal(jax.random.key(0), (8, 4, 32, 32, 3))
 
   def keys(clip, groups, regroup):
-    pair = Modist(smoke(bn_groups=groups, key_regroup=regroup))._pairs["visual"]
+    pair = Modist(smoke(bn_groups=groups, key_regroup=regroup)).pairs["visual"]
     _, aux = jax.jit(pair.init)(jax.random.key(0))
     embed = jax.jit(functools.partial(pair.embed_keys, train=True))
     return np.asarray(embed(aux, clip)[0])

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import small_modist
+from jax.sharding import AxisType, Mesh
 from small_modist import batch, run, trainer
 from test_contrast import collectives
 
@@ -46,15 +47,16 @@ def test_four_steps_are_two_and_two_more_after_a_restart(tmp_path):
 def on_devices(count, start):
   """Losses, parameters and new keys of two steps, and the step's collectives."""
   config, method, _, step = trainer(count, **LARGE)
-  places = state.state_shardings(method, method._mesh)
+  mesh = Mesh(jax.devices()[:count], ("data",), axis_types=(AxisType.Auto,))
+  places = state.state_shardings(method, mesh)
   current, losses = jax.device_put(start, places), []
   step = step.lower(current, batch(config)).compile()
   for index in range(2):
-    rows = sharding.shard_batch(method._mesh, batch(config, seed=index, first=index))
+    rows = sharding.shard_batch(mesh, batch(config, seed=index, first=index))
     current, loss = step(current, rows)
     losses.append(float(loss))
-  weights = state.initial_weights(method, jax.random.key(0), method._mesh)
-  outputs = state.make_predict(method, method._mesh)(*weights, rows)
+  weights = state.initial_weights(method, jax.random.key(0), mesh)
+  outputs = state.make_predict(method, mesh)(*weights, rows)
   losses.append(float(outputs["loss"].mean()))
   queues = [queue.keys for queue in current.aux["queues"].values()]
   for keys in queues:

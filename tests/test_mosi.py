@@ -9,9 +9,9 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import sharding, state
+from motion_jax import models, sharding, state
 from motion_jax.config import UserError
-from motion_jax.methods import make_method, mosi
+from motion_jax.methods import make_method
 from motion_jax.visualize import clips as clip_figures
 
 
@@ -148,7 +148,7 @@ def test_eight_sources_are_overfitted():
 
 @pytest.mark.parametrize("labels", ["joint", "separate"])
 def test_predictions_stand_beside_the_true_motion(labels, monkeypatch, tmp_path):
-  monkeypatch.setattr(mosi, "build_model", tiny.build_model)
+  monkeypatch.setattr(models, "build_model", tiny.build_model)
   shown = {}
   monkeypatch.setattr(
     clip_figures, "save_clip_grid", lambda path, clips, **more: shown.update(more)

@@ -13,16 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import parsed
-from ml_collections import ConfigDict
-from small_modist import use_tiny_networks
+from small_modist import smoke, use_tiny_networks
 from test_config import CONFIGS, load
 
 from motion_jax import command
 from motion_jax.config import UserError
-from motion_jax.data import disk, flow_records, inputs, open_source
-from motion_jax.data.clips import Clip
+from motion_jax.data import disk, flow_records, open_source
 from motion_jax.data.flow_records import flow_folder, open_flow
 from motion_jax.flow_sets import batches, job, prepare_flow
+from motion_jax.methods import make_method
 from motion_jax.models import raft
 from motion_jax.models.raft_weights import _named_variables
 from motion_jax.models.torch_file import save_torch
@@ -128,8 +127,8 @@ def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
   name, data_dir = "synthetic_actions:tiny", str(tmp_path / "data")
   config = _config(name, data_dir)
   with pytest.raises(UserError, match="there is no variational_edges_5 motion"):
-    inputs.training_sampler(config)
-  prepare_flow.ensure_flow(config)
+    make_method(config).sampler("train")
+  _ensure(config)
   for split in ("train", "heldout"):
     source = open_source(name, split=split, data_dir=data_dir)
     flow = open_flow(source, **flow_sets.KIND, data_dir=data_dir)
@@ -137,11 +136,12 @@ def test_all_splits_of_a_data_set_share_its_motion(tmp_path, monkeypatch):
   assert len(flow) == 30 and flow.description["short_side"] == 64
   folder = flow_folder(source, *flow_sets.KIND.values(), data_dir)
   assert folder == flow.path and "synthetic_actions/tiny/" in str(folder)
-  for sampler in (inputs.training_sampler(config), inputs.heldout_sampler(config)):
+  for split in ("train", "heldout"):
+    sampler = make_method(config).sampler(split)
     sample = sampler(source[0], np.random.default_rng(0))
     assert sample["motion"].shape == (2, 4, 40, 40, 1)
   before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
-  prepare_flow.ensure_flow(config)
+  _ensure(config)
   assert before == {p: p.stat().st_mtime_ns for p in folder.iterdir()}
 
 
@@ -155,7 +155,6 @@ def test_the_variational_flow_takes_no_weights():
   [
     ("data", {"flow": ""}),
     ("data", {"flow": "raft"}),
-    ("data", {"sampler": "clip", "flow": ""}),
     ("data", {"name": "ucf101"}),
     ("method", {"loss_motion": 0.0, "loss_cross": 0.0}),
   ],
@@ -163,50 +162,24 @@ def test_the_variational_flow_takes_no_weights():
 def test_nothing_is_computed_unasked(tmp_path, section, changes):
   config = _config("synthetic_actions:tiny", str(tmp_path / "data"))
   config[section].update(changes)
-  prepare_flow.ensure_flow(config)
+  _ensure(config)
   assert not (tmp_path / "data/flow").exists()
-  if changes.get("sampler") == "clip":
-    assert type(inputs.training_sampler(config)) is Clip
-  elif section == "method":
-    assert inputs.training_sampler(config).motion_frames == 0
+  if section == "method":
+    assert make_method(config).sampler("train").motion_frames == 0
   elif changes.get("flow") == "":
-    assert "motion_pairs" in inputs.training_sampler(config).empty()
+    assert "motion_pairs" in make_method(config).sampler("train").empty()
 
 
 def _config(name, data_dir):
-  return ConfigDict(
-    {
-      "method": {
-        "motion": "edges",
-        "loss_motion": 1.0,
-        "loss_cross": 1.0,
-        "frames": 4,
-        "motion_frames": 4,
-      },
-      "data": {
-        "name": name,
-        "path": "",
-        "train_list": "",
-        "heldout_list": "",
-        "heldout_fraction": 0.1,
-        "heldout_by": "file",
-        "frame_folders": True,
-        "data_dir": data_dir,
-        "sampler": "distill",
-        "interval": 2,
-        "motion_interval": 2,
-        "fps": 0.0,
-        "synchronised": False,
-        "flow": "variational",
-        "flow_interval": 5,
-        "flow_short_side": 64,
-        "motion_threshold": 0.0,
-        "edge_scale": "1",
-        "short_side": 40,
-        "canvas": (40, 40),
-      },
-    }
-  )
+  config = smoke()
+  config.data.update(name=name, data_dir=data_dir, fps=0.0, canvas=(40, 40))
+  config.data.update(flow_short_side=64, flow_interval=5)
+  return config
+
+
+def _ensure(config):
+  wanted = make_method(config).prepared_motion()
+  prepare_flow.ensure_flow(config.data, wanted)
 
 
 @pytest.mark.parametrize(

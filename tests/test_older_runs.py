@@ -11,10 +11,10 @@ import tiny_main
 from test_config import CONFIGS, load
 
 from motion_jax import config as config_module
-from motion_jax import evaluate, load_encoder, methods
+from motion_jax import evaluate, load_encoder, methods, models
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed, difference
-from motion_jax.methods import mosi
+from motion_jax.methods import make_method
 from motion_jax.train import train
 
 # Keys as if they had come since, with what they mean for older runs.
@@ -61,10 +61,10 @@ def test_an_older_run_goes_on_by_the_command_that_began_it(
 def test_an_older_run_is_loaded_and_evaluated_as_it_was_trained(
   pictures, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(mosi, "build_model", tiny.build_model)
+  monkeypatch.setattr(models, "build_model", tiny.build_model)
   config, video = smoke(pictures), np.ones((2, 4, 32, 32, 3), np.float32)
-  weights = jax.jit(mosi.Mosi(config).init)(jax.random.key(5))
-  Checkpoints(tmp_path).save_weights(*weights, config.to_dict())
+  params, aux = jax.jit(make_method(config).init)(jax.random.key(5))
+  Checkpoints(tmp_path).save_weights(params, aux["stats"], config.to_dict())
   encoded = load_encoder(tmp_path)(video)
   older(tmp_path, monkeypatch)
   np.testing.assert_array_equal(load_encoder(tmp_path)(video), encoded)

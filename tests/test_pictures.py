@@ -13,13 +13,13 @@ import tiny
 from PIL import Image
 from test_config import CONFIGS, load
 
-from motion_jax import pictures
+from motion_jax import models, pictures
 from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.evaluation import explain, feature_pictures
 from motion_jax.evaluation.measures import clusters, confusion
-from motion_jax.methods import classify, make_method, mas, modist, mosi
+from motion_jax.methods import make_method
 from motion_jax.ops import augment, crops
 from motion_jax.visualize import canvas, grids, maps, scatter
 from motion_jax.visualize.confusion import save_confusion
@@ -193,10 +193,7 @@ class Encoder(tiny.Encoder):
 @pytest.fixture
 def small(monkeypatch):
   """Networks that compile in a second, and differences in the place of flow."""
-  for module in (mosi, modist, mas, classify):
-    monkeypatch.setattr(
-      module, "build_model", lambda name, **options: Encoder(**options)
-    )
+  monkeypatch.setattr(models, "build_model", lambda name, **options: Encoder(**options))
 
   def difference(first, second):
     return (second - first)[..., :2] * 20

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
 from motion_jax.evaluation.measures import linear, retrieval
-from motion_jax.models import build_model, c3d, common, heads, raft
-from motion_jax.models.precision import compute_options
+from motion_jax.models import c3d, common, encoder_of, heads, raft
 from motion_jax.ops import augment, contrast, crops, planes, roi_align
 
 
@@ -113,8 +112,8 @@ def test_probes_and_neighbours_are_float32():
 )
 @pytest.mark.parametrize("name", ["c3d", "r3d_10"])
 def test_convolutions_are_as_configured(name, settings, expected):
-  options = compute_options(ConfigDict(settings))
-  network = build_model(name, rngs=nnx.Rngs(0), width=2, lowering="native", **options)
+  rest = dict(name=name, width=2, lowering="native", remat=False, bn_groups=1)
+  network = encoder_of(ConfigDict(rest | settings), nnx.Rngs(0))
   graphdef, params, stats = common.split(network)
 
   def stage(params, video):
@@ -128,4 +127,4 @@ def test_convolutions_are_as_configured(name, settings, expected):
 
 def test_an_unknown_precision_is_named():
   with pytest.raises(UserError, match=r"model\.precision 'hihg'.*Did you mean 'high'"):
-    compute_options(ConfigDict(dict(dtype="float32", precision="hihg")))
+    encoder_of(ConfigDict(dict(precision="hihg")), nnx.Rngs(0))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from motion_jax.models import build_model, common, convert, heads, resnet3d
+from motion_jax.models import build_model, common, convert, heads
+from motion_jax.models.stages import STAGES
 
 GOLDEN = {
-  "net_r2d3d18_mosi": ("r2d3d_18", "tada", resnet3d.STAGES),
-  "net_r2p1d10_mosi": ("r2plus1d_10", "tada", resnet3d.STAGES),
+  "net_r2d3d18_mosi": ("r2d3d_18", "tada", STAGES),
+  "net_r2p1d10_mosi": ("r2plus1d_10", "tada", STAGES),
   "net_r3d18": (
     "r3d_18",
     "torchvision",
@@ -71,7 +72,7 @@ def test_r3d_10_has_room_for_small_clips():
   ends = nnx.eval_shape(
     lambda net, x: net.endpoints(x), model, jnp.ones((1, 8, 32, 32, 3))
   )
-  shapes = [ends[name].shape[1:] for name in resnet3d.STAGES]
+  shapes = [ends[name].shape[1:] for name in STAGES]
   assert shapes[0] == (8, 16, 16, 8)
   assert shapes[-1] == (1, 2, 2, 64)
 
@@ -120,7 +121,7 @@ def _compare(actual, expected, tolerance):
 
 def _compare_stages(name, mode, ends, logits, tolerance):
   reference = golden_weights.arrays(name)
-  for ours, theirs in zip(resnet3d.STAGES, GOLDEN[name][2], strict=True):
+  for ours, theirs in zip(STAGES, GOLDEN[name][2], strict=True):
     value = np.moveaxis(np.asarray(ends[ours], np.float64), -1, 1)
     assert value.shape == tuple(reference[f"stage/{theirs}/shape"])
     flat = value.ravel()[reference[f"stage/{theirs}/sample_index"]]

@@ -13,9 +13,7 @@ from motion_jax.data import pipeline
 from motion_jax.data.clips import Segments, segment_indices
 from motion_jax.data.inputs import (
   feature_views,
-  heldout_sampler,
   test_views,
-  training_sampler,
 )
 from motion_jax.data.sources import Record
 from motion_jax.methods import make_method
@@ -100,8 +98,10 @@ def test_samplers_of_the_recipe_give_one_clip_per_video():
   config = _config()
   config.data.short_side, config.data.canvas = 48, (48, 96)
   config.method.frames, config.method.size = 4, 32
-  assert not training_sampler(config).middle
-  assert heldout_sampler(config).middle
+  config.method.classes = 2
+  method = make_method(config)
+  assert not method.sampler("train").middle
+  assert method.sampler("heldout").middle
   for sampler in (test_views(config), feature_views(config)):
     (rows,) = pipeline.evaluation_batches(_Videos(), sampler, batch_size=4, seed=0)
     assert rows["index"].tolist() == [0, 1, 2, -1]
@@ -117,7 +117,7 @@ def test_the_recipe_is_that_of_the_paper():
     assert (config.model.name, config.method.frames, config.method.size) == (
       ("r3d_50", 16, 224)
     )
-    assert config.data.sampler == "segments" and config.method.flip == 0
+    assert config.method.segments and config.method.flip == 0
     optim = config.optim
     assert (optim.name, optim.learning_rate) == ("sgd", 0.03)
     assert tuple(optim.drops) == ("14 epochs", "18 epochs")
@@ -129,4 +129,4 @@ def test_the_recipe_is_that_of_the_paper():
   make_method(config)
   other = _config("something_something_v2,recipe=mosi")
   assert other.model.name == "r2d3d_18" and other.optim.name == "adam"
-  assert other.data.sampler == "segments" and other.method.flip == 0
+  assert other.method.segments and other.method.flip == 0

@@ -71,7 +71,7 @@ def test_stages_of_a_part_count_once_per_part(monkeypatch):
   method = types.SimpleNamespace(pretext=abs, loss=abs)
   parts = types.SimpleNamespace(method=method, optimizer=None)
   current = types.SimpleNamespace(params=None, aux=None, step=None)
-  found = timing._stage_seconds(parts, current, None, 4, None, 3)
+  found = timing._stage_seconds(parts, None, current, None, 4, None, 3)
   assert found == {"pretext": 8.0, "loss": 8.0, "update": 2.0}
 
 

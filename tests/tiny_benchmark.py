@@ -6,13 +6,18 @@ import jax
 import tiny
 
 from motion_jax import command, methods
+from motion_jax.data.clips import SourceFrame
 
 
 class Colours(tiny.Regression):
   """Predicts the label from the mean colour of a picture."""
 
   def __init__(self, config):
-    del config
+    self.config = config
+
+  def sampler(self, split, source=None):
+    data = self.config.data
+    return SourceFrame(data.short_side, canvas=tuple(data.canvas))
 
   def predict(self, params, aux, batch):
     return super().predict(params, aux, self.pretext(batch, key=None, step=None))

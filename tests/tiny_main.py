@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from clu import metrics
 
 from motion_jax import command, main, methods, sharding, train
+from motion_jax.data.clips import SourceFrame
 from motion_jax.methods.base import Method
 from motion_jax.ops import contrast
 
@@ -33,11 +34,14 @@ class Pictures(Method):
   """Contrasts a picture with its noisy copy, against a queue of earlier pictures."""
 
   metrics = Metrics
-  clips_per_example = 1
 
   def __init__(self, config):
-    self._mesh = sharding.make_mesh()
+    super().__init__(config)
     self._slot = config.train.batch_size
+
+  def sampler(self, split, source=None):
+    data = self.config.data
+    return SourceFrame(data.short_side, canvas=tuple(data.canvas))
 
   def init(self, key):
     kernel = jax.random.normal(key, (12, DIM))
@@ -54,7 +58,7 @@ class Pictures(Method):
     colours = _colours(batch)
     noisy = colours + 0.1 * jax.random.normal(key, colours.shape)
     outputs, keys = self._scores(params, aux, batch, noisy)
-    queue = contrast.enqueue(aux["queue"], keys, batch["index"], mesh=self._mesh)
+    queue = contrast.enqueue(aux["queue"], keys, batch["index"])
     aux = {"queue": queue, "calls": aux["calls"] + 1}
     return outputs["loss"].mean(), (aux, outputs)
 
@@ -74,9 +78,7 @@ class Pictures(Method):
       contrast.normalize_embedding(rows @ params["kernel"])
       for rows in (noisy, _colours(batch))
     )
-    negatives = contrast.score_negatives(
-      query, aux["queue"], batch["index"], mesh=self._mesh
-    )
+    negatives = contrast.score_negatives(query, aux["queue"], batch["index"])
     loss = contrast.info_nce(query, key, negatives).loss
     return {"loss": loss, "mask": batch["valid"]}, key
 

@@ -10,10 +10,9 @@ import sys
 import tiny
 import tiny_main
 
-from motion_jax import command, main
-from motion_jax.methods import mosi
+from motion_jax import command, main, models
 
 if __name__ == "__main__":
-  mosi.build_model = tiny.build_model
+  models.build_model = tiny.build_model
   tiny_main.slow_down(float(os.environ.get("STEP_SECONDS", 0)))
   sys.exit(command.run(main.main, sys.argv))

@@ -15,18 +15,17 @@ import same_heldout
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import evaluate, load_encoder, sharding, state
+from motion_jax import evaluate, load_encoder, models, sharding, state
 from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
-from motion_jax.methods import make_method, mas, modist, mosi
+from motion_jax.methods import make_method
 from motion_jax.ops import motion_inputs
 
 
 def main(folder, name):
-  for module in (mas, modist, mosi):
-    module.build_model = tiny.build_model
+  models.build_model = tiny.build_model
   motion_inputs.flow_of_pairs = same_heldout.quick_flow
-  config = same_heldout.METHODS[name][1]()
+  config = same_heldout.METHODS[name]()
   config.data.update(name="folder", path=folder, heldout_fraction=0.5)
   config.train.batch_size = config.eval.batch_size = 8
   config.eval.probe = config.eval.linear = False

@@ -18,9 +18,9 @@ from motion_jax.costs import communication
 from motion_jax.costs.flops import stage_flops
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
-from motion_jax.data.inputs import configured_source, training_sampler
+from motion_jax.data.inputs import configured_source
 from motion_jax.data.sources import Source
-from motion_jax.methods import make_method
+from motion_jax.methods import METHODS, make_method
 from motion_jax.methods.base import Method
 from motion_jax.models.common import parameter_count
 from motion_jax.training import optim
@@ -48,11 +48,7 @@ def sized(config: ConfigDict, batch_size: int) -> dict[str, int]:
     most = max(1, groups * batch_size // config.train.batch_size)
     fitting = (number for number in range(most, 0, -1) if batch_size % number == 0)
     found["model.bn_groups"] = next(fitting)
-  for section in ("method", "modist"):
-    if "queue_size" in config.get(section, {}):
-      rows = config[section].queue_size
-      found[f"{section}.queue_size"] = -(-rows // batch_size) * batch_size
-  return found
+  return found | METHODS[config.method.name].sized(config, batch_size)
 
 
 def scaled(config: ConfigDict, devices: int, rows: int = 0) -> ConfigDict:
@@ -116,7 +112,7 @@ def communicated(config: ConfigDict) -> dict:
 def abstract_step(config: ConfigDict) -> tuple:
   """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
   parts = built(config, sharding.make_mesh(), jax.random.key(config.seed))
-  row = pipeline.empty_row(training_sampler(config))
+  row = pipeline.empty_row(parts.method.sampler("train"))
   batch = {
     name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
     for name, array in row.items()
@@ -130,7 +126,7 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
     source = configured_source(config.data, "train")
   except UserError as error:
     return {"sources_per_second": None, "input_note": " ".join(str(error).split())}
-  sampler, data = training_sampler(config, source), config.data
+  sampler, data = make_method(config).sampler("train", source), config.data
   options = {"threads": data.threads, "workers": data.workers}
   rate = pipeline_rate(
     source, sampler, config.train.batch_size, seconds=seconds, **options
@@ -162,7 +158,8 @@ def pipeline_rate(
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   """A batch of random pixels, in the shapes of the recipe's sampler."""
   rng = np.random.default_rng(0)
-  rows = [pipeline.empty_row(training_sampler(config))] * config.train.batch_size
+  row = pipeline.empty_row(make_method(config).sampler("train"))
+  rows = [row] * config.train.batch_size
   batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
   for name, array in batch.items():
     if array.dtype == np.uint8:

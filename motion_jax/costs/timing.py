@@ -69,7 +69,7 @@ def measure(
   pieces = config.train.accumulate_steps
   piece = {name: array[: len(array) // pieces] for name, array in rows.items()}
   piece = sharding.shard_batch(mesh, piece)
-  stages = _stage_seconds(parts, current, piece, pieces, key, steps)
+  stages = _stage_seconds(parts, mesh, current, piece, pieces, key, steps)
   clips = config.train.batch_size * parts.method.clips_per_example
   teraflops = counts["teraflops_as_written"] / mesh.size
   return {
@@ -109,10 +109,11 @@ def without_cache() -> Iterator[None]:
     _use_cache(before)
 
 
-def _stage_seconds(parts, current, piece, pieces, key, steps):
+def _stage_seconds(parts, mesh, current, piece, pieces, key, steps):
   """Seconds of the stages that can run by themselves, see `measure`."""
   params, aux, step = current.params, current.aux, current.step
-  pretext, loss = jax.jit(parts.method.pretext), jax.jit(parts.method.loss)
+  method = parts.method
+  pretext, loss = (jax.jit(sharding.on(mesh, f)) for f in (method.pretext, method.loss))
   update = jax.jit(partial(_update, parts.method, parts.optimizer))
   stages = {
     "pretext": lambda: pretext(piece, key, step),

@@ -1,24 +1,19 @@
-"""What a config asks for: sources of records, and samplers that make arrays of them."""
+"""What a config asks for: sources of records, and the views of tests and features."""
 
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from motion_jax.config import UserError, choose
-from motion_jax.data import flow_clips
-from motion_jax.data.clips import Clip, Sampler, Segments, SourceFrame, Views
-from motion_jax.data.flow_clips import FlowClip
-from motion_jax.data.flow_records import open_flow
+from motion_jax.config import UserError
+from motion_jax.data.clips import Sampler, Segments, Views
 from motion_jax.data.key_frames import (
   KeyFrames,
   annotated_people,
   detected_people,
   with_detected,
 )
-from motion_jax.data.motion import Distill
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
 
@@ -79,103 +74,16 @@ def configured_source(config: ConfigDict, split: str) -> Source:
   return source
 
 
-def training_sampler(config: ConfigDict, source: Source | None = None) -> Sampler:
-  """What training takes from a record, by `data.sampler` of a whole config.
-
-  'frame' is one random frame, the source of MoSI's clips; 'clip' is `method.frames`
-  frames at `data.interval`, from a random time, with prepared flow if `data.flow` names
-  it (MAS); 'segments' is a frame of each of `method.frames` parts of the video;
-  'distill' is two clips and two of motion, MoDist's; 'key_frames' is the clip around a
-  key frame of AVA, with boxes of people.
-
-  Args:
-    config: a whole config.
-    source: its training records, if they are open already.
-
-  Raises:
-    UserError: if motion that is to be read is not prepared; the message says how.
-  """
-  return _sampler(config, "train", source)
-
-
-def _sampler(config: ConfigDict, split: str, source: Source | None) -> Sampler:
-  data = config.data
-
-  def records():
-    return configured_source(data, split) if source is None else source
-
-  word = choose(
-    "data.sampler", data.sampler, ("frame", "clip", "segments", "distill", "key_frames")
-  )
-  if word == "frame":
-    return SourceFrame(data.short_side, canvas=tuple(data.canvas))
-  if word == "distill":
-    return _distill(config, records)
-  if word == "segments":
-    return _segments(config, middle=split == "heldout", **_sizes(config))
-  if word == "key_frames":
-    part = {"train": "train", "heldout": "val"}[split]
-    return _key_frames(config, records(), "boxes", part)
-  if data.get("flow"):
-    return _flow_clip(config, records(), middle=split == "heldout")
-  return Clip(**_clip_options(config))
-
-
-def _flow_clip(config: ConfigDict, source: Source, *, middle: bool) -> FlowClip:
-  """Clips of MAS with prepared flow."""
-  data = config.data
-  flow = open_flow(
-    source,
-    method=data.flow,
-    store="flow",
-    interval=flow_clips.INTERVAL,
-    data_dir=data.data_dir,
-  )
-  return FlowClip(flow, middle=middle, **_clip_options(config))
-
-
-def _distill(config: ConfigDict, records: Callable[[], Source]) -> Distill:
-  """Clips of MoDist; without motion if no loss needs it."""
-  data, method = config.data, config.method
-  flow, wanted = None, bool(method.loss_motion or method.loss_cross)
-  if wanted and data.flow:
-    flow = open_flow(
-      records(),
-      method=data.flow,
-      store=method.motion,
-      interval=data.flow_interval,
-      short_side=data.flow_short_side,
-      data_dir=data.data_dir,
-    )
-  return Distill(
-    motion_frames=method.motion_frames if wanted else 0,
-    motion_interval=data.motion_interval,
-    flow=flow,
-    flow_interval=data.flow_interval,
-    threshold=data.motion_threshold,
-    edge_scale=data.edge_scale,
-    synchronised=data.synchronised,
-    **_clip_options(config),
-  )
-
-
-def heldout_sampler(config: ConfigDict, source: Source | None = None) -> Sampler:
-  """As `training_sampler`; of clips, the one in the middle of the video."""
-  if config.data.sampler == "clip" and not config.data.get("flow"):
-    return Views(1, **_clip_options(config))
-  return _sampler(config, "heldout", source)
-
-
 def test_views(config: ConfigDict) -> Sampler:
   """The clips of a classifier's test: `eval.clips` evenly spaced ones, or all for 0.
 
-  Of `data.sampler` 'segments' it is one clip, of the middle frames of the segments.
+  With `method.segments` it is one clip, of the middle frames of the segments.
 
   Raises:
     UserError: if more than one clip of segments is asked for.
   """
-  if config.data.sampler == "segments":
-    return _segments(config, middle=True, **_sizes(config))
+  if config.method.get("segments"):
+    return segments(config, middle=True)
   return Views(config.eval.clips, **_clip_options(config))
 
 
@@ -184,7 +92,7 @@ def detection_sampler(config: ConfigDict, source: Source) -> KeyFrames:
 
   Without such boxes, people are where the annotations have them, which scores higher.
   """
-  return _key_frames(config, source, "persons", "val")
+  return key_frames(config, source, "persons", "val")
 
 
 def feature_views(config: ConfigDict) -> Sampler:
@@ -195,8 +103,8 @@ def feature_views(config: ConfigDict) -> Sampler:
   """
   side = math.ceil(config.method.size / config.eval.crop_ratio)
   sizes = {"short_side": side, "canvas": (side, side)}
-  if config.data.sampler == "segments":
-    return _segments(config, middle=True, **sizes)
+  if config.method.get("segments"):
+    return segments(config, middle=True, **sizes)
   options = {**_clip_options(config), **sizes}
   overlap = config.eval.get("overlap", 0.0)
   return Views(config.eval.clips, overlap=overlap, **options)
@@ -212,7 +120,18 @@ def _clip_options(config: ConfigDict) -> dict:
   )
 
 
-def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> KeyFrames:
+def key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> KeyFrames:
+  """The key frames of AVA that a config describes.
+
+  Args:
+    config: a whole config.
+    source: the prepared AVA.
+    kind: 'boxes' for annotated people, 'persons' for those of a detector.
+    part: 'train' or 'val'.
+
+  Raises:
+    UserError: if the source has no boxes.
+  """
   notes, count = getattr(source, "notes", {}), config.method.actions
   if "boxes" not in notes:
     raise UserError(
@@ -242,13 +161,14 @@ def _key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> Key
   return KeyFrames(people, most, count, **_clip_options(config))
 
 
-def _segments(config: ConfigDict, *, middle: bool, **sizes) -> Segments:
+def segments(config: ConfigDict, *, middle: bool, **sizes) -> Segments:
+  """A frame of each of `method.frames` parts of a video; raises UserError for views."""
   if config.eval.clips != 1:
     raise UserError(
-      f"data.sampler is 'segments', which is one clip of a video, but eval.clips is "
+      f"method.segments=True takes one clip of a video, but eval.clips is "
       f"{config.eval.clips}; set it to 1"
     )
-  return Segments(config.method.frames, middle=middle, **sizes)
+  return Segments(config.method.frames, middle=middle, **_sizes(config) | sizes)
 
 
 def _sizes(config: ConfigDict) -> dict:

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from motion_jax import hosts, logs, sharding, state
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
-from motion_jax.data.inputs import heldout_sampler
 from motion_jax.data.sources import Source
 
 
@@ -43,7 +42,7 @@ class HeldOut:
   ):
     self.source = source
     self.predict = state.make_predict(method, mesh)
-    self._sampler = heldout_sampler(config, source)
+    self._sampler = method.sampler("heldout", source)
     most = config.data.max_bad_fraction
     self._bad_files = pipeline.BadFiles(source, bad_files, most, self._sampler)
     self._metrics, self._config, self._mesh = method.metrics, config, mesh

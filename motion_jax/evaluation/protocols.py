@@ -34,7 +34,7 @@ class _OfAllClips(FrozenEncoder):
   ):
     config = config.copy_and_resolve_references()
     with config.unlocked():
-      config.data.sampler = "clip"
+      config.method.segments = False
       config.eval.clips, config.eval.overlap = 0, 0.5
     super().__init__(method, config, {source.name: source}, mesh)
     self._source, self._cost = source, cost

@@ -101,28 +101,26 @@ def prepare_flow(
   return target
 
 
-def ensure_flow(config: ConfigDict) -> None:
+def ensure_flow(data: ConfigDict, wanted: dict | None) -> None:
   """Makes the motion of the embedded videos when a run first needs it.
 
   Motion of other data sets takes too long to be made unasked; opening it then tells
   the command.
 
   Args:
-    config: a whole config; only those with `data.sampler` 'distill' need motion.
+    data: section of a config.
+    wanted: from `Method.prepared_motion`.
   """
-  data, method = config.data, config.method
-  if data.sampler != "distill" or data.flow != "variational":
-    return
   if data.name.partition(":")[0] != datasets.EMBEDDED:
     return
-  if not (method.loss_motion or method.loss_cross):
+  if not wanted or data.flow != "variational":
     return
   source = open_source(data.name, data_dir=data.data_dir or None)
-  kind = {"method": data.flow, "store": method.motion, "interval": data.flow_interval}
+  wanted = {**wanted, "method": data.flow}
+  kind = {key: wanted[key] for key in ("method", "store", "interval")}
   if not flow_records.flow_folder(source, data_dir=data.data_dir, **kind).is_dir():
     logger.info("computing the motion of the embedded videos (once, minutes)")
-    options = {"short_side": data.flow_short_side, "data_dir": data.data_dir}
-    prepare_flow(data.name, **kind, **options)
+    prepare_flow(data.name, **wanted, data_dir=data.data_dir)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,15 +1,24 @@
 """What every method provides; one train step and one loop serve them all."""
 
+import functools
 import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from clu import metrics
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from motion_jax import sharding
 from motion_jax.config import UserError
+from motion_jax.data.clips import Clip, Sampler, Views
+from motion_jax.data.flow_records import FlowRecords, open_flow
+from motion_jax.data.inputs import configured_source
+from motion_jax.data.sources import Source
+from motion_jax.methods.settings import check_settings
+from motion_jax.models.precision import FLOAT32
 
 Tree = Any  # nested containers of arrays
 Batch = dict[str, jax.Array]
@@ -18,38 +27,71 @@ Batch = dict[str, jax.Array]
 class Method:
   """A pretext task or a supervised task.
 
-  Write `metrics`, `clips_per_example`, `init`, `loss`, `predict`, `pretext` and
-  `encoder`; the others may stay as they are.
+  Of a method with one network, which has an `encoder`, write `metrics`,
+  `clips_per_example`, `sampler`, `build`, `pretext`, `loss` and `predict`; the others
+  may stay as they are. `params` is what the optimiser changes; `aux` all else that a
+  training changes or keeps, here {'stats': statistics of batch normalisation}.
 
   A batch holds the sampler's arrays [B, ...] and `valid` [B] bool, which is False for
   rows that could not be decoded and for padding: they count in no loss and no metric.
+
+  Args:
+    config: a whole config.
+    settings: the method's own section; None for `config.method`.
+
+  Raises:
+    UserError: for settings that cannot work.
   """
 
   metrics: type[metrics.Collection]  # built from the outputs of `loss` and `predict`
-  clips_per_example: int  # network inputs made from one row of the batch
+  clips_per_example: float = 1  # network inputs made from one row of the batch
   # Of supervised tasks: 'video_accuracy', 'frame_map'; see evaluation.evaluators.
   evaluators: tuple[str, ...] = ()
+  kept = {"stats": nnx.BatchStat}  # the network's part of aux: filters of `nnx.split`
 
-  def init(self, key: jax.Array) -> tuple[Tree, Tree]:
-    """Returns (params, aux); aux is all that changes without a gradient."""
+  def __init__(self, config: ConfigDict, settings: ConfigDict | None = None):
+    self.config = config
+    self.settings = config.method if settings is None else settings
+    check_settings(config, self.settings)
+
+  @staticmethod
+  def sized(config: ConfigDict, batch_size: int) -> dict[str, Any]:
+    """Returns keys of a config that must change with the batch, and their values."""
+    return {}
+
+  def sampler(self, split: str, source: Source | None = None) -> Sampler:
+    """Returns what a batch takes from a record; see `data.clips`.
+
+    Args:
+      split: 'train', or 'heldout' for what `predict` gets.
+      source: the records of this split, if they are open already.
+    """
     raise NotImplementedError
 
-  def aux_shardings(self, mesh: Mesh) -> Tree:
-    """Returns where aux lies: shardings as a prefix of the tree, for `jax.jit`."""
-    return sharding.replicated(mesh)
+  def prepared_motion(self) -> dict[str, Any] | None:
+    """Returns the motion that a run prepares by itself for the embedded videos, if any.
 
-  def check_training(self, mesh: Mesh) -> None:
-    """Raises UserError if a mesh is one that only evaluations can run on."""
+    That is `store`, `interval` and `short_side` of `open_flow`.
+    """
+    return None
+
+  def build(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Returns a new network, whose `encoder` is evaluated, saved and visualised."""
+    raise NotImplementedError
+
+  def heads(self, network: nnx.Module) -> list[nnx.Module]:
+    """Returns what of a network turns the encoder's features into classes, if any."""
+    return []
+
+  def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:
+    """Returns the inputs and labels that `loss` makes of the same arguments."""
+    raise NotImplementedError
 
   def loss(
     self, params: Tree, aux: Tree, batch: Batch, key: jax.Array, step: jax.Array
   ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
     """Returns (loss, (aux, outputs)) of one training batch; `step` counts from 0."""
     raise NotImplementedError
-
-  def after_update(self, params: Tree, aux: Tree, step: jax.Array) -> Tree:
-    """Returns aux after the optimiser's update; momentum encoders follow here."""
-    return aux
 
   def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
     """Returns per-example outputs in evaluation mode; a pure function of its inputs.
@@ -59,29 +101,58 @@ class Method:
     """
     raise NotImplementedError
 
-  def pretext(self, batch: Batch, key: jax.Array, step: jax.Array) -> Tree:
-    """Returns the inputs and labels that `loss` makes of the same arguments."""
-    raise NotImplementedError
+  def init(self, key: jax.Array) -> tuple[Tree, Tree]:
+    """Returns the first (params, aux)."""
+    return self._split(self.build(nnx.Rngs(key)))[1:]
+
+  def network(self, params: Tree, aux: Tree, *, train: bool = False) -> nnx.Module:
+    """Returns the network with these arrays."""
+    network = nnx.merge(self._graphdef, params, *(aux[name] for name in self.kept))
+    network.train() if train else network.eval()
+    return network
+
+  def call(self, params: Tree, aux: Tree, *inputs, train: bool) -> tuple[Any, Tree]:
+    """Returns the network's result, and aux with the statistics it has tracked."""
+    with jax.named_scope("network"):
+      network = self.network(params, aux, train=train)
+      result = network(*inputs)
+    return result, {**aux, "stats": nnx.as_pure(nnx.state(network, nnx.BatchStat))}
+
+  def after_update(self, params: Tree, aux: Tree, step: jax.Array) -> Tree:
+    """Returns aux after the optimiser's update; momentum encoders follow here."""
+    return aux
+
+  def aux_shardings(self, mesh: Mesh) -> Tree:
+    """Returns where aux lies: shardings as a prefix of the tree, for `jax.jit`."""
+    return sharding.replicated(mesh)
+
+  def check_training(self, mesh: Mesh) -> None:
+    """Raises UserError for a batch or mesh that only evaluations can run on."""
 
   def encoder(self, params: Tree, aux: Tree) -> nnx.Module:
-    """Returns the network that is evaluated, saved and visualised."""
-    raise NotImplementedError
+    """Returns the encoder, in evaluation mode."""
+    return self.network(params, aux).encoder
 
   def with_encoder(
     self, params: Tree, aux: Tree, encoder: nnx.Module
   ) -> tuple[Tree, Tree]:
     """Returns (params, aux) with the arrays of another encoder of the same shape."""
-    raise UserError(f"{type(self).__name__} cannot start from the weights of another")
+    network = self.network(params, aux)
+    nnx.update(network.encoder, nnx.state(encoder))
+    return self._split(network)[1:]
 
   def classifiers(self, params: Tree, aux: Tree) -> list[nnx.Module]:
     """Returns what turns the encoder's features into classes, for Grad-CAM."""
-    return []
+    return self.heads(self.network(params, aux))
 
   def with_classifiers(
     self, params: Tree, aux: Tree, classifiers: list[nnx.Module]
   ) -> tuple[Tree, Tree]:
     """Returns (params, aux) with the arrays of other `classifiers`, shaped alike."""
-    raise UserError(f"{type(self).__name__} has no classifiers to be replaced")
+    network = self.network(params, aux)
+    for own, other in zip(self.heads(network), classifiers, strict=True):
+      nnx.update(own, nnx.state(other))
+    return self._split(network)[1:]
 
   def save_figures(self, directory: pathlib.Path, batch: Batch, key: jax.Array) -> None:
     """Writes pictures of the first training inputs, labels drawn in.
@@ -95,6 +166,80 @@ class Method:
     self, directory: pathlib.Path, params: Tree, aux: Tree, batch: Batch
   ) -> None:
     """Writes pictures of predictions for the held-out `batch`."""
+
+  @property
+  def _clip(self) -> dict[str, Any]:
+    """Length, pace and sizes of clips, as their samplers take them."""
+    data = self.config.data
+    return dict(
+      frames=self.settings.frames,
+      interval=data.interval,
+      fps=data.fps,
+      short_side=data.short_side,
+      canvas=tuple(data.canvas),
+    )
+
+  def _open_motion(self, split: str, source: Source | None, **kind) -> FlowRecords:
+    """Opens what `data.flow` names of a split's videos; `kind` as for `open_flow`."""
+    data = self.config.data
+    source = configured_source(data, split) if source is None else source
+    return open_flow(source, method=data.flow, data_dir=data.data_dir, **kind)
+
+  def _clip_sampler(self, split: str) -> Sampler:
+    """A clip at a random time, of held-out videos the one in the middle."""
+    return Views(1, **self._clip) if split == "heldout" else Clip(**self._clip)
+
+  @functools.cached_property
+  def _graphdef(self):
+    return self._split(nnx.eval_shape(lambda: self.build(nnx.Rngs(0))))[0]
+
+  def _split(self, network):
+    trained = getattr(network, "is_trained", nnx.Param)
+    graphdef, params, *rest = nnx.split(network, trained, *self.kept.values())
+    params, *rest = nnx.as_pure((params, *rest))
+    return graphdef, params, dict(zip(self.kept, rest, strict=True))
+
+  def _check_room(self) -> None:
+    """Raises UserError if a crop of `method.size` does not fit into the frames."""
+    size, data = self.settings.size, self.config.data
+    if min(*data.canvas, data.short_side) < size:
+      raise UserError(
+        f"a crop of method.size={size} pixels does not fit into data.short_side="
+        f"{data.short_side}, data.canvas={tuple(data.canvas)}: make these larger"
+      )
+
+  def _check_pretext(self, **shapes: tuple[int, ...]) -> None:
+    """Lets the operations refuse settings now instead of in the first step.
+
+    Args:
+      **shapes: of the arrays of one row, uint8 but for `extent`.
+    """
+    shapes = {"extent": (2,), "label": (), **shapes}
+    wide = ("extent", "label")
+    batch = {
+      name: jax.ShapeDtypeStruct((1, *shape), jnp.int32 if name in wide else jnp.uint8)
+      for name, shape in shapes.items()
+    }
+    jax.eval_shape(functools.partial(self.pretext, step=0), batch, jax.random.key(0))
+
+
+def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+  """The mean of the values where `mask`; 0 if that is nowhere."""
+  return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def matrix_penalty(decay: float, params: Tree) -> jax.Array | float:
+  """`decay` / 2 times the squared length of the matrices among some parameters."""
+  if not decay:
+    return 0.0
+  matrices = [x for x in jax.tree.leaves(params) if x.ndim > 1]
+  return decay / 2 * sum(jnp.vdot(x, x, precision=FLOAT32) for x in matrices)
+
+
+def jitter_of(settings: ConfigDict) -> dict[str, float]:
+  """Strengths of the colour jitter, as `augment.draw_jitter` takes them."""
+  names = ("brightness", "contrast", "saturation", "hue", "grayscale")
+  return {name: settings[name] for name in names}
 
 
 def first_rows(count: int, batch: Batch, draws: Tree) -> tuple[Batch, Tree]:

@@ -5,27 +5,28 @@ Settings of the papers: MoSI (Huang et al., CVPR 2021) section 4.1 and figure 6,
 """
 
 import logging
-import pathlib
-from functools import partial
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 from clu import metrics
 from flax import nnx
-from ml_collections import ConfigDict
 
-from motion_jax.config import UserError, choose
-from motion_jax.methods.base import Method, first_rows
-from motion_jax.methods.settings import check_settings
-from motion_jax.models import build_classifier, build_model
+from motion_jax.config import UserError
+from motion_jax.data.inputs import segments
+from motion_jax.methods.base import (
+  Method,
+  first_rows,
+  jitter_of,
+  masked_mean,
+  matrix_penalty,
+)
+from motion_jax.models import build_classifier, encoder_of
 from motion_jax.models.heads import Classifier, place_features
-from motion_jax.models.precision import compute_options
+from motion_jax.models.stages import STAGES
 from motion_jax.ops import augment, crops
 
 logger = logging.getLogger("motion_jax")
-
-STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 @flax.struct.dataclass
@@ -94,25 +95,19 @@ class Network(nnx.Module):
 
 
 class Classify(Method):
-  """The task of a config with `method.name = 'classify'`.
+  """The task of a config with `method.name = 'classify'`; see `Method`.
 
-  Args:
-    config: a whole config; its sections method, model, data and eval are read.
-
-  Raises:
-    UserError: for settings that cannot work together.
+  Beside 'stats', aux has 'frozen', the parameters of frozen stages.
   """
 
   metrics = Metrics
-  clips_per_example = 1
   evaluators = ("video_accuracy",)
+  kept = {"frozen": nnx.Param, "stats": nnx.BatchStat}
 
-  def __init__(self, config: ConfigDict):
-    check_settings(config)
-    method = self._config = config.method
-    self._eval = config.eval
+  def __init__(self, config, settings=None):
+    super().__init__(config, settings)
+    method, self._eval = self.settings, config.eval
     self._test_side = round(config.eval.crop_ratio * config.data.short_side)
-    choose("method.crop", method.crop, ("resized", "plain"))
     if not 0 <= method.frozen_stages <= len(STAGES):
       raise UserError(
         f"method.frozen_stages={method.frozen_stages} must be in 0 (fine-tune all) to "
@@ -140,27 +135,37 @@ class Classify(Method):
         "eval.place_scores=True needs features that are a mean over places, which "
         "C3D's are not; set it to False"
       )
-    self._build = partial(_build, config.model, method)
-    network = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
-    self._graphdef = _split(network)[0]
-    self._check_augmentation(tuple(config.data.canvas))
+    self._check_pretext(video=(method.frames, *config.data.canvas, 3))
 
-  def init(self, key):
-    _, params, aux = _split(self._build(nnx.Rngs(key)))
-    return params, aux
+  def sampler(self, split, source=None):
+    """A clip, or with `method.segments` a frame of each part of a video."""
+    if self.settings.get("segments"):
+      return segments(self.config, middle=split == "heldout")
+    return self._clip_sampler(split)
+
+  def build(self, rngs):
+    method, encoder = self.settings, encoder_of(self.config.model, rngs)
+    options = dict(dropout=method.dropout, frozen=method.frozen_stages, rngs=rngs)
+    return Network(encoder, method.classes, **options)
+
+  def heads(self, network):
+    return [network.head]
+
+  def pretext(self, batch, key, step):
+    """Augmented clips [B, T, S, S, 3], normalised, and labels [B]."""
+    with jax.named_scope("augment"):
+      return self._augment(self._draw(key, batch["extent"]), batch), batch["label"]
 
   def loss(self, params, aux, batch, key, step):
     video, labels = self.pretext(batch, key, step)
     _, dropout_key = jax.random.split(key)
-    with jax.named_scope("network"):
-      network = self._merge(params, aux)
-      network.train()
-      logits = network(video, nnx.Rngs(dropout=dropout_key))
-    aux = {**aux, "stats": nnx.as_pure(nnx.state(network, nnx.BatchStat))}
+    rngs = nnx.Rngs(dropout=dropout_key)
+    logits, aux = self.call(params, aux, video, rngs, train=True)
     outputs = _outputs(jax.nn.log_softmax(logits), labels, batch["valid"])
-    total = jnp.sum(outputs["loss"] * outputs["mask"])
-    mean = total / jnp.maximum(jnp.sum(outputs["mask"]), 1)
-    return mean + self._head_penalty(network.head), (aux, outputs)
+    loss = masked_mean(outputs["loss"], outputs["mask"])
+    # MAS's: of the classifier's matrices alone.
+    loss += matrix_penalty(self.settings.head_decay, params["head"])
+    return loss, (aux, outputs)
 
   def predict(self, params, aux, batch):
     """Mean of the softmax over the crops of each clip, and its cross entropy.
@@ -171,19 +176,19 @@ class Classify(Method):
     Returns:
       loss, top1, mask: [B]; probabilities: [B, classes] float32.
     """
-    network = self._in_evaluation(params, aux)
+    network = self.network(params, aux)
     extent = batch["extent"]
     if self._eval.crops == 3:
       boxes = crops.three_crops(extent, size=self._test_side)
     else:
       boxes = crops.center_square(extent, ratio=self._eval.crop_ratio)[:, None]
-    size = self._eval.size or self._config.size
+    size = self._eval.size or self.settings.size
     video = self._normalize(
       crops.resize_crops(batch["video"], boxes, size=size, turned=_turned(batch))
     )
     video = video.reshape(-1, *video.shape[2:])
     if self._place_scores:
-      probabilities = network.place_probabilities(video, self._config.size)
+      probabilities = network.place_probabilities(video, self.settings.size)
     else:
       probabilities = jax.nn.softmax(network(video))
     probabilities = probabilities.reshape(*boxes.shape[:2], -1).mean(1)
@@ -191,52 +196,23 @@ class Classify(Method):
     outputs = _outputs(scores, batch["label"], batch["valid"])
     return {**outputs, "probabilities": probabilities}
 
-  def pretext(self, batch, key, step):
-    """Augmented clips [B, T, S, S, 3], normalised, and labels [B]."""
-    with jax.named_scope("augment"):
-      return self._augment(self._draw(key, batch["extent"]), batch), batch["label"]
-
-  def encoder(self, params, aux):
-    return self._in_evaluation(params, aux).encoder
-
-  def classifiers(self, params, aux):
-    return [self._in_evaluation(params, aux).head]
-
-  def with_encoder(self, params, aux, encoder):
-    network = self._merge(params, aux)
-    nnx.update(network.encoder, nnx.state(encoder))
-    return _split(network)[1:]
-
-  def save_figures(self, directory: pathlib.Path, batch, key):
-    """Writes the training clips of the first examples, as a PNG and a GIF."""
-    from motion_jax.visualize import clips as clip_figures
+  def save_figures(self, directory, batch, key):
+    """Draws the training clips of the first examples."""
+    from motion_jax.visualize import clips as pictures
 
     draws = jax.jit(self._draw)(key, batch["extent"])
     few, draws = first_rows(9, batch, draws)
-    video, labels = jax.device_get((jax.jit(self._augment)(draws, few), few["label"]))
-    normalization = dict(mean=self._config.mean, std=self._config.std)
-    directory.mkdir(parents=True, exist_ok=True)
-    titles = [f"class {label}" for label in labels]
-    clip_figures.save_clip_grid(
-      directory / "inputs.png", video, titles=titles, **normalization
-    )
-    clip_figures.save_gif(directory / "inputs.gif", video, **normalization)
-
-  def _check_augmentation(self, canvas):
-    """Lets the augmentation refuse settings now instead of in the first step."""
-    method = self._config
-    batch = {
-      "video": jax.ShapeDtypeStruct((1, method.frames, *canvas, 3), jnp.uint8),
-      "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
-    }
-    jax.eval_shape(
-      lambda key, batch: self._augment(self._draw(key, batch["extent"]), batch),
-      *(jax.random.key(0), batch),
+    pictures.save_clips(
+      directory / "inputs",
+      jax.jit(self._augment)(draws, few),
+      titles=[f"class {label}" for label in few["label"]],
+      mean=self.settings.mean,
+      std=self.settings.std,
     )
 
   def _draw(self, key, extent):
     """Boxes, which clips are mirrored, and colour jitter; `key` is that of `loss`."""
-    method = self._config
+    method = self.settings
     keys = jax.random.split(jax.random.split(key)[0], 4)
     if method.crop == "resized":
       boxes = crops.draw_resized_crops(
@@ -248,11 +224,7 @@ class Classify(Method):
     jitter = augment.draw_jitter(
       keys[2],
       (len(extent), method.frames),
-      brightness=method.brightness,
-      contrast=method.contrast,
-      saturation=method.saturation,
-      hue=method.hue,
-      grayscale=method.grayscale,
+      **jitter_of(method),
       per_frame=False,
     )
     return boxes, flip, jitter
@@ -261,57 +233,16 @@ class Classify(Method):
     """Normalised clips [B, T, S, S, 3]."""
     boxes, flip, jitter = draws
     video = crops.resize_crops(
-      batch["video"], boxes, size=self._config.size, flip=flip, turned=_turned(batch)
+      batch["video"], boxes, size=self.settings.size, flip=flip, turned=_turned(batch)
     )
     return self._normalize(augment.apply_jitter(video, jitter))
 
-  def _head_penalty(self, head):
-    """Weight decay of the classifier's matrices alone, MAS's."""
-    if not self._config.head_decay:
-      return 0.0
-    kernels = [k for k in jax.tree.leaves(nnx.state(head, nnx.Param)) if k.ndim > 1]
-    return 0.5 * self._config.head_decay * sum(jnp.sum(k * k) for k in kernels)
-
   def _normalize(self, video):
-    return augment.normalize(video, self._config.mean, self._config.std)
-
-  def _merge(self, params, aux):
-    return nnx.merge(self._graphdef, params, aux["frozen"], aux["stats"])
-
-  def _in_evaluation(self, params, aux):
-    network = self._merge(params, aux)
-    network.eval()
-    return network
+    return augment.normalize(video, self.settings.mean, self.settings.std)
 
 
 def _turned(batch):
   return crops.is_turned(batch["extent"], batch["video"].shape[2:4])
-
-
-def _build(model: ConfigDict, method: ConfigDict, rngs: nnx.Rngs) -> Network:
-  encoder = build_model(
-    model.name,
-    rngs=rngs,
-    width=model.width,
-    **compute_options(model),
-    lowering=model.lowering,
-    remat=model.remat,
-    bn_groups=model.bn_groups,
-  )
-  return Network(
-    encoder,
-    method.classes,
-    dropout=method.dropout,
-    frozen=method.frozen_stages,
-    rngs=rngs,
-  )
-
-
-def _split(network: Network):
-  """Splits into structure, trained arrays, and (frozen arrays, statistics)."""
-  graphdef, *trees = nnx.split(network, network.is_trained, nnx.Param, nnx.BatchStat)
-  params, frozen, stats = nnx.as_pure(tuple(trees))
-  return graphdef, params, {"frozen": frozen, "stats": stats}
 
 
 def _outputs(log_probabilities, labels, valid):

@@ -3,24 +3,22 @@
 The detector is SlowFast's (Feichtenhofer et al., ICCV 2019); see `detector`.
 """
 
-import pathlib
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics
 from flax import nnx
-from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
-from motion_jax.methods.base import Method, first_rows
+from motion_jax.data.inputs import configured_source, key_frames
+from motion_jax.methods.base import Method, first_rows, masked_mean
 from motion_jax.methods.detector import STRIDE, Detector
-from motion_jax.methods.settings import check_settings
-from motion_jax.models import build_model, resnet3d
-from motion_jax.models.precision import compute_options
+from motion_jax.models import encoder_of, resnet3d
 from motion_jax.ops import augment, crops
 from motion_jax.ops.draws import integers
+
+_PARTS = {"train": "train", "heldout": "val"}  # as AVA calls them
 
 
 @flax.struct.dataclass
@@ -31,23 +29,14 @@ class Metrics(metrics.Collection):
 
 
 class Detect(Method):
-  """The task of a config with `method.name = 'detect'`.
-
-  Args:
-    config: a whole config; its sections method, model and data are read.
-
-  Raises:
-    UserError: for settings that cannot work together.
-  """
+  """The task of a config with `method.name = 'detect'`; see `Method`."""
 
   metrics = Metrics
-  clips_per_example = 1
   evaluators = ("frame_map",)
 
-  def __init__(self, config: ConfigDict):
-    check_settings(config)
-    method, canvas = config.method, tuple(config.data.canvas)
-    self._config, self._model = method, config.model
+  def __init__(self, config, settings=None):
+    super().__init__(config, settings)
+    method, canvas = self.settings, tuple(config.data.canvas)
     if config.model.name not in resnet3d.VARIANTS:
       raise UserError(
         f"model.name={config.model.name!r}: detection needs a 3D ResNet, one of "
@@ -63,26 +52,25 @@ class Detect(Method):
         f"method.short_sides={method.short_sides} must rise, and be at least "
         f"method.size={method.size}"
       )
-    network = nnx.eval_shape(lambda: self._build(nnx.Rngs(0)))
-    self._graphdef = _split(network)[0]
 
-  def init(self, key):
-    _, params, stats = _split(self._build(nnx.Rngs(key)))
-    return params, {"stats": stats}
+  def sampler(self, split, source=None):
+    """The clip around a key frame, with the boxes of people that are annotated."""
+    if source is None:
+      source = configured_source(self.config.data, split)
+    return key_frames(self.config, source, "boxes", _PARTS[split])
+
+  def build(self, rngs):
+    encoder = encoder_of(self.config.model, rngs)
+    method = self.settings
+    return Detector(encoder, method.actions, dropout=method.dropout, rngs=rngs)
 
   def loss(self, params, aux, batch, key, step):
     video, boxes, person = self.pretext(batch, key, step)
     _, dropout_key = jax.random.split(key)
-    network = self._merge(params, aux)
-    network.train()
-    logits = network(video, boxes, nnx.Rngs(dropout=dropout_key))
+    rngs = nnx.Rngs(dropout=dropout_key)
+    logits, aux = self.call(params, aux, video, boxes, rngs, train=True)
     outputs = _outputs(logits, batch["actions"], person & batch["valid"][:, None])
-    people = outputs.pop("people")
-    mean = jnp.sum(outputs["loss"] * people) / jnp.maximum(people.sum(), 1)
-    return mean, (
-      {**aux, "stats": nnx.as_pure(nnx.state(network, nnx.BatchStat))},
-      outputs,
-    )
+    return masked_mean(outputs["loss"], outputs.pop("people")), (aux, outputs)
 
   def predict(self, params, aux, batch):
     """Scores the actions of every person on the whole frames.
@@ -91,18 +79,16 @@ class Detect(Method):
       loss, mask: [B], the mean over the people of a frame, and whether there are any;
       probabilities: [B, N, A] float32.
     """
-    network = self._merge(params, aux)
-    network.eval()
     extent = batch["extent"]
     video = augment.normalize(
-      batch["video"].astype(jnp.float32) / 255, self._config.mean, self._config.std
+      batch["video"].astype(jnp.float32) / 255, self.settings.mean, self.settings.std
     )
     inside = _inside(extent, video.shape[2:4])[:, None, :, :, None]
     boxes = batch["boxes"] * _sides(extent)
-    logits = network(jnp.where(inside, video, 0), boxes)
-    outputs = _outputs(
-      logits, batch["actions"], batch["person"] & batch["valid"][:, None]
-    )
+    video = jnp.where(inside, video, 0)
+    logits, _ = self.call(params, aux, video, boxes, train=False)
+    person = batch["person"] & batch["valid"][:, None]
+    outputs = _outputs(logits, batch["actions"], person)
     outputs.pop("people")
     return {**outputs, "probabilities": jax.nn.sigmoid(logits)}
 
@@ -116,7 +102,7 @@ class Detect(Method):
 
   def _draw(self, key, extent):
     """Squares [B, 4], which are mirrored [B]; `key` is that of `loss`."""
-    method, (augment_key, _) = self._config, jax.random.split(key)
+    method, (augment_key, _) = self.settings, jax.random.split(key)
     side_key, corner_key, flip_key = jax.random.split(augment_key, 3)
     short = extent.min(-1, keepdims=True)
     # Where a square of `size` lies in frames that are resized to a random short side.
@@ -129,7 +115,7 @@ class Detect(Method):
     return jnp.concatenate([corner, side, side], -1), flip
 
   def _augment(self, draws, batch):
-    method, (squares, flip) = self._config, draws
+    method, (squares, flip) = self.settings, draws
     video = crops.resize_crops(batch["video"], squares, size=method.size, flip=flip)
     boxes = move_boxes(
       batch["boxes"] * _sides(batch["extent"]), squares, size=method.size, flip=flip
@@ -138,50 +124,22 @@ class Detect(Method):
     video = augment.normalize(video, method.mean, method.std)
     return video, boxes, batch["person"] & has_area
 
-  def encoder(self, params, aux):
-    network = self._merge(params, aux)
-    network.eval()
-    return network.encoder
-
-  def with_encoder(self, params, aux, encoder):
-    network = self._merge(params, aux)
-    nnx.update(network.encoder, nnx.state(encoder))
-    _, params, stats = _split(network)
-    return params, {"stats": stats}
-
-  def save_figures(self, directory: pathlib.Path, batch, key):
-    """Writes the key frames of the first training clips, people in their boxes."""
-    from motion_jax.visualize.boxes import save_boxes
+  def save_figures(self, directory, batch, key):
+    """Draws the key frames of the first training clips, people in their boxes."""
+    from motion_jax.visualize import boxes as pictures
 
     draws = jax.jit(self._draw)(key, batch["extent"])
     few, draws = first_rows(9, batch, draws)
     video, boxes, person = jax.device_get(jax.jit(self._augment)(draws, few))
-    directory.mkdir(parents=True, exist_ok=True)
-    save_boxes(
+    pictures.save_boxes(
       directory / "inputs.png",
       video[:, video.shape[1] // 2],
       boxes,
       person,
       jax.device_get(few["actions"]),
-      mean=self._config.mean,
-      std=self._config.std,
+      mean=self.settings.mean,
+      std=self.settings.std,
     )
-
-  def _build(self, rngs: nnx.Rngs) -> Detector:
-    model, method = self._model, self._config
-    encoder = build_model(
-      model.name,
-      rngs=rngs,
-      width=model.width,
-      **compute_options(model),
-      lowering=model.lowering,
-      remat=model.remat,
-      bn_groups=model.bn_groups,
-    )
-    return Detector(encoder, method.actions, dropout=method.dropout, rngs=rngs)
-
-  def _merge(self, params, aux):
-    return nnx.merge(self._graphdef, params, aux["stats"])
 
 
 def move_boxes(
@@ -223,8 +181,3 @@ def _outputs(logits, actions, person):
   people = person.sum(-1)
   loss = jnp.sum(entropy.mean(-1) * person, -1) / jnp.maximum(people, 1)
   return {"loss": loss, "mask": people > 0, "people": people.astype(jnp.float32)}
-
-
-def _split(network: nnx.Module):
-  graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
-  return graphdef, *nnx.as_pure((params, stats))

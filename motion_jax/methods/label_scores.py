@@ -11,7 +11,6 @@ from clu import metrics
 
 from motion_jax.ops.statistics import BRANCHES, Label
 
-OBJECTIVES = ("regression", "classification")
 KINDS = ("location", "orientation", "colour")  # whose accuracy is measured
 
 

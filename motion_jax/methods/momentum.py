@@ -16,17 +16,14 @@ from motion_jax.ops.contrast import normalize_embedding
 
 
 class Embedder(nnx.Module):
-  """An encoder and a projection: clips to embeddings of unit length.
-
-  `__call__` maps [B, T, H, W, C] to embeddings [B, dim] and to the encoder's features
-  [B, features], both float32.
-  """
+  """An encoder and a projection: clips to embeddings of unit length."""
 
   def __init__(self, encoder: nnx.Module, *, rngs: nnx.Rngs, **projection):
     self.encoder = encoder
     self.projection = Projection(encoder.features, rngs=rngs, **projection)
 
   def __call__(self, clip: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B, T, H, W, C] -> embeddings [B, dim] and features [B, features], float32."""
     features = self.encoder(clip)
     return normalize_embedding(self.projection(features)), features
 
@@ -34,9 +31,9 @@ class Embedder(nnx.Module):
 class MomentumPair:
   """A network that learns, and its slow copy.
 
-  The copy has parameters of its own, which follow the network's, and BatchNorm
-  statistics of its own, from its own forward passes. `aux` is a dict: `stats` of the
-  network, `key_params` and `key_stats` of the copy.
+  `aux` is a dict: `stats` of the network, and `key_params` and `key_stats` of the copy,
+  whose parameters follow the network's and whose BatchNorm statistics are of its own
+  forward passes.
 
   A key must not share its BatchNorm group with the same videos as its query, or their
   common statistics tell which belong together. MoCo therefore sends keys through the
@@ -70,10 +67,8 @@ class MomentumPair:
 
   def embed_keys(self, aux, clip, *, train: bool) -> tuple[jax.Array, dict]:
     """Embeds clips with the copy, without a gradient; returns ([B, dim], aux)."""
-    params = jax.lax.stop_gradient(aux["key_params"])
-    (key, _), stats = call(
-      self._key_graphdef, params, aux["key_stats"], clip, train=train
-    )
+    copy = jax.lax.stop_gradient(aux["key_params"]), aux["key_stats"]
+    (key, _), stats = call(self._key_graphdef, *copy, clip, train=train)
     return jax.lax.stop_gradient(key), {**aux, "key_stats": stats}
 
   def follow(self, params, aux) -> dict:
@@ -95,7 +90,6 @@ class MomentumPair:
 
 
 def _with_copy(network):
-  """(params, aux) of a network whose copy is equal to it."""
   _, params, stats = split(network)
   copies = jax.tree.map(jnp.copy, (params, stats))
   return params, {"stats": stats, "key_params": copies[0], "key_stats": copies[1]}

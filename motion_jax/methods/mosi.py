@@ -3,9 +3,6 @@
 Huang et al., Self-supervised Motion Learning from Static Images, CVPR 2021.
 """
 
-import pathlib
-from functools import partial
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,15 +10,12 @@ import numpy as np
 import optax
 from clu import metrics
 from flax import nnx
-from ml_collections import ConfigDict
 
-from motion_jax.config import UserError, choose
-from motion_jax.methods.base import Method
-from motion_jax.methods.settings import check_settings
-from motion_jax.models import build_model
-from motion_jax.models.common import call, split
-from motion_jax.models.heads import Classifier
-from motion_jax.models.precision import compute_options
+from motion_jax.config import UserError
+from motion_jax.data.clips import SourceFrame
+from motion_jax.methods.base import Method, jitter_of, masked_mean
+from motion_jax.models import encoder_of
+from motion_jax.models.heads import Classifier, Headed
 from motion_jax.ops import pseudo_motion
 
 
@@ -33,39 +27,20 @@ class Metrics(metrics.Collection):
   pretext_accuracy: metrics.Average.from_output("correct")
 
 
-class Network(nnx.Module):
-  """An encoder and one linear head per label (one, or one per axis)."""
-
-  def __init__(self, encoder: nnx.Module, classes: tuple[int, ...], dropout, *, rngs):
-    self.encoder = encoder
-    self.heads = nnx.List(
-      Classifier(encoder.features, count, dropout=dropout, rngs=rngs)
-      for count in classes
-    )
-
-  def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None):
-    """[B, T, H, W, C] normalised video -> logits, a list of [B, classes] float32."""
-    features = self.encoder(video)
-    return [head(features, rngs=rngs) for head in self.heads]
-
-
 class Mosi(Method):
   """The pretext task of a config with `method.name = 'mosi'`.
 
   Args:
-    config: a whole config; its `method` and `model` sections are read.
-
-  Raises:
-    UserError: for settings that cannot work together.
+    config, settings: see `Method`.
+    side: in pixels, of the square images that another method makes its sources of;
+      None: they are those of `sampler`.
   """
 
   metrics = Metrics
 
-  def __init__(self, config: ConfigDict):
-    check_settings(config)
-    method = self._config = config.method
-    choose("method.axes", method.axes, ("xy", "x", "y"))
-    choose("method.labels", method.labels, ("joint", "separate"))
+  def __init__(self, config, settings=None, *, side: int | None = None):
+    super().__init__(config, settings)
+    method, data = self.settings, config.data
     if not method.decoupled and method.axes != "xy":
       raise UserError(
         f"method.decoupled=False, the joint grid, needs method.axes='xy', found "
@@ -73,204 +48,142 @@ class Mosi(Method):
       )
     if method.frames < 2:
       raise UserError(f"method.frames={method.frames}: a moving clip needs 2 or more")
-    self.pool = pseudo_motion.label_pool(
+    canvas = tuple(data.canvas) if side is None else (side, side)
+    if min(*canvas, data.short_side if side is None else side) <= method.size:
+      raise UserError(
+        f"the crop of method.size={method.size} pixels has no room to move in "
+        f"data.short_side={data.short_side}, data.canvas={canvas}; "
+        f"the paper's ratio is 320 to 112: set data.short_side and both sides of "
+        f"data.canvas to {round(method.size * 320 / 112)} or more"
+      )
+    self.pool = pool = pseudo_motion.label_pool(
       method.speeds,
       axes=method.axes,
       static=method.static,
       decoupled=method.decoupled,
     )
-    self.clips_per_example = len(self.pool.speeds)
-    height, width = config.data.canvas
-    if min(height, width, config.data.short_side) <= method.size:
-      raise UserError(
-        f"the crop of method.size={method.size} pixels has no room to move in "
-        f"data.short_side={config.data.short_side}, data.canvas={(height, width)}; "
-        f"the paper's ratio is 320 to 112: set data.short_side and both sides of "
-        f"data.canvas to {round(method.size * 320 / 112)} or more"
-      )
-    self._labels, classes = _heads(self.pool, method.labels)
-    self._build = partial(_build, config.model, classes, method.dropout)
-    self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._build(nnx.Rngs(0))))
-    self._check_generator((height, width))
+    self.clips_per_example = len(pool.speeds)
+    moves = pool.speeds / method.speeds
+    self._shown = dict(moves=moves, mean=method.mean, std=method.std)
+    if method.labels == "joint":
+      self._labels, self._classes = pool.joint[:, None], (pool.num_classes,)
+    else:
+      self._labels = np.stack([pool.separate_x, pool.separate_y], axis=1)
+      self._classes = (2 * pool.steps + 1,) * 2
+    try:
+      pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, pool)
+    except ValueError as error:  # names the setting
+      raise UserError(f"method.{error}") from error
+    self._check_pretext(image=(*canvas, 3))
 
-  def init(self, key):
-    _, params, stats = split(self._build(nnx.Rngs(key)))
-    return params, stats
+  def sampler(self, split, source=None):
+    """One random frame of a video (section 4.1)."""
+    data = self.config.data
+    return SourceFrame(data.short_side, canvas=tuple(data.canvas))
+
+  def build(self, rngs):
+    """An encoder and one linear head per label (one, or one per axis)."""
+    encoder = encoder_of(self.config.model, rngs)
+    options = dict(dropout=self.settings.dropout, rngs=rngs)
+    return Headed(
+      encoder, [Classifier(encoder.features, n, **options) for n in self._classes]
+    )
+
+  def heads(self, network):
+    return list(network.heads)
+
+  def pretext(self, batch, key, step):
+    draw_key, _ = jax.random.split(key)
+    return self._clips(batch, self._draw(draw_key, batch, step=step))
 
   def loss(self, params, aux, batch, key, step):
     clips, labels = self.pretext(batch, key, step)
     _, dropout_key = jax.random.split(key)
-    with jax.named_scope("network"):
-      rngs = nnx.Rngs(dropout=dropout_key)
-      logits, aux = call(self._graphdef, params, aux, clips, rngs, train=True)
+    rngs = nnx.Rngs(dropout=dropout_key)
+    logits, aux = self.call(params, aux, clips, rngs, train=True)
     outputs = self._outputs(logits, labels, batch["valid"])
-    return _masked_mean(outputs["loss"], outputs["mask"]), (aux, outputs)
+    return masked_mean(outputs["loss"], outputs["mask"]), (aux, outputs)
 
   def predict(self, params, aux, batch):
     """Full difficulty, centred trajectories; a row's draws follow from its index."""
     clips, labels = self._heldout_clips(batch)
-    logits, _ = call(self._graphdef, params, aux, clips, train=False)
+    logits, _ = self.call(params, aux, clips, train=False)
     return self._outputs(logits, labels, batch["valid"])
 
-  def pretext(self, batch, key, step):
-    generate_key, _ = jax.random.split(key)
-    return self._make_clips(generate_key, batch, step=step, train=True)
-
-  def encoder(self, params, aux):
-    return self._network(params, aux).encoder
-
-  def with_encoder(self, params, aux, encoder):
-    network = self._network(params, aux)
-    nnx.update(network.encoder, nnx.state(encoder))
-    return split(network)[1:]
-
-  def classifiers(self, params, aux):
-    return list(self._network(params, aux).heads)
-
-  def with_classifiers(self, params, aux, classifiers):
-    network = self._network(params, aux)
-    for own, other in zip(network.heads, classifiers, strict=True):
-      nnx.update(own, nnx.state(other))
-    return split(network)[1:]
-
-  def save_figures(self, directory: pathlib.Path, batch, key):
-    """Writes every label's clip of the first source image, as a PNG and a GIF."""
-    from motion_jax.visualize import clips as clip_figures
+  def save_figures(self, directory, batch, key):
+    """Draws every label's clip of the first source image."""
+    from motion_jax.visualize import mosi as pictures
 
     one = {name: array[:1] for name, array in batch.items()}
-    draws = self._draw(jax.random.split(key)[0], one, step=0, train=True)
-    clips = jax.device_get(self._render(one, draws)[0])
-    speeds = self.pool.speeds / self._config.speeds
-    # Titles and arrows are the window's motion; what is seen in it moves against them.
-    titles = [f"{label}: {_motion_text(*speed)}" for label, speed in enumerate(speeds)]
-    normalization = dict(mean=self._config.mean, std=self._config.std)
-    directory.mkdir(parents=True, exist_ok=True)
-    clip_figures.save_clip_grid(
-      directory / "pretext.png",
-      clips,
-      titles=titles,
-      arrows=speeds,
-      boxes=jax.device_get(draws.box[0]),
-      caption=self._caption(step=0),
-      **normalization,
-    )
-    clip_figures.save_gif(
-      directory / "pretext.gif", clips, arrows=speeds, **normalization
-    )
+    draws = self._draw(jax.random.split(key)[0], one, step=0)
+    caption = pictures.step_text(1, self.settings.curriculum_steps, *self._ease(0))
+    clips, boxes = self._clips(one, draws)[0], draws.box[0]
+    pictures.save_pretext(directory, clips, boxes, caption=caption, **self._shown)
 
-  def save_results(self, directory: pathlib.Path, params, aux, batch):
-    """Writes the clips of the first held-out image, true and predicted motion."""
-    from motion_jax.visualize import clips as clip_figures
+  def save_results(self, directory, params, aux, batch):
+    """Draws the clips of the first held-out image, true and predicted motion."""
+    from motion_jax.visualize import mosi as pictures
 
     first = int(np.argmax(batch["valid"]))  # the others cannot be decoded
-    one = {name: array[first : first + 1] for name, array in batch.items()}
-    network = nnx.jit(lambda network, clips: [x.argmax(-1) for x in network(clips)])
-    clips, labels = self._heldout_clips(one)
-    found = jnp.stack(network(self._network(params, aux), clips), axis=-1)
-    speeds = self.pool.speeds / self._config.speeds
-    # Of two heads the motion along x and along y, which need not be one of the pool's.
-    texts = {
-      tuple(label): _motion_text(*speed)
-      for label, speed in zip(self._labels, speeds, strict=True)
-    }
-    titles = [
-      f"{texts[tuple(true)]}\nfound: {texts.get(tuple(guess), 'none of these')}"
-      for true, guess in zip(*jax.device_get((labels, found)), strict=True)
-    ]
-    directory.mkdir(parents=True, exist_ok=True)
-    clip_figures.save_clip_grid(
-      directory / "predictions.png",
-      jax.device_get(clips),
-      titles=titles,
-      arrows=speeds,
-      mean=self._config.mean,
-      std=self._config.std,
-    )
-
-  def _caption(self, step):
-    """The step, counted from 1, and how hard a curriculum makes it."""
-    method, text = self._config, f"step {step + 1}"
-    if not method.curriculum_steps:
-      return text
-    ease = float(_difficulty(step, method.curriculum_steps))
-    low, high = (float(ratio) for ratio in _eased_ratio(method.mask_ratio, ease))
-    return (
-      f"{text} of a curriculum over {method.curriculum_steps}: difficulty {ease:.0%}, "
-      f"mask {low:.2f} to {high:.2f}"
-    )
-
-  def _network(self, params, aux):
-    network = nnx.merge(self._graphdef, params, aux)
-    network.eval()
-    return network
+    clips, labels = self._heldout_clips({k: x[first:][:1] for k, x in batch.items()})
+    logits = nnx.jit(lambda network, clips: network(clips))
+    logits = logits(self.network(params, aux), clips)
+    found = jnp.stack([head.argmax(-1) for head in logits], axis=-1)
+    pictures.save_predictions(directory, clips, labels, found, **self._shown)
 
   def _heldout_clips(self, batch):
-    """As `_make_clips`: what a row gives depends on nothing but the row."""
+    """What a row gives depends on nothing but the row."""
     key, rows = jax.random.key(0), batch["index"]
-    return self._make_clips(key, batch, step=None, train=False, rows=rows)
+    return self._clips(batch, self._draw(key, batch, train=False, rows=rows))
 
-  def _make_clips(self, key, batch, *, step, train, rows=None):
+  def _ease(self, step):
+    """Difficulty, and range of the mask's ratio, which is (1, 1) where that is 0.
+
+    A curriculum starts there, everything moves, and rises linearly to the paper's, 1.
+    """
+    steps = self.settings.curriculum_steps
+    full = step is None or not steps
+    ease = jnp.ones(()) if full else jnp.minimum(step / steps, 1.0)
+    return ease, tuple(1.0 + (bound - 1.0) * ease for bound in self.settings.mask_ratio)
+
+  def _draw(self, key, batch, *, step=None, train=True, rows=None):
+    """All random choices; `step` None is the paper's full difficulty."""
+    method, (ease, mask_ratio) = self.settings, self._ease(step)
+    with jax.named_scope("pseudo_motion"):
+      return pseudo_motion.draw(
+        key,
+        batch["extent"],
+        self.pool,
+        rows=rows,
+        frames=method.frames,
+        size=method.size,
+        mask_ratio=mask_ratio,
+        distance_jitter=tuple(method.distance_jitter),
+        jitter=dict(jitter_of(method), per_frame=method.jitter_per_frame),
+        jitter_strength=ease,
+        flip=method.flip,
+        compat_flip=method.compat_flip and train,
+        train=train,
+      )
+
+  def _clips(self, batch, draws):
     """Pseudo-motion clips [B*P, T, S, S, C] and labels [B*P, heads] of a batch.
 
     All clips of an image follow one another, so a batch split over devices keeps
     them on one device (same-batch training, section 3.3 of the paper).
     """
+    method = self.settings
     with jax.named_scope("pseudo_motion"):
-      draws = self._draw(key, batch, step=step, train=train, rows=rows)
-      clips = self._render(batch, draws)
+      clips = pseudo_motion.render(
+        batch["image"],
+        batch["extent"],
+        draws,
+        size=method.size,
+        mean=jnp.asarray(method.mean),
+        std=jnp.asarray(method.std),
+      )
     labels = jnp.tile(jnp.asarray(self._labels), (len(clips), 1))
     return clips.reshape(-1, *clips.shape[2:]), labels
-
-  def _check_generator(self, canvas):
-    """Lets the generator refuse settings now instead of in the first step."""
-    method = self._config
-    try:
-      pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, self.pool)
-    except ValueError as error:  # names the setting
-      raise UserError(f"method.{error}") from error
-    batch = {
-      "image": jax.ShapeDtypeStruct((1, *canvas, 3), jnp.uint8),
-      "extent": jax.ShapeDtypeStruct((1, 2), jnp.int32),
-    }
-    jax.eval_shape(partial(self.pretext, key=jax.random.key(0), step=0), batch)
-
-  def _draw(self, key, batch, *, step, train, rows=None):
-    """All random choices; `step` None is the paper's full difficulty."""
-    method = self._config
-    ease = jnp.ones(()) if step is None else _difficulty(step, method.curriculum_steps)
-    return pseudo_motion.draw(
-      key,
-      batch["extent"],
-      self.pool,
-      rows=rows,
-      frames=method.frames,
-      size=method.size,
-      mask_ratio=_eased_ratio(method.mask_ratio, ease),
-      distance_jitter=tuple(method.distance_jitter),
-      jitter=dict(
-        brightness=method.brightness,
-        contrast=method.contrast,
-        saturation=method.saturation,
-        hue=method.hue,
-        grayscale=method.grayscale,
-        per_frame=method.jitter_per_frame,
-      ),
-      jitter_strength=ease,
-      flip=method.flip,
-      compat_flip=method.compat_flip and train,
-      train=train,
-    )
-
-  def _render(self, batch, draws):
-    """Clips [B, P, T, S, S, C], normalised."""
-    return pseudo_motion.render(
-      batch["image"],
-      batch["extent"],
-      draws,
-      size=self._config.size,
-      mean=jnp.asarray(self._config.mean),
-      std=jnp.asarray(self._config.std),
-    )
 
   def _outputs(self, logits, labels, valid):
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -281,47 +194,3 @@ class Mosi(Method):
       "correct": jnp.all(jnp.stack(hits), axis=0).astype(jnp.float32),
       "mask": jnp.repeat(valid, self.clips_per_example),
     }
-
-
-def _build(model: ConfigDict, classes, dropout, rngs):
-  encoder = build_model(
-    model.name,
-    rngs=rngs,
-    width=model.width,
-    **compute_options(model),
-    lowering=model.lowering,
-    remat=model.remat,
-    bn_groups=model.bn_groups,
-  )
-  return Network(encoder, classes, dropout, rngs=rngs)
-
-
-def _heads(pool, labels):
-  """Labels [P, heads] of one source's clips, and the number of classes per head."""
-  if labels == "joint":
-    return pool.joint[:, None], (pool.num_classes,)
-  return np.stack([pool.separate_x, pool.separate_y], axis=1), (2 * pool.steps + 1,) * 2
-
-
-def _difficulty(step, curriculum_steps):
-  """0 at step 0, rising linearly to 1, the paper's setting, at `curriculum_steps`."""
-  if not curriculum_steps:
-    return jnp.ones(())
-  return jnp.minimum(step / curriculum_steps, 1.0)
-
-
-def _eased_ratio(mask_ratio, ease):
-  """The mask ratio range, which a curriculum starts at (1, 1): everything moves."""
-  return tuple(1.0 + (bound - 1.0) * ease for bound in mask_ratio)
-
-
-def _masked_mean(values, mask):
-  return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
-
-
-def _motion_text(x, y):
-  if not x and not y:
-    return "static"
-  across = f"{'right' if x > 0 else 'left'} {abs(x):g}" if x else ""
-  along = f"{'down' if y > 0 else 'up'} {abs(y):g}" if y else ""
-  return " ".join(filter(None, (across, along)))

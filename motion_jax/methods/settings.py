@@ -15,20 +15,22 @@ from motion_jax.ops.appearance_statistics import COLOURS
 from motion_jax.ops.motion_statistics import VOTINGS
 
 
-def check_settings(config: ConfigDict) -> None:
+def check_settings(config: ConfigDict, method: ConfigDict) -> None:
   """Refuses values that no network or operation can work with.
 
   Args:
-    config: a whole config; its sections method, model and data are read.
+    config: a whole config; its sections model and data are read.
+    method: the section of the method.
 
   Raises:
     UserError: names the key, what it takes and what was found.
   """
-  for section, rules in (("method", _METHOD), ("model", _MODEL), ("data", _DATA)):
+  sections = {"method": method, "model": config.model, "data": config.data}
+  for section, rules in {"method": _METHOD, "model": _MODEL, "data": _DATA}.items():
     for key, rule in rules.items():
-      if key not in config[section]:
+      if key not in sections[section]:
         continue
-      name, value = f"{section}.{key}", config[section][key]
+      name, value = f"{section}.{key}", sections[section][key]
       if not isinstance(rule, _Rule):
         choose(name, value, rule)
       elif not rule.holds(value):
@@ -67,6 +69,7 @@ _METHOD = {
     "(low, high) with 0 < low <= high <= 1", 2, lambda a, b: 0 < a <= b <= 1
   ),
   "aspect": _numbers("(low, high) with 0 < low <= high", 2, lambda a, b: 0 < a <= b),
+  "axes": ("xy", "x", "y"),
   "blur": _SHARE,
   "blur_sigma": _numbers(
     "(low, high) with 0 <= low <= high", 2, lambda a, b: 0 <= a <= b
@@ -74,6 +77,8 @@ _METHOD = {
   "brightness": _SHARE,
   "colour": COLOURS,
   "contrast": _SHARE,
+  "crop": ("resized", "plain"),
+  "cross_negatives": ("query", "key"),
   "curriculum_steps": _FROM_ZERO,
   "distance_jitter": _numbers(
     "(low, high) with 0 < low <= 1 and low <= high",
@@ -93,6 +98,7 @@ _METHOD = {
   "hidden": _FROM_ZERO,
   "hue": _number("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
   "jitter": _SHARE,
+  "labels": ("joint", "separate"),
   "loss_cross": _FROM_ZERO,
   "loss_motion": _FROM_ZERO,
   "loss_visual": _FROM_ZERO,
@@ -108,6 +114,7 @@ _METHOD = {
   "mosi_weight": _FROM_ZERO,
   "motion_frames": _COUNT,
   "motion_weight": _FROM_ZERO,
+  "objective": ("regression", "classification"),
   "projection_hidden": _FROM_ZERO,
   "projection_layers": _COUNT,
   "queue_size": _COUNT,
@@ -137,5 +144,6 @@ _DATA = {
     2,
     lambda *sides: min(sides) >= 1 and all(isinstance(x, int) for x in sides),
   ),
+  "edge_scale": ("1", "10"),
   "short_side": _COUNT,
 }

@@ -2,12 +2,36 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from ml_collections import ConfigDict
 
+from motion_jax.config import choose
 from motion_jax.models import c3d, conv, heads, resnet3d
+from motion_jax.models.precision import PRECISIONS, compute_dtype
+from motion_jax.models.stages import StagedEncoder
 
-__all__ = ["NETWORKS", "build_classifier", "build_model"]
+__all__ = ["NETWORKS", "build_classifier", "build_model", "encoder_of"]
 
 NETWORKS = (*resnet3d.VARIANTS, c3d.NAME)
+
+
+def encoder_of(model: ConfigDict, rngs: nnx.Rngs, **other) -> StagedEncoder:
+  """Builds the encoder that a config's section `model` describes.
+
+  Args:
+    model: the section; runs of earlier versions have no `precision`.
+    rngs: the `params` stream draws the weights.
+    **other: options of `build_model` to be taken instead of the section's.
+
+  Raises:
+    ValueError: for an unknown network, dtype or lowering.
+    UserError: for an unknown precision.
+  """
+  precision = model.get("precision", "default")
+  choose("model.precision", precision, PRECISIONS)
+  options = {key: model[key] for key in ("name", "width", "lowering", "remat")}
+  options |= dict(dtype=compute_dtype(model.dtype), precision=precision)
+  options |= dict(bn_groups=model.bn_groups, rngs=rngs)
+  return build_model(**options | other)
 
 
 def build_model(
@@ -21,7 +45,7 @@ def build_model(
   remat: bool = False,
   bn_groups: int = 1,
   in_channels: int = 3,
-) -> resnet3d.Encoder | c3d.Encoder:
+) -> StagedEncoder:
   """Builds an encoder by name.
 
   Args:
@@ -58,27 +82,16 @@ def build_model(
   )
   if name == c3d.NAME:
     return c3d.Encoder(**options)
-  return resnet3d.build_model(name, bn_groups=bn_groups, **options)
+  return resnet3d.Encoder(resnet3d.VARIANTS[name], bn_groups=bn_groups, **options)
 
 
 def build_classifier(
-  encoder: resnet3d.Encoder | c3d.Encoder,
-  classes: int,
-  *,
-  dropout: float,
-  rngs: nnx.Rngs,
+  encoder: StagedEncoder, classes: int, *, dropout: float, rngs: nnx.Rngs
 ) -> heads.Classifier | c3d.FullyConnected:
   """Builds the classifier that a paper puts on an encoder's features.
 
-  Args:
-    encoder: from `build_model`.
-    classes: number of logits.
-    dropout: in [0, 1); 0.5 in the papers.
-    rngs: the `params` stream draws the weights.
-
-  Returns:
-    Three fully connected layers for C3D, one linear layer for a ResNet; both map
-    (features [B, D], rngs=) to logits [B, classes].
+  Three fully connected layers for C3D, one linear layer for a ResNet; both map
+  (features [B, D], rngs=) to logits [B, classes].
 
   Raises:
     ValueError: if `dropout` is outside [0, 1).

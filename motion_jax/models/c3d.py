@@ -10,11 +10,11 @@ import numpy as np
 from flax import nnx
 
 from motion_jax.models import common, conv
+from motion_jax.models.heads import Linear
 from motion_jax.models.precision import FLOAT32
+from motion_jax.models.stages import STAGES, StagedEncoder
 
 NAME = "c3d"
-STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
-ENDPOINTS = (*STAGES, "pooled")
 
 _WIDTHS = (1, 2, 4, 4, 4)
 # The official code draws all kernels from N(0, 0.01), for pixels in 0 to 255 and width
@@ -26,7 +26,7 @@ _PIXEL_SCALE = 0.225 * 255
 _GRID = (1, 4, 4)
 
 
-class Encoder(nnx.Module):
+class Encoder(StagedEncoder):
   """Five 3x3x3 convolutions with ReLU and max pooling between them; no normalisation.
 
   `features`, the size of the flattened pool5, is 4096 at width 64, and `hidden`, that
@@ -55,39 +55,6 @@ class Encoder(nnx.Module):
     self.hidden = 32 * width
     self.lowering = settings.lowering
     self.remat = remat
-
-  def __call__(self, video: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] normalised video to [B, features] float32."""
-    return self.until(video, "pooled")
-
-  def endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
-    """All named activations: conv1 to conv5 before their pooling, and pooled [B, D]."""
-    result, x = {}, video
-    for name in ENDPOINTS:
-      x = result[name] = self._step(name, x)
-    return result
-
-  def until(self, video: jax.Array, name: str) -> jax.Array:
-    """The activation at one endpoint.
-
-    Args:
-      video: [B, T, H, W, C] normalised video.
-      name: one of `ENDPOINTS`.
-
-    Raises:
-      ValueError: if there is no such endpoint.
-    """
-    x = video
-    for step in ENDPOINTS[: _position(name) + 1]:
-      x = self._step(step, x)
-    return x
-
-  def after(self, activation: jax.Array, name: str) -> jax.Array:
-    """Features [B, D] from the activation at endpoint `name`; see `until`."""
-    x = activation
-    for step in ENDPOINTS[_position(name) + 1 :]:
-      x = self._step(step, x)
-    return x
 
   def stage_paths(self) -> list[tuple[str | int, ...]]:
     """Prefixes of the paths of conv1 to conv5 in `nnx.state(encoder)`, in order."""
@@ -170,18 +137,6 @@ class FullyConnected(nnx.Module):
     return self.out(x)
 
 
-class Linear(nnx.Module):
-  """A linear layer with normally distributed weights and a constant bias."""
-
-  def __init__(self, inputs, outputs, *, std, bias, rngs):
-    weights = jax.random.normal(rngs.params(), (inputs, outputs))
-    self.kernel = nnx.Param(std * weights)
-    self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
-
-  def __call__(self, x):
-    return jnp.matmul(x, self.kernel[...], precision=FLOAT32) + self.bias[...]
-
-
 def _pool_window(index):
   """Of the pooling after convolution `index`, counted from 1."""
   return (1, 2, 2) if index == 1 else (2, 2, 2)
@@ -232,9 +187,3 @@ def _draw(key, shapes):
   values = jax.lax.optimization_barrier(values)  # or it is fused into every part
   parts = jnp.split(values, ends[:-1])
   return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _position(name):
-  if name not in ENDPOINTS:
-    raise ValueError(f"endpoint {name!r} is unknown; use one of {', '.join(ENDPOINTS)}")
-  return ENDPOINTS.index(name)

@@ -1,6 +1,7 @@
 """Heads that stand on pooled features."""
 
 import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,43 @@ from motion_jax.models import common
 from motion_jax.models.precision import FLOAT32
 
 
-class Classifier(nnx.Module):
+class Linear(nnx.Module):
+  """x @ kernel + bias in float32.
+
+  Args:
+    inputs, outputs: sizes.
+    bias: True to draw it, a number to start from that one, False for none.
+    std: of normally distributed weights; None for PyTorch's default initialisation,
+      U(+-1/sqrt(inputs)), of the bias too.
+    rngs: the `params` stream draws weights and bias.
+  """
+
+  def __init__(
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    bias: bool | float = True,
+    std: float | None = None,
+    rngs: nnx.Rngs,
+  ):
+    def uniform(*shape):  # PyTorch's default
+      return common.uniform_fan_in(rngs.params(), shape, inputs)
+
+    if std is None:
+      kernel = uniform(inputs, outputs)
+    else:
+      kernel = std * jax.random.normal(rngs.params(), (inputs, outputs))
+    self.kernel = nnx.Param(kernel)
+    first = uniform(outputs) if bias is True else jnp.full(outputs, bias, jnp.float32)
+    self.bias = None if bias is False else nnx.Param(first)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = jnp.matmul(x, self.kernel[...], precision=FLOAT32)
+    return x if self.bias is None else x + self.bias[...]
+
+
+class Classifier(Linear):
   """Dropout and one linear layer, with PyTorch's default initialisation.
 
   Args:
@@ -26,9 +63,8 @@ class Classifier(nnx.Module):
   def __init__(self, dim: int, classes: int, *, dropout: float, rngs: nnx.Rngs):
     if not 0 <= dropout < 1:
       raise ValueError(f"dropout is {dropout}; expected a probability in [0, 1)")
+    super().__init__(dim, classes, rngs=rngs)
     self.dropout = nnx.Dropout(dropout)
-    self.kernel = nnx.Param(common.uniform_fan_in(rngs.params(), (dim, classes), dim))
-    self.bias = nnx.Param(common.uniform_fan_in(rngs.params(), (classes,), dim))
 
   def __call__(self, features: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
     """Computes logits.
@@ -40,9 +76,19 @@ class Classifier(nnx.Module):
     Returns:
       [..., classes] float32 logits.
     """
-    features = self.dropout(features.astype(jnp.float32), rngs=rngs)
-    logits = jnp.matmul(features, self.kernel[...], precision=FLOAT32)
-    return logits + self.bias[...]
+    return super().__call__(self.dropout(features.astype(jnp.float32), rngs=rngs))
+
+
+class Headed(nnx.Module):
+  """An encoder and heads, which all get its features."""
+
+  def __init__(self, encoder: nnx.Module, heads: Iterable[nnx.Module]):
+    self.encoder, self.heads = encoder, nnx.List(heads)
+
+  def __call__(self, video: jax.Array, rngs: nnx.Rngs | None = None) -> list[jax.Array]:
+    """[B, T, H, W, C] normalised video -> [B, outputs] float32 of every head."""
+    features = self.encoder(video)
+    return [head(features, rngs=rngs) for head in self.heads]
 
 
 def place_features(activation: jax.Array, window: tuple[int, int]) -> jax.Array:
@@ -115,18 +161,3 @@ class Projection(nnx.Module):
     for index, layer in enumerate(self.layers):
       x = layer(nnx.relu(x) if index else x)
     return self.norm(x) if self.norm else x
-
-
-class Linear(nnx.Module):
-  """x @ kernel + bias, or without the bias, in float32."""
-
-  def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
-    def draw(*shape):
-      return nnx.Param(common.uniform_fan_in(rngs.params(), shape, inputs))
-
-    self.kernel = draw(inputs, outputs)
-    self.bias = draw(outputs) if bias else None
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = jnp.matmul(x, self.kernel[...], precision=FLOAT32)
-    return x if self.bias is None else x + self.bias[...]

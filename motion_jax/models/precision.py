@@ -2,9 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
-
-from motion_jax.config import choose
 
 DTYPES = ("auto", "float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest")
@@ -12,21 +9,6 @@ PRECISIONS = ("default", "high", "highest")
 # Of products that stay float32 on any device. By default their factors are rounded: to
 # bfloat16 on TPUs, to TF32 on GPUs.
 FLOAT32 = jax.lax.Precision.HIGHEST
-
-
-def compute_options(model: ConfigDict) -> dict:
-  """`dtype` and `precision` of `models.build_model` as a config's `model` says.
-
-  Args:
-    model: the section; runs of earlier versions have no `precision`.
-
-  Raises:
-    ValueError: for an unknown dtype.
-    UserError: for an unknown precision.
-  """
-  precision = model.get("precision", "default")
-  choose("model.precision", precision, PRECISIONS)
-  return {"dtype": compute_dtype(model.dtype), "precision": precision}
 
 
 def compute_dtype(name: str) -> jnp.dtype:

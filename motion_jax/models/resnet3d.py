@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from motion_jax.models import blocks, common, conv
-
-STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
-ENDPOINTS = (*STAGES, "pooled")
+from motion_jax.models.stages import STAGES, StagedEncoder
 
 _STEM_POOL = {"window": (1, 3, 3), "strides": (1, 2, 2), "padding": (0, 1, 1)}
 
@@ -90,13 +88,24 @@ VARIANTS = {
 }
 
 
-class Encoder(nnx.Module):
+class Encoder(StagedEncoder):
   """A 3D ResNet that maps normalised video to pooled features.
 
-  Build it with `build_model`. `features` is the size of the pooled features.
+  Args:
+    variant: its row of the table.
+    rngs: the `params` stream draws the kernels.
+    width: channels of the first stage; None for the variant's.
+    in_channels: channels of the video.
+    remat: recompute the activations of a block in the backward pass.
+    bn_groups: parts of the batch with their own BatchNorm statistics.
+    **options: dtype, lowering and precision of `common.Settings`.
   """
 
-  def __init__(self, variant: Variant, *, width, in_channels, remat, settings):
+  def __init__(
+    self, variant: Variant, *, rngs, width, in_channels, remat, bn_groups, **options
+  ):
+    settings = common.Settings(eps=variant.eps, groups=bn_groups, **options)
+    width = variant.width if width is None else width
     self.stem = Stem(variant, in_channels, width, settings=settings)
     if variant.bottleneck:
       make, expansion = blocks.Bottleneck, blocks.Bottleneck.expansion
@@ -116,43 +125,8 @@ class Encoder(nnx.Module):
     self.stages = nnx.List(stages)
     self.features = inputs
     self.remat = remat
-
-  def __call__(self, video: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] normalised video to [B, features] float32."""
-    return self.until(video, "pooled")
-
-  def endpoints(self, video: jax.Array) -> dict[str, jax.Array]:
-    """All named activations: conv1 to conv5 [B, T', H', W', D] and pooled [B, D]."""
-    result, x = {}, video
-    for name in ENDPOINTS:
-      x = result[name] = self._step(name, x)
-    return result
-
-  def until(self, video: jax.Array, name: str) -> jax.Array:
-    """The activation at one endpoint.
-
-    Args:
-      video: [B, T, H, W, C] normalised video.
-      name: one of `ENDPOINTS`.
-
-    Raises:
-      ValueError: if there is no such endpoint.
-    """
-    x = video
-    for step in ENDPOINTS[: _position(name) + 1]:
-      x = self._step(step, x)
-    return x
-
-  def after(self, activation: jax.Array, name: str) -> jax.Array:
-    """Pooled features [B, D] from the activation at endpoint `name`.
-
-    `after(until(video, name), name)` equals a plain call; gradients with respect to
-    the activation are what Grad-CAM needs.
-    """
-    x = activation
-    for step in ENDPOINTS[_position(name) + 1 :]:
-      x = self._step(step, x)
-    return x
+    convs = [convolution for path in self.paths() for convolution in path.convs]
+    common.draw_kernels(convs, rngs.params(), variant.init)
 
   def paths(self) -> Iterator[common.ConvPath]:
     """All convolutions and their norms, in the order of the forward pass."""
@@ -198,65 +172,3 @@ class Stem(nnx.Module):
     if not self.pool:
       return x
     return conv.max_pool(x, lowering=self.lowering, **_STEM_POOL)
-
-
-def build_model(
-  name: str,
-  *,
-  rngs: nnx.Rngs,
-  width: int | None = None,
-  dtype: jnp.dtype = jnp.float32,
-  lowering: str = "auto",
-  precision: str = "default",
-  remat: bool = False,
-  bn_groups: int = 1,
-  in_channels: int = 3,
-) -> Encoder:
-  """Builds an encoder by name.
-
-  Args:
-    name: a key of `VARIANTS`.
-    rngs: the `params` stream draws the weights.
-    width: channels of the first stage; None for the paper's (8 in 'motion_r50', else
-      64), 8 or 16 for small runs.
-    dtype: compute dtype; parameters, statistics and pooled features are float32.
-    lowering: 'auto', 'native' or 'folded'; see `conv.conv3d`.
-    precision: 'default', 'high' or 'highest', of convolutions; see `conv.conv3d`.
-    remat: recompute the activations of a block in the backward pass: less memory, but
-      every block runs forward twice.
-    bn_groups: parts of the batch with their own BatchNorm statistics.
-    in_channels: channels of the video.
-
-  Returns:
-    An encoder; `encoder(video)` maps [B, T, H, W, C] to [B, encoder.features].
-
-  Raises:
-    ValueError: if the name or the lowering is unknown.
-  """
-  if name not in VARIANTS:
-    raise ValueError(f"network {name!r} is unknown; use one of {', '.join(VARIANTS)}")
-  if lowering not in conv.LOWERINGS:
-    raise ValueError(
-      f"lowering {lowering!r} is unknown; use one of {', '.join(conv.LOWERINGS)}"
-    )
-  variant = VARIANTS[name]
-  settings = common.Settings(
-    eps=variant.eps,
-    groups=bn_groups,
-    dtype=dtype,
-    lowering=lowering,
-    precision=precision,
-  )
-  width = variant.width if width is None else width
-  encoder = Encoder(
-    variant, width=width, in_channels=in_channels, remat=remat, settings=settings
-  )
-  convs = [convolution for path in encoder.paths() for convolution in path.convs]
-  common.draw_kernels(convs, rngs.params(), variant.init)
-  return encoder
-
-
-def _position(name):
-  if name not in ENDPOINTS:
-    raise ValueError(f"endpoint {name!r} is unknown; use one of {', '.join(ENDPOINTS)}")
-  return ENDPOINTS.index(name)

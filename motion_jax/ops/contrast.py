@@ -1,9 +1,10 @@
 """Contrast against a queue of negatives (MoDist, Xiao et al., 2021; MoCo).
 
 Contract: queries and keys are float32 [B, dim] of unit length (`normalize_embedding`);
-`ids` are int32 [B], the videos they come from. B is the global batch. Given a mesh,
-rows are split over its axis `data` and so is the queue: every device writes its own
-keys into its own part of it, and scores all queries against that part. Only queries,
+`ids` are int32 [B], the videos they come from. B is the global batch. In a program for
+a mesh (`sharding.on`), rows are split over its axis `data` and so is the queue: every
+device writes its own keys into its own part of it, and scores all queries against that
+part; where the devices do not divide the rows, each has all of them. Only queries,
 keys of the present batch and numbers per query travel, never keys of the queue.
 """
 
@@ -59,11 +60,13 @@ class Contrast(NamedTuple):
     loss: float32 [B].
     correct: bool [B], the positive is more similar than all negatives.
     positive: float32 [B], similarity of the positive, in [-1, 1].
+    negative: float32 [B], mean similarity of the negatives.
   """
 
   loss: jax.Array
   correct: jax.Array
   positive: jax.Array
+  negative: jax.Array
 
 
 def normalize_embedding(embedding: jax.Array) -> jax.Array:
@@ -90,33 +93,27 @@ def make_queue(key: jax.Array, *, size: int, batch_size: int, dim: int) -> Queue
 
 def queue_shardings(mesh: Mesh) -> Queue:
   """Where the arrays of a queue lie on a mesh."""
-  rows = _rows(mesh, 1)
+  rows = NamedSharding(mesh, _split(1))
   return Queue(keys=rows, ids=rows, cursor=NamedSharding(mesh, PartitionSpec()))
 
 
-def enqueue(
-  queue: Queue, key: jax.Array, ids: jax.Array, *, mesh: Mesh | None = None
-) -> Queue:
+def enqueue(queue: Queue, key: jax.Array, ids: jax.Array) -> Queue:
   """Overwrites the oldest batch of the queue.
 
   Args:
     queue: of batches of B keys.
     key: float32 [B, dim], unit length; no gradient flows into the queue.
     ids: int32 [B].
-    mesh: the mesh whose axis `data` splits the rows, if any.
 
   Returns:
     The queue after this step.
   """
   key = jax.lax.stop_gradient(key)
-  result = Queue(
-    keys=queue.keys.at[queue.cursor].set(key),
-    ids=queue.ids.at[queue.cursor].set(ids),
+  return Queue(
+    keys=_constrain(queue.keys.at[queue.cursor].set(key), 1),
+    ids=_constrain(queue.ids.at[queue.cursor].set(ids), 1),
     cursor=(queue.cursor + 1) % len(queue.keys),
   )
-  if mesh is None:
-    return result
-  return jax.lax.with_sharding_constraint(result, queue_shardings(mesh))
 
 
 def score_negatives(
@@ -125,7 +122,6 @@ def score_negatives(
   ids: jax.Array,
   *,
   temperature: float = 0.1,
-  mesh: Mesh | None = None,
 ) -> Negatives:
   """Compares queries with the queue, leaving out keys of the query's own video.
 
@@ -136,21 +132,20 @@ def score_negatives(
     queue: any queue, e.g. of the other modality; a constant for gradients.
     ids: int32 [B], videos of the queries; those of `EMPTY` leave out nothing.
     temperature: divides similarities.
-    mesh: the mesh whose axis `data` splits the rows, if any.
   """
   keys = jax.lax.stop_gradient(queue.keys)
-  query = _constrain(query, mesh, None)  # all queries to every device
-  ids = _constrain(ids, mesh, None)
+  query = _constrain(query, None)  # all queries to every device
+  ids = _constrain(ids, None)
   similarity = jnp.einsum("bd,snd->bsn", query, keys, precision=_HIGHEST)
   same_video = (ids[:, None, None] == queue.ids) & (queue.ids != EMPTY)
   logits = jnp.where(same_video, _MASKED, similarity / temperature)
-  logits = _constrain(logits, mesh, 2)  # they stay where the keys are
+  logits = _constrain(logits, 2)  # they stay where the keys are
   top = jax.lax.stop_gradient(logits).max((1, 2))
   total = jnp.exp(logits - top[:, None, None]).sum((1, 2))
   count = jnp.maximum((~same_video).sum((1, 2)), 1)
   mean = jnp.where(same_video, 0, similarity).sum((1, 2)) / count
   results = top + jnp.log(total), top * temperature, jax.lax.stop_gradient(mean)
-  return Negatives(*(_constrain(value, mesh, 0) for value in results))
+  return Negatives(*(_constrain(value, 0) for value in results))
 
 
 def info_nce(
@@ -173,12 +168,11 @@ def info_nce(
   positive = (query * jax.lax.stop_gradient(key)).sum(-1)
   logit = positive / temperature
   loss = jnp.logaddexp(logit, negatives.log_sum) - logit
-  return Contrast(loss, positive > negatives.highest, jax.lax.stop_gradient(positive))
+  correct, positive = positive > negatives.highest, jax.lax.stop_gradient(positive)
+  return Contrast(loss, correct, positive, negatives.mean)
 
 
-def is_nearest_key(
-  query: jax.Array, key: jax.Array, valid: jax.Array, *, mesh: Mesh | None = None
-) -> jax.Array:
+def is_nearest_key(query: jax.Array, key: jax.Array, valid: jax.Array) -> jax.Array:
   """Whether, of the keys of its own batch, its own is the most similar to a query.
 
   Keys of one batch come from the same weights. Those of a queue are older, which alone
@@ -187,24 +181,23 @@ def is_nearest_key(
   Args:
     query, key: float32 [B, dim], unit length, of the same videos row by row.
     valid: bool [B]; other keys are no candidates.
-    mesh: the mesh whose axis `data` splits the rows, if any.
 
   Returns:
     bool [B].
   """
-  key = _constrain(key, mesh, None)  # all keys of the batch to every device
+  key = _constrain(key, None)  # all keys of the batch to every device
   similarity = jnp.matmul(query, key.T, precision=_HIGHEST)
   similarity = jnp.where(valid, similarity, -jnp.inf)
   return similarity.argmax(1) == jnp.arange(len(query))
 
 
-def _constrain(array, mesh, axis):
-  """Splits one axis over the devices, or none."""
-  if mesh is None:
+def _constrain(array, axis):
+  """Splits one axis over the devices that the program is for, or none."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or (axis is not None and array.shape[axis] % mesh.size):
     return array
-  return jax.lax.with_sharding_constraint(array, _rows(mesh, axis))
+  return jax.lax.with_sharding_constraint(array, _split(axis))
 
 
-def _rows(mesh, axis):
-  leading = () if axis is None else (*(None,) * axis, "data")
-  return NamedSharding(mesh, PartitionSpec(*leading))
+def _split(axis):
+  return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "data")

@@ -13,6 +13,9 @@ import jax.numpy as jnp
 from motion_jax.ops import appearance_statistics, motion_statistics, partition
 
 BRANCHES = ("motion", "appearance")
+# Boundaries of less than this everywhere (six times the slope in pixels per pixel,
+# summed over the frames) are those of a clip in which nothing moves.
+_STILL = 1e-3
 
 
 class Label(NamedTuple):
@@ -75,32 +78,26 @@ def select_labels(
   )
 
 
-class Statistics(NamedTuple):
-  """What the labels of a batch are made of."""
-
-  motion: motion_statistics.MotionStatistics
-  appearance: appearance_statistics.AppearanceStatistics
-
-
-def clip_statistics(
+def clip_labels(
   video: jax.Array, flow: jax.Array, *, voting: str = "soft", colour: str = "histogram"
-) -> Statistics:
-  """Statistics of both branches.
+) -> tuple[jax.Array, jax.Array]:
+  """All labels of a clip; those of motion are 1 where nothing moves.
 
   Args:
     video: [B, T, S, S, 3] uint8 RGB.
     flow: [B, T - 1, S, S, 2], from each frame to the next.
     voting: see `motion_statistics`.
     colour: see `appearance_statistics`.
+
+  Returns:
+    labels: [B, 27] int32 in the order of `label_table`.
+    still: [B] bool, where nothing moves.
   """
-  return Statistics(
-    motion_statistics.motion_statistics(flow, voting=voting),
-    appearance_statistics.appearance_statistics(video, colour=colour),
+  motion = motion_statistics.motion_statistics(flow, voting=voting)
+  appearance = appearance_statistics.appearance_statistics(video, colour=colour)
+  still = motion.regions.max((1, 2)) < _STILL
+  labels = (
+    jnp.where(still[:, None], 1, motion_statistics.motion_labels(motion)),
+    appearance_statistics.appearance_labels(appearance),
   )
-
-
-def clip_labels(statistics: Statistics) -> jax.Array:
-  """Returns the labels [B, 27] int32 in the order of `label_table`."""
-  motion = motion_statistics.motion_labels(statistics.motion)
-  appearance = appearance_statistics.appearance_labels(statistics.appearance)
-  return jnp.concatenate([motion, appearance], 1)
+  return jnp.concatenate(labels, 1), still

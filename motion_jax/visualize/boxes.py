@@ -1,6 +1,7 @@
 """Pictures of frames with the boxes of people and the numbers of their actions."""
 
 import os
+import pathlib
 
 import cv2
 import numpy as np
@@ -47,6 +48,7 @@ def save_boxes(
     row, column = divmod(number, columns)
     top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
     canvas[top : top + height, left : left + width] = image
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   cv2.imwrite(os.fspath(path), canvas[..., ::-1])
 
 

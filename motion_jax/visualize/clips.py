@@ -5,6 +5,7 @@ undoes a normalisation. Arrows are (x, y) in [-1, 1], positive to the right and 
 """
 
 import os
+import pathlib
 from collections.abc import Sequence
 
 import cv2
@@ -75,6 +76,15 @@ def save_clip_grid(
     if arrows is not None:
       _draw_arrow(canvas, label_width / 2, middle + 16, arrows[row])
   canvas.save(path)
+
+
+def save_clips(
+  path: str | os.PathLike, clips: np.ndarray, *, titles, mean, std
+) -> None:
+  """Writes path.png and path.gif; makes the folder. See `save_clip_grid`."""
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+  save_clip_grid(f"{path}.png", clips, titles=titles, mean=mean, std=std)
+  save_gif(f"{path}.gif", clips, mean=mean, std=std)
 
 
 def save_gif(

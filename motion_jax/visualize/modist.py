@@ -1,6 +1,7 @@
 """Pictures of MoDist's four clips: visual and motion, query and key, of some videos."""
 
 import os
+import pathlib
 
 import cv2
 import numpy as np
@@ -25,6 +26,7 @@ def save_pretext(
     kind: of motion: 'edges', 'flow' or 'frame_difference'.
     mean, std: undo the normalisation.
   """
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   length = clips["visual_query"].shape[1]
   names = [name for name in ROWS if name in clips]
   rows, titles = [], []

@@ -1,13 +1,18 @@
 """Pictures of the statistics of MAS: patterns, chosen regions and directions."""
 
 import os
-from collections.abc import Mapping, Sequence
+import pathlib
 
 import cv2
+import jax
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from motion_jax.ops import partition
+from motion_jax.ops.appearance_statistics import COLOUR_NAMES
+from motion_jax.ops.motion_statistics import motion_boundaries
+from motion_jax.ops.statistics import label_table
 from motion_jax.visualize.clips import save_gif
 
 CELL_INCHES = 1.5
@@ -19,12 +24,7 @@ def save_statistics(
   path: str | os.PathLike,
   video: np.ndarray,
   flow: np.ndarray,
-  boundaries: np.ndarray,
-  *,
   labels: np.ndarray,
-  table: Sequence,
-  regions: Mapping[str, np.ndarray],
-  colours: Sequence[str],
   guesses: np.ndarray | None = None,
 ) -> None:
   """Writes a PNG with a row per clip.
@@ -35,17 +35,16 @@ def save_statistics(
   (blue) stable region outlined. What was predicted is dashed, and told in brackets.
 
   Args:
-    path: file to write.
+    path: file to write; its folder is made.
     video: [N, T, S, S, 3] uint8.
     flow: [N, T - 1, S, S, 2].
-    boundaries: [N, 2, 2, S, S], from `motion_boundaries`.
-    labels: [N, 27] int, all labels.
-    table: what they are, with fields pattern, what, kind.
-    regions: the masks [R, S, S] bool of every pattern, by name.
-    colours: names of the colour codes.
+    labels: [N, 27] int, all labels; see `label_table`.
     guesses: [N, 27] int, predicted labels, 0 where none is; None without predictions.
   """
+  boundaries, _ = jax.jit(motion_boundaries)(flow)
+  video, flow, labels, boundaries = map(np.asarray, (video, flow, labels, boundaries))
   guesses = np.zeros_like(labels) if guesses is None else guesses
+  table, regions = label_table(video.shape[1]), partition.by_pattern(video.shape[2])
   count, columns = len(video), 1 + 3 * len(regions)
   figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.36 * count), dpi=100)
   FigureCanvasAgg(figure)
@@ -62,7 +61,7 @@ def save_statistics(
     _draw_flow(cells[0], frame, flow[row].mean(0))
     cells[0].set_xlabel(
       f"strongest frame: u {found['', 'u', 'frame']}, v {found['', 'v', 'frame']}\n"
-      f"colour: {colours[found['', 'clip', 'colour'] - 1]}",
+      f"colour: {COLOUR_NAMES[found['', 'clip', 'colour'] - 1]}",
       fontsize=6,
     )
     rest = iter(cells[1:])
@@ -75,8 +74,9 @@ def save_statistics(
         )
         _draw_motion(next(rest), strength, masks, component, *chosen, guess)
     for pattern, masks in regions.items():
-      _draw_appearance(next(rest), frame, masks, pattern, found, guessed, colours)
+      _draw_appearance(next(rest), frame, masks, pattern, found, guessed)
   figure.tight_layout(pad=0.4)
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path)
 
 
@@ -85,6 +85,7 @@ def save_flow_gif(path: str | os.PathLike, video: np.ndarray, flow: np.ndarray) 
 
   Hue is the direction, brightness the length of the flow, as a share of the longest.
   """
+  video, flow = np.asarray(video), np.asarray(flow)
   angle = np.arctan2(flow[..., 1], flow[..., 0]) % (2 * np.pi)
   length = np.hypot(flow[..., 0], flow[..., 1])
   top = np.maximum(length.max((1, 2, 3), keepdims=True), 1e-6)
@@ -135,7 +136,7 @@ def _draw_motion(axes, strength, masks, component, place, direction, guess):
   axes.set_xlabel(text, fontsize=6)
 
 
-def _draw_appearance(axes, frame, masks, pattern, found, guessed, colours):
+def _draw_appearance(axes, frame, masks, pattern, found, guessed):
   _show(axes, frame, HEADS[3])
   shades = {"stable": CALM, "diverse": STRONG}
   chosen, guess = (
@@ -147,7 +148,7 @@ def _draw_appearance(axes, frame, masks, pattern, found, guessed, colours):
   for side in reversed(shades):
     place = _beside(*(v[pattern, side, "location"] for v in (found, guessed)))
     codes = [v[pattern, side, "colour"] for v in (found, guessed)]
-    names = [colours[code - 1] if code else 0 for code in codes]
+    names = [COLOUR_NAMES[code - 1] if code else 0 for code in codes]
     texts.append(f"{side} {place}: {_beside(*names)}")
   axes.set_xlabel("\n".join(texts), fontsize=6)
 
