@@ -12,7 +12,7 @@ import importlib
 
 _HOMES = {
   "build_model": "motion_jax.models",
-  "load_encoder": "motion_jax.trained_encoder",
+  "load_encoder": "motion_jax.training.trained_encoder",
   "data": None,
   "models": None,
   "ops": None,

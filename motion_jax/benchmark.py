@@ -29,7 +29,8 @@ import sys
 import jax
 from absl import flags
 
-from motion_jax import command, logs
+from motion_jax import logs
+from motion_jax.commands import command
 from motion_jax.config import UserError, choose
 from motion_jax.costs import communication, roofline
 from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages

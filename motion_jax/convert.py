@@ -17,13 +17,15 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from motion_jax import command, logs, sharding, state
-from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
+from motion_jax import logs
+from motion_jax.commands import command
 from motion_jax.config import UserError, local_path
 from motion_jax.methods import make_method
 from motion_jax.models.convert import OtherLayout, import_weights
-from motion_jax.trained_encoder import load_encoder
-from motion_jax.training import starting_point
+from motion_jax.scale import sharding
+from motion_jax.training import starting_point, state
+from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
+from motion_jax.training.trained_encoder import load_encoder
 
 
 def main() -> None:

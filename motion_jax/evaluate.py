@@ -7,8 +7,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, hosts, logs, sharding, state
-from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
+from motion_jax import logs
 from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import open_source
 from motion_jax.evaluation.ava_results import evaluate_results
@@ -16,7 +15,10 @@ from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.evaluation.protocols import PROTOCOLS
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods import make_method
-from motion_jax.records import open_sources, with_records
+from motion_jax.scale import hosts, sharding
+from motion_jax.training import checkpoint, state
+from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
+from motion_jax.training.records import open_sources, with_records
 
 logger = logging.getLogger("motion_jax")
 

@@ -25,10 +25,11 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from motion_jax import command, logs
+from motion_jax import logs
+from motion_jax.commands import command
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.models import convert
-from motion_jax.trained_encoder import TrainedEncoder, load_encoder
+from motion_jax.training.trained_encoder import TrainedEncoder, load_encoder
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -22,13 +22,15 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import command, logs, sharding
+from motion_jax import logs
+from motion_jax.commands import command
 from motion_jax.config import UserError, local_path
 from motion_jax.data import Source, media, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.subsets import Subset
 from motion_jax.evaluation.features import FeatureExtractor
-from motion_jax.trained_encoder import load_encoder
+from motion_jax.scale import sharding
+from motion_jax.training.trained_encoder import load_encoder
 
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos, or a data set's name.")

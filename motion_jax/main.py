@@ -10,17 +10,10 @@ import tempfile
 from absl import flags
 from flax.traverse_util import flatten_dict
 
-from motion_jax import (
-  backend,
-  cluster,
-  command,
-  evaluate,
-  hosts,
-  logs,
-  pictures,
-  train,
-)
+from motion_jax import evaluate, logs, pictures, train
+from motion_jax.commands import command
 from motion_jax.config import UserError, choose, local_path
+from motion_jax.scale import backend, cluster, hosts
 
 _CONFIG = command.define_config_flag()
 _PRINT = flags.DEFINE_bool("print_config", False, "Print the settings and end.")

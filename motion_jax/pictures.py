@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, evaluate, logs, sharding
+from motion_jax import evaluate, logs
 from motion_jax.config import UserError, choose
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
@@ -25,6 +25,8 @@ from motion_jax.evaluation.features import FeatureExtractor
 from motion_jax.evaluation.measures import clusters, confusion, gradcam
 from motion_jax.evaluation.measures.motion_share import MotionShares
 from motion_jax.methods import make_method
+from motion_jax.scale import sharding
+from motion_jax.training import checkpoint
 from motion_jax.visualize import maps as map_pictures
 from motion_jax.visualize.confusion import save_confusion
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from absl import app, flags, logging
 
-from motion_jax import config, interrupts
+from motion_jax import config
 from motion_jax.config import UserError
 from motion_jax.data import datasets, media
 from motion_jax.data.builders import (
@@ -34,6 +34,7 @@ from motion_jax.data.builders import (
   synthetic_actions,
 )
 from motion_jax.data.disk import check_same, data_root, writing
+from motion_jax.training import interrupts
 
 _SHOWN = 20  # damaged files named on the console
 

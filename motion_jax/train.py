@@ -10,18 +10,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from motion_jax import hosts, logs, sharding, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax import logs
 from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
-from motion_jax.records import open_sources, with_records
-from motion_jax.training import optim, starting_point
+from motion_jax.scale import hosts, sharding
+from motion_jax.training import optim, starting_point, state
+from motion_jax.training.checkpoint import Checkpoints
 from motion_jax.training.losses import LossWatch
 from motion_jax.training.plan import check_batch, make_plan
+from motion_jax.training.records import open_sources, with_records
 from motion_jax.training.report import write_report
 from motion_jax.training.resuming import check_resumable
 from motion_jax.training.stopping import StopSignal

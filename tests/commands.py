@@ -7,7 +7,8 @@ from unittest import mock
 from absl import flags
 from conftest import ROOT
 
-from motion_jax import command, main
+from motion_jax import main
+from motion_jax.commands import command
 
 
 def parsed(words):

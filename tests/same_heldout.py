@@ -19,11 +19,13 @@ import test_mosi
 import tiny
 from jax.sharding import AxisType, Mesh
 
-from motion_jax import models, sharding, state
+from motion_jax import models
 from motion_jax.data import open_source
 from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.methods import make_method
 from motion_jax.ops import motion_inputs
+from motion_jax.scale import sharding
+from motion_jax.training import state
 
 
 def quick_flow(pairs, extent, **_):

@@ -23,8 +23,10 @@ import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, hosts, models, sharding, state
+from motion_jax import models
 from motion_jax.methods import make_method
+from motion_jax.scale import cluster, hosts, sharding
+from motion_jax.training import state
 
 ROWS, STEPS = 8, 2
 # Behind the projection, a norm over so few and so similar rows magnifies rounding.

@@ -10,8 +10,9 @@ import tiny
 from jax.sharding import AxisType, Mesh
 from test_config import CONFIGS, load
 
-from motion_jax import models, state
+from motion_jax import models
 from motion_jax.methods.modist import Modist
+from motion_jax.training import state
 
 
 def use_tiny_networks(replace=setattr):

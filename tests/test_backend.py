@@ -7,7 +7,7 @@ import children
 import jax
 import pytest
 
-from motion_jax import backend
+from motion_jax.scale import backend
 
 GPU = ["--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0"]
 LAST = "--xla_gpu_force_conv_nhwc=true"
@@ -63,7 +63,7 @@ def test_on_nvidia_gpus_convolutions_are_channels_last(
 
 PROGRAM = """
 import sys
-from motion_jax import command
+from motion_jax.commands import command
 
 def program():
   import os

@@ -93,7 +93,8 @@ MISTAKES = {
 SCRIPT = """
 import sys
 from absl import flags
-from motion_jax import benchmark, command
+from motion_jax import benchmark
+from motion_jax.commands import command
 for words in sys.argv[1:]:
   flags.FLAGS.unparse_flags()
   print(command.run(benchmark.main, ["benchmark", *words.split()]), file=sys.stderr)

@@ -10,9 +10,10 @@ import optax
 import pytest
 import tiny
 
-from motion_jax import sharding, state
-from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed
+from motion_jax.scale import sharding
+from motion_jax.training import state
+from motion_jax.training.checkpoint import Checkpoints
 
 CONFIG = completed({"model": {"name": "tiny", "shape": [1, 2]}})
 METHOD, OPTIMIZER = tiny.Regression(), optax.adam(1e-2)

@@ -7,12 +7,13 @@ import zlib
 import children
 import pytest
 
-from motion_jax import compiled
+from motion_jax.scale import compiled
 
 PROGRAM = """
 import sys, warnings
 import jax, jax.numpy as jnp
-from motion_jax import command, logs
+from motion_jax import logs
+from motion_jax.commands import command
 
 logs.to_console()
 command.use_compilation_cache()

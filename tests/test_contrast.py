@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from motion_jax import sharding
 from motion_jax.ops import contrast
+from motion_jax.scale import sharding
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / "golden" / "infonce.npz")
 unit = contrast.normalize_embedding

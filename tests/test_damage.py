@@ -8,9 +8,9 @@ from test_checkpoint import CONFIG, data, fresh, trained
 from test_config import CONFIGS, load
 
 from motion_jax import methods
-from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError
 from motion_jax.train import train
+from motion_jax.training.checkpoint import Checkpoints
 
 
 def damaged(path, how):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_config import CONFIGS, load
 
-from motion_jax import build_model, evaluate, extract, load_encoder, sharding
+from motion_jax import build_model, evaluate, extract, load_encoder
 from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
@@ -19,9 +19,10 @@ from motion_jax.evaluation import features
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
 from motion_jax.methods import make_method
 from motion_jax.models import convert
-from motion_jax.records import with_records
+from motion_jax.scale import sharding
 from motion_jax.train import train
 from motion_jax.training import starting_point
+from motion_jax.training.records import with_records
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from test_config import CONFIGS, load
 
-from motion_jax import checkpoint, export, sharding, state
+from motion_jax import export
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
 from motion_jax.models import build_model, convert
-from motion_jax.trained_encoder import TrainedEncoder, load_encoder
+from motion_jax.scale import sharding
+from motion_jax.training import checkpoint, state
+from motion_jax.training.trained_encoder import TrainedEncoder, load_encoder
 
 
 @pytest.fixture(scope="module", params=["r2d3d_18", "c3d"])

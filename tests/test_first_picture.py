@@ -9,9 +9,11 @@ import same_heldout
 import same_steps
 import tiny
 
-from motion_jax import models, sharding, state
+from motion_jax import models
 from motion_jax.methods import detect, make_method
 from motion_jax.ops import motion_inputs
+from motion_jax.scale import sharding
+from motion_jax.training import state
 from motion_jax.visualize import boxes, clips, statistics
 from motion_jax.visualize import modist as modist_figures
 

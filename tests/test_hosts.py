@@ -18,10 +18,11 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, hosts, logs, methods, train
-from motion_jax.checkpoint import Checkpoints
+from motion_jax import logs, methods, train
 from motion_jax.config import UserError, completed
-from motion_jax.records import open_sources, with_records
+from motion_jax.scale import cluster, hosts
+from motion_jax.training.checkpoint import Checkpoints
+from motion_jax.training.records import open_sources, with_records
 from motion_jax.training.resuming import check_resumable
 
 STEPS, MIDDLE = 60, 20

@@ -17,7 +17,8 @@ from motion_jax.training import stopping
 PROGRAM = """
 import ctypes, sys, time
 import tiny_main
-from motion_jax import command, main, methods, train
+from motion_jax import main, methods, train
+from motion_jax.commands import command
 from motion_jax.data.builders import synthetic_actions
 
 def busy(seconds):

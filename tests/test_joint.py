@@ -14,12 +14,14 @@ from flax import nnx
 from small_modist import batch
 from test_config import CONFIGS, load
 
-from motion_jax import load_encoder, models, sharding, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax import load_encoder, models
 from motion_jax.config import UserError
 from motion_jax.methods import joint, make_method, mas, modist, mosi
 from motion_jax.methods.joint import PARTS, Joint
+from motion_jax.scale import sharding
 from motion_jax.train import train
+from motion_jax.training import state
+from motion_jax.training.checkpoint import Checkpoints
 
 WEIGHTS = dict(mosi_weight=1.0, modist_weight=0.5, mas_weight=0.25)
 ALONE = {"mosi": mosi.Mosi, "modist": modist.Modist, "mas": mas.Mas}

@@ -50,7 +50,7 @@ assert state() == before, (state(), before)
 COMMAND = """
 import sys
 import cv2
-from motion_jax import command
+from motion_jax.commands import command
 found = []
 look = lambda: found.append((cv2.getNumThreads(), cv2.utils.logging.getLogLevel()))
 assert command.run(look, ["test"]) == 0

@@ -9,7 +9,8 @@ import pytest
 from absl import flags
 from conftest import ROOT
 
-from motion_jax import command, main, methods
+from motion_jax import main, methods
+from motion_jax.commands import command
 
 
 @pytest.fixture(autouse=True)

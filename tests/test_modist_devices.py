@@ -15,8 +15,9 @@ from jax.sharding import AxisType, Mesh
 from small_modist import batch, run, trainer
 from test_contrast import collectives
 
-from motion_jax import sharding, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax.scale import sharding
+from motion_jax.training import state
+from motion_jax.training.checkpoint import Checkpoints
 
 RESUMED = dict(queue_size=24)
 # Larger than a batch of clips. A norm over two rows would magnify rounding.

@@ -9,9 +9,11 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import models, sharding, state
+from motion_jax import models
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
+from motion_jax.scale import sharding
+from motion_jax.training import state
 from motion_jax.visualize import clips as clip_figures
 
 

@@ -16,7 +16,7 @@ from commands import parsed
 from small_modist import smoke, use_tiny_networks
 from test_config import CONFIGS, load
 
-from motion_jax import command
+from motion_jax.commands import command
 from motion_jax.config import UserError
 from motion_jax.data import disk, flow_records, open_source
 from motion_jax.data.flow_records import flow_folder, open_flow

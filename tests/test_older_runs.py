@@ -12,10 +12,10 @@ from test_config import CONFIGS, load
 
 from motion_jax import config as config_module
 from motion_jax import evaluate, load_encoder, methods, models
-from motion_jax.checkpoint import Checkpoints
 from motion_jax.config import UserError, completed, difference
 from motion_jax.methods import make_method
 from motion_jax.train import train
+from motion_jax.training.checkpoint import Checkpoints
 
 # Keys as if they had come since, with what they mean for older runs.
 NEW = {"eval.crop_ratio": 0.875, "method.dropout": 0.0, "data.fps": 30.0}

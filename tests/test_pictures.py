@@ -14,13 +14,13 @@ from PIL import Image
 from test_config import CONFIGS, load
 
 from motion_jax import models, pictures
-from motion_jax.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.evaluation import explain, feature_pictures
 from motion_jax.evaluation.measures import clusters, confusion
 from motion_jax.methods import make_method
 from motion_jax.ops import augment, crops
+from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.visualize import canvas, grids, maps, scatter
 from motion_jax.visualize.confusion import save_confusion
 

@@ -9,9 +9,9 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import sharding, state
 from motion_jax.config import UserError
-from motion_jax.training import optim
+from motion_jax.scale import sharding
+from motion_jax.training import optim, state
 from motion_jax.training.plan import check_batch, make_plan
 
 

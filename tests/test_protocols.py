@@ -13,13 +13,14 @@ import tiny
 from ml_collections import ConfigDict
 from test_config import CONFIGS, load
 
-from motion_jax import main, methods, prepare, sharding
-from motion_jax.checkpoint import Checkpoints
+from motion_jax import main, methods, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.builders import aslan, encoding, yupenn
 from motion_jax.data.clips import Views
 from motion_jax.evaluation.protocols import Aslan, Yupenn
+from motion_jax.scale import sharding
+from motion_jax.training.checkpoint import Checkpoints
 
 PAIRS = 20  # of each of the ten folds
 

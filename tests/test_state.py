@@ -15,9 +15,10 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import sharding, state
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
+from motion_jax.scale import sharding
+from motion_jax.training import state
 
 METHOD = tiny.Regression()
 

@@ -16,11 +16,11 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import cluster, hosts, sharding
 from motion_jax.data import open_source, pipeline
 from motion_jax.data.clips import Views
 from motion_jax.data.inputs import Sources
 from motion_jax.evaluation.retrieval import Retrieval
+from motion_jax.scale import cluster, hosts, sharding
 
 CLASSES, VIDEOS = ("left", "right", "up"), 8
 LOST = "right/3.mp4"

@@ -5,7 +5,8 @@ import sys
 import jax
 import tiny
 
-from motion_jax import command, methods
+from motion_jax import methods
+from motion_jax.commands import command
 from motion_jax.data.clips import SourceFrame
 
 

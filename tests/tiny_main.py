@@ -17,10 +17,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from clu import metrics
 
-from motion_jax import command, main, methods, sharding, train
+from motion_jax import main, methods, train
+from motion_jax.commands import command
 from motion_jax.data.clips import SourceFrame
 from motion_jax.methods.base import Method
 from motion_jax.ops import contrast
+from motion_jax.scale import sharding
 
 DIM = 8
 

@@ -10,7 +10,8 @@ import sys
 import tiny
 import tiny_main
 
-from motion_jax import command, main, models
+from motion_jax import main, models
+from motion_jax.commands import command
 
 if __name__ == "__main__":
   models.build_model = tiny.build_model

@@ -15,11 +15,13 @@ import same_heldout
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax import evaluate, load_encoder, models, sharding, state
-from motion_jax.checkpoint import Checkpoints
+from motion_jax import evaluate, load_encoder, models
 from motion_jax.config import UserError
 from motion_jax.methods import make_method
 from motion_jax.ops import motion_inputs
+from motion_jax.scale import sharding
+from motion_jax.training import state
+from motion_jax.training.checkpoint import Checkpoints
 
 
 def main(folder, name):

@@ -12,7 +12,6 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import sharding, state
 from motion_jax.config import UserError
 from motion_jax.costs import communication
 from motion_jax.costs.flops import stage_flops
@@ -23,7 +22,8 @@ from motion_jax.data.sources import Source
 from motion_jax.methods import METHODS, make_method
 from motion_jax.methods.base import Method
 from motion_jax.models.common import parameter_count
-from motion_jax.training import optim
+from motion_jax.scale import sharding
+from motion_jax.training import optim, state
 
 # For a program that is read, not run.
 _COMPILE_QUICKLY = {

@@ -11,11 +11,11 @@ import optax
 from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
-from motion_jax import sharding
 from motion_jax.costs.measures import built, counted, example_batch
 from motion_jax.costs.roofline import Peak
 from motion_jax.models.conv import resolve_lowering
 from motion_jax.models.precision import compute_dtype
+from motion_jax.scale import sharding
 
 
 def measure(

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import hosts
 from motion_jax.config import UserError
 from motion_jax.data.inputs import Sources
 from motion_jax.data.labels import common_classes, has_labels
@@ -15,6 +14,7 @@ from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
+from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 

@@ -10,13 +10,13 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import sharding
 from motion_jax.data import pipeline
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.sources import Source
 from motion_jax.evaluation.measures import gradcam
 from motion_jax.ops import augment, crops
 from motion_jax.ops.flow import variational_flow
+from motion_jax.scale import sharding
 
 
 class Viewer(nnx.Module):

@@ -11,11 +11,11 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import hosts, sharding
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.sources import Source
 from motion_jax.ops import augment, crops
+from motion_jax.scale import hosts, sharding
 
 logger = logging.getLogger("motion_jax")
 

@@ -8,10 +8,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import hosts, logs, sharding, state
+from motion_jax import logs
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.sources import Source
+from motion_jax.scale import hosts, sharding
+from motion_jax.training import state
 
 
 class HeldOut:

@@ -13,7 +13,6 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType
 
-from motion_jax import sharding
 from motion_jax.config import UserError, local_path
 from motion_jax.data import motion_codec
 from motion_jax.models.common import parameter_count
@@ -21,6 +20,7 @@ from motion_jax.models.raft import raft_flow
 from motion_jax.models.raft_weights import load_raft
 from motion_jax.ops import flow_edges
 from motion_jax.ops.flow import variational_flow
+from motion_jax.scale import sharding
 
 logger = logging.getLogger("motion_jax")
 

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from motion_jax import command, logs
+from motion_jax import logs
+from motion_jax.commands import command
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import datasets, flow_files, flow_records, motion_codec
 from motion_jax.data.disk import writing

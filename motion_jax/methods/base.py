@@ -11,7 +11,6 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax import sharding
 from motion_jax.config import UserError
 from motion_jax.data.clips import Clip, Sampler, Views
 from motion_jax.data.flow_records import FlowRecords, open_flow
@@ -19,6 +18,7 @@ from motion_jax.data.inputs import configured_source
 from motion_jax.data.sources import Source
 from motion_jax.methods.settings import check_settings
 from motion_jax.models.precision import FLOAT32
+from motion_jax.scale import sharding
 
 Tree = Any  # nested containers of arrays
 Batch = dict[str, jax.Array]

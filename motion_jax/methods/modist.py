@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from motion_jax import sharding
 from motion_jax.config import UserError, choose
 from motion_jax.data.motion import Distill
 from motion_jax.methods import modist_metrics
@@ -20,6 +19,7 @@ from motion_jax.methods.momentum import Embedder, MomentumPair
 from motion_jax.models import encoder_of
 from motion_jax.ops import contrast
 from motion_jax.ops.motion_inputs import CHANNELS
+from motion_jax.scale import sharding
 
 _WEIGHTS = {  # of the objectives: Eq. 3 with factors, which are 1 in the paper
   "visual": "loss_visual",

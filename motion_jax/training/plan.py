@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from motion_jax import sharding
 from motion_jax.config import UserError, steps_of
+from motion_jax.scale import sharding
 
 logger = logging.getLogger("motion_jax")
 

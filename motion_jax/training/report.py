@@ -4,9 +4,10 @@ import logging
 import pathlib
 import shlex
 
-from motion_jax import hosts, logs
+from motion_jax import logs
 from motion_jax.data import pipeline
 from motion_jax.data.sources import Source
+from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from motion_jax import hosts
-from motion_jax.checkpoint import ENCODER_ONLY
 from motion_jax.config import UserError, completed, difference
+from motion_jax.scale import hosts
+from motion_jax.training.checkpoint import ENCODER_ONLY
 
 _RECORDS = "data.records:"  # a hash, which says nothing to a reader
 

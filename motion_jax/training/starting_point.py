@@ -9,11 +9,11 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import hosts
-from motion_jax.checkpoint import ENCODER_ONLY
 from motion_jax.config import UserError, local_path
 from motion_jax.models import convert, resnet3d
-from motion_jax.trained_encoder import load_encoder
+from motion_jax.scale import hosts
+from motion_jax.training.checkpoint import ENCODER_ONLY
+from motion_jax.training.trained_encoder import load_encoder
 
 logger = logging.getLogger("motion_jax")
 

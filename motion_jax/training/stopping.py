@@ -9,7 +9,7 @@ import threading
 import jax
 from jax.experimental import multihost_utils
 
-from motion_jax import interrupts
+from motion_jax.training import interrupts
 
 logger = logging.getLogger("motion_jax")
 

@@ -27,10 +27,10 @@ from flax import nnx
 from torch.nn import functional
 from torch_networks import Network
 
-from motion_jax import backend
 from motion_jax.costs import roofline
 from motion_jax.costs.flops import stage_flops
 from motion_jax.models import build_classifier, build_model, common
+from motion_jax.scale import backend
 
 CLASSES = 9
 # Clips of a step on one GPU, frames, side. 10 sources give 9 clips each (MoSI), 512

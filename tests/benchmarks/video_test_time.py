@@ -22,11 +22,13 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint, command, sharding
+from motion_jax.commands import command
 from motion_jax.data import media, pipeline
 from motion_jax.data.inputs import configured_sources, test_views
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.methods import make_method
+from motion_jax.scale import sharding
+from motion_jax.training import checkpoint
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "number of measurements of each")

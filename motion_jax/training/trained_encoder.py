@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
-from motion_jax import checkpoint
 from motion_jax.methods import make_method
+from motion_jax.training import checkpoint
 
 
 class TrainedEncoder:

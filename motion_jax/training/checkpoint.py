@@ -12,10 +12,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from motion_jax import hosts
 from motion_jax.config import UserError, completed, local_path
-from motion_jax.damage import damaged_part, has_no_training
-from motion_jax.state import TrainState
+from motion_jax.scale import hosts
+from motion_jax.training.damage import damaged_part, has_no_training
+from motion_jax.training.state import TrainState
 
 logger = logging.getLogger("motion_jax")
 

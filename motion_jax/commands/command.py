@@ -11,9 +11,12 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax import backend, compiled, hosts, interrupts, logs, wrong_flags
+from motion_jax import logs
+from motion_jax.commands import wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
+from motion_jax.scale import backend, compiled, hosts
+from motion_jax.training import interrupts
 
 _DETERMINISTIC = flags.DEFINE_bool(
   "deterministic",

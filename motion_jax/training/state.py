@@ -9,7 +9,7 @@ import optax
 from clu import metrics
 from jax.sharding import Mesh
 
-from motion_jax import sharding
+from motion_jax.scale import sharding
 
 
 @flax.struct.dataclass

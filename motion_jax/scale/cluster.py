@@ -11,8 +11,8 @@ import time
 
 import jax
 
-from motion_jax import hosts
 from motion_jax.config import UserError
+from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 

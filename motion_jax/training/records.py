@@ -2,10 +2,10 @@
 
 from ml_collections import ConfigDict
 
-from motion_jax import hosts
 from motion_jax.config import UserError
 from motion_jax.data.inputs import Sources, configured_sources
 from motion_jax.data.labels import common_classes, warn_of_gaps
+from motion_jax.scale import hosts
 
 
 def open_sources(config: ConfigDict) -> Sources:

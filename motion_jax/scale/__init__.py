@@ -1,0 +1,1 @@
+"""Many devices and many hosts, and the compiler for them."""
