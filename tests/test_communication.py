@@ -89,7 +89,9 @@ def communicated(config, *flags):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mosi", "mas"])
+@pytest.mark.parametrize(
+  "method", [pytest.param("mas", marks=pytest.mark.long), "mosi"]
+)
 def test_only_gradients_and_statistics_travel_with(method):
   found = communicated(f"{method}.py:smoke", "--rows_per_device=2")
   operations = found["operations"]

@@ -11,8 +11,12 @@ import pytest
 from conftest import ROOT
 
 PROCESSES = 2
-LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("joint", "detect")]
-METHODS = ("mosi", "modist", "mas", "classify", *LONG)
+OTHERS = ("mas", "classify", "joint", "detect")
+METHODS = (
+  "mosi",
+  "modist",
+  *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS),
+)
 
 
 def command(name, devices, *more):
