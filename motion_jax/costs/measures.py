@@ -19,7 +19,7 @@ from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.inputs import configured_source
 from motion_jax.data.sources import Source
-from motion_jax.methods import METHODS, make_method
+from motion_jax.methods import make_method, method_class
 from motion_jax.methods.base import Method
 from motion_jax.models.common import parameter_count
 from motion_jax.scale import sharding
@@ -48,7 +48,7 @@ def sized(config: ConfigDict, batch_size: int) -> dict[str, int]:
     most = max(1, groups * batch_size // config.train.batch_size)
     fitting = (number for number in range(most, 0, -1) if batch_size % number == 0)
     found["model.bn_groups"] = next(fitting)
-  return found | METHODS[config.method.name].sized(config, batch_size)
+  return found | method_class(config).sized(config, batch_size)
 
 
 def scaled(config: ConfigDict, devices: int, rows: int = 0) -> ConfigDict:

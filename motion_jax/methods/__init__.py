@@ -28,5 +28,13 @@ def make_method(config: ConfigDict) -> Method:
     UserError: for an unknown method or network, or impossible settings. Any other
       error is a fault of the program's.
   """
-  name = choose("method.name", config.method.name, [*METHODS])
-  return METHODS[name](config)
+  return method_class(config)(config)
+
+
+def method_class(config: ConfigDict) -> type[Method]:
+  """Returns the class that `config.method.name` names.
+
+  Raises:
+    UserError: for an unknown method.
+  """
+  return METHODS[choose("method.name", config.method.name, [*METHODS])]
