@@ -51,8 +51,14 @@ def pictures(cell):
   return [kind for kind in kinds if kind.startswith("image/")]
 
 
+LONG = ("pretext_tasks", "your_own_video")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(n, marks=pytest.mark.long if n in LONG else ()) for n in NOTEBOOKS],
+)
 def test_a_notebook_runs_from_top_to_bottom(tmp_path, name):
   folder = tmp_path / "colabs"
   folder.mkdir()

@@ -90,7 +90,7 @@ def communicated(config, *flags):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "method", [pytest.param("mas", marks=pytest.mark.long), "mosi"]
+  "method", [pytest.param(x, marks=pytest.mark.long) for x in ("mosi", "mas")]
 )
 def test_only_gradients_and_statistics_travel_with(method):
   found = communicated(f"{method}.py:smoke", "--rows_per_device=2")

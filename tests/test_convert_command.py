@@ -43,7 +43,10 @@ def smoke(name, network="r2d3d_18"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mosi", "modist", "mas"])
+@pytest.mark.parametrize(
+  "method",
+  ["mosi", *(pytest.param(x, marks=pytest.mark.long) for x in ("modist", "mas"))],
+)
 def test_an_official_file_becomes_a_run(method, saved, tmp_path):
   module, path = saved("r2d3d_18", "tada")
   convert_file(path, smoke(method), tmp_path / "run")
