@@ -17,10 +17,11 @@ _DURATION = re.compile(r"^\s*([0-9]*\.?[0-9]+)\s*(%|steps?|epochs?|examples?)\s*
 
 
 # Keys that configs have got since the first runs were stored, each with the value that
-# means what was done before there was the key. Every new key of a config file enters
-# here, so that older runs go on, load and are evaluated as they were trained; where
-# its default is another value, resuming names both. 'modist.' and 'mosi.' are sections
-# of joint's configs, which have the keys of those methods' 'method.'.
+# means what was done before there was the key. Every new key that stored runs lack
+# enters here (a new method's own do not), so that older runs go on, load and are
+# evaluated as they were trained; where its default is another value, resuming names
+# both. 'modist.' and 'mosi.' are sections of joint's configs, which have the keys of
+# those methods' 'method.'.
 ADDED = {
   "data.detected_iou": 0.0,
   "data.heldout_by": "file",

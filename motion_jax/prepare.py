@@ -108,7 +108,7 @@ def prepare(
     variant = plan.require(folder_name, "name", "what the data set is to be called")
     layout = "image" if kinds == ("image",) else layout
     todo = folders.make_plan(source, kinds, heldout_fraction)
-  else:
+  elif name == "imagenet_subset":
     description, variant, layout = imagenet_subset.__doc__, str(per_class), "image"
     todo = imagenet_subset.make_plan(source, splits, allow_missing, per_class=per_class)
   tolerant = allow_missing or name in TOLERANT

@@ -143,6 +143,10 @@ def recipe(
     config.update(settings)
   for condition, table in tables.items():
     if all(said & {*part.split("|")} for part in condition.split(",") if part):
-      config.update(table)
+      try:
+        config.update(table)
+      except KeyError as error:
+        error.add_note(f"Table {condition!r} sets it; add it to the first one, ''.")
+        raise
     config.lock()
   return config.unlock()

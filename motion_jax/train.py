@@ -158,7 +158,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         if stopping:
           break
         for evaluator in due[1:]:  # can be long, so after the checkpoint
-          values |= measure(evaluator)
+          if not stop.requested:
+            values |= measure(evaluator)
     checkpoints.wait()
     last = plan.total_steps
     if checkpoints.latest_step() == last:
@@ -171,10 +172,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     logger.info("stopped by a signal; the same command goes on from here")
     return values
   if is_first:
-    write_report(workdir, sources.train, parameters, method)
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
+    write_report(workdir, sources.train, parameters, method)
     log.pictures(plan.total_steps, figures)
   log.close()
   return values

@@ -95,7 +95,7 @@ def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
     evaluate.evaluate(config, tmp_path)
 
 
-def test_a_classifier_is_evaluated_by_other_views_if_they_are_asked_for():
+def test_how_a_classifier_scores_may_be_asked_for():
   stored = load(CONFIGS / "finetune.py").get_config("smoke")
   stored.model.name, stored.method.classes, stored.eval.size = "c3d", 3, 64
   asked = load(CONFIGS / "evaluate.py").get_config()

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import sys
 
 import pytest
 from absl import flags
+from commands import parsed
 from conftest import ROOT
 
 from motion_jax import main, methods
@@ -130,6 +132,13 @@ def test_a_fault_in_a_config_file_is_shown_with_its_place(
   assert f'File "{path}", line 4' in text and line in text
   assert text.splitlines()[-1].startswith(error)
   assert "Traceback" not in text
+
+
+def test_the_place_of_a_fault_is_told_of_a_relative_path_too(capsys, tmp_path):
+  (tmp_path / "own.py").write_text(CONFIG.format(line="values.nothing"))
+  code, *_ = parsed([f"--config={os.path.relpath(tmp_path / 'own.py', ROOT)}"])
+  text = capsys.readouterr().err
+  assert code == 2 and 'own.py", line 4' in text and "values.nothing" in text, text
 
 
 @pytest.mark.parametrize("kind", [TypeError, ValueError, KeyError, OSError])

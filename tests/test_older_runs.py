@@ -64,7 +64,9 @@ def test_an_older_run_is_loaded_and_evaluated_as_it_was_trained(
   monkeypatch.setattr(models, "build_model", tiny.build_model)
   config, video = smoke(pictures), np.ones((2, 4, 32, 32, 3), np.float32)
   params, aux = jax.jit(make_method(config).init)(jax.random.key(5))
-  Checkpoints(tmp_path).save_weights(params, aux["stats"], config.to_dict())
+  key = jax.random.key(6)  # else those of any network that has not been trained
+  stats = jax.tree.map(lambda x: x + jax.random.uniform(key, x.shape), aux["stats"])
+  Checkpoints(tmp_path).save_weights(params, stats, config.to_dict())
   encoded = load_encoder(tmp_path)(video)
   older(tmp_path, monkeypatch)
   np.testing.assert_array_equal(load_encoder(tmp_path)(video), encoded)
@@ -107,3 +109,9 @@ def test_every_new_key_of_a_config_says_what_it_means_for_older_runs(name):
       nested = values if isinstance(values, dict) else ()
       keys |= {f"{section}.{key}" for key in nested} or {section}
   assert keys - {*FIRST[name]} <= config_module.ADDED.keys()
+
+
+def test_clips_of_segments_are_of_the_method_now():
+  stored = {"data": {"sampler": "segments"}, "method": {"name": "classify"}}
+  found = completed(stored)
+  assert found["method"]["segments"] is True and "sampler" not in found["data"]

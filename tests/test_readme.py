@@ -97,6 +97,13 @@ def test_every_link_leads_to_a_file(page):
     assert (page.parent / path).exists(), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_rows_of_a_table_have_equally_many_cells(page):
+  for table in re.findall(r"(?:^\|.*\|\n)+", page.read_text(), re.MULTILINE):
+    rows = [re.sub(r"`[^`]*`", "", row).count("|") for row in table.splitlines()]
+    assert len({*rows}) == 1, table
+
+
 def test_pages_are_short_and_lead_back():
   assert len(TEXTS[PAGES[0]].splitlines()) <= 180
   for page, text in TEXTS.items():

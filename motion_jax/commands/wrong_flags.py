@@ -54,7 +54,7 @@ def _of_config_file(path, error):
   if isinstance(error, FileNotFoundError) and error.filename == file:
     return f"--config={path} does not exist; try --config=configs/mosi.py"
   frames = traceback.extract_tb(error.__traceback__)
-  last = [frame for frame in frames if frame.filename == file][-1:]
+  last = [frame for frame in frames if os.path.abspath(frame.filename) == file][-1:]
   lines = [*traceback.format_list(last), *traceback.format_exception_only(error)]
   return f"--config={path} cannot be loaded:\n" + "".join(lines).rstrip()
 

@@ -101,8 +101,10 @@ class Clip:
 
     Args:
       frames: length of a clip.
-      interval: frames from one to the next, at the rate `fps`; videos of other rates
-        are sampled at the same pace in seconds.
+      interval: a clip spans `frames * interval` frames of the rate `fps`, evenly
+        divided as in MoSI's code: from one to the next are about
+        `interval * (1 + 1 / frames)` of them, exactly 1 for an interval of 1. Videos of
+        other rates are sampled at the same pace in seconds.
       short_side: length in pixels to which the shorter side is resized.
       canvas: (height, width) in pixels; as in `SourceFrame`.
       fps: rate that `interval` refers to; 0 for every video's own.
@@ -163,7 +165,7 @@ class Clip:
       _warned = True
       logger.warning(
         "%s has %d frames, a clip spans %.0f: such videos repeat their last frame; "
-        "method.frames or data.interval make clips shorter (told once)",
+        "fewer method.frames, or a smaller interval, make clips shorter (told once)",
         record.id,
         count,
         self.span(fps),
@@ -172,6 +174,9 @@ class Clip:
 
 class Views(Clip):
   """The clips of one video that a test looks at, from a single pass of decoding.
+
+  In an evaluation every clip is a row of its own; a sampler of several clips for one
+  row is no `Views`.
 
   Args:
     views: number of evenly spaced clips; 0 for all clips that follow one another.

@@ -62,6 +62,10 @@ class Method:
   def sampler(self, split: str, source: Source | None = None) -> Sampler:
     """Returns what a batch takes from a record; see `data.clips`.
 
+    It is free: features are of `method.frames` frames at `data.interval` and `data.fps`
+    in any case. Several clips of one video are decoded once and cut on the device, one
+    after the other, `clips_per_example` of them.
+
     Args:
       split: 'train', or 'heldout' for what `predict` gets.
       source: the records of this split, if they are open already.
@@ -90,14 +94,19 @@ class Method:
   def loss(
     self, params: Tree, aux: Tree, batch: Batch, key: jax.Array, step: jax.Array
   ) -> tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]:
-    """Returns (loss, (aux, outputs)) of one training batch; `step` counts from 0."""
+    """Returns (loss, (aux, outputs)) of one training batch; `step` counts from 0.
+
+    Outputs hold what `metrics` reads, a value per network input, and `mask`: `valid`,
+    repeated for every clip of a row. Without it rows that are none would count.
+    """
     raise NotImplementedError
 
   def predict(self, params: Tree, aux: Tree, batch: Batch) -> dict[str, jax.Array]:
-    """Returns per-example outputs in evaluation mode; a pure function of its inputs.
+    """Returns the outputs, as `loss` has them, in evaluation mode: a pure function.
 
-    Random choices follow from a row's `index` (`ops.draws.draw_by_row`), so that no
-    metric depends on how rows are dealt out to batches.
+    Random choices, if there are some, follow from a row's `index`
+    (`ops.draws.draw_by_row`), so that no metric depends on how rows are dealt out to
+    batches.
     """
     raise NotImplementedError
 

@@ -26,6 +26,14 @@ def check_settings(config: ConfigDict, method: ConfigDict) -> None:
     UserError: names the key, what it takes and what was found.
   """
   sections = {"method": method, "model": config.model, "data": config.data}
+  lacking = [
+    f"{section}.{key}"
+    for section, keys in NEEDED.items()
+    for key in keys
+    if key not in sections[section]
+  ]
+  if lacking:
+    raise UserError(f"the config lacks {', '.join(lacking)}, which every method needs")
   for section, rules in {"method": _METHOD, "model": _MODEL, "data": _DATA}.items():
     for key, rule in rules.items():
       if key not in sections[section]:
@@ -35,6 +43,14 @@ def check_settings(config: ConfigDict, method: ConfigDict) -> None:
         choose(name, value, rule)
       elif not rule.holds(value):
         raise UserError(f"{name}={value!r} must be {rule.text}")
+
+
+# What is read wherever clips are made for an encoder.
+NEEDED = {
+  "method": ("frames", "size", "mean", "std"),
+  "model": ("name", "width"),
+  "data": ("interval", "fps", "short_side", "canvas"),
+}
 
 
 class _Rule(NamedTuple):
