@@ -199,26 +199,27 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
   return graphdef, *nnx.as_pure((params, stats))
 
 
-def call(graphdef, params, stats, *args, train: bool):
+def call(graphdef, params, stats, *args, train: bool, method: str = "__call__"):
   """Calls a split module without side effects.
 
   Args:
     graphdef: structure from `split`.
     params: trained arrays from `split`.
     stats: BatchNorm statistics from `split`.
-    *args: passed to the module.
+    *args: passed to the method.
     train: True uses and tracks batch statistics and enables dropout; False uses the
       running averages.
+    method: name of the method to call.
 
   Returns:
-    (result of the module, new stats).
+    (result of the method, new stats).
   """
   module = nnx.merge(graphdef, params, stats)
   if train:
     module.train()
   else:
     module.eval()
-  result = module(*args)
+  result = getattr(module, method)(*args)
   return result, nnx.as_pure(nnx.state(module, nnx.BatchStat))
 
 
