@@ -51,7 +51,7 @@ def pictures(cell):
   return [kind for kind in kinds if kind.startswith("image/")]
 
 
-LONG = ("pretext_tasks", "your_own_video")
+LONG = ("pretext_tasks", "pretrain_and_evaluate", "your_own_video")
 
 
 @pytest.mark.slow

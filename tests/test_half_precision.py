@@ -70,7 +70,16 @@ def test_gradients_of_factors_and_shifts_are_summed_in_float32(network):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["c3d", "r3d_10", "r2plus1d_10", "slow_r50"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "c3d",
+    "r3d_10",
+    *(
+      pytest.param(name, marks=pytest.mark.long) for name in ("r2plus1d_10", "slow_r50")
+    ),
+  ],
+)
 def test_networks_compute_in_bfloat16_what_they_compute_in_float32(name):
   video = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4, 32, 32, 3)))
 

@@ -126,6 +126,7 @@ def assert_close(found, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
   *_, loss, found = one_step()
   singles = separately()

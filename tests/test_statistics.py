@@ -177,7 +177,10 @@ def test_motion_boundaries_equal_the_golden_samples():
 
 @pytest.mark.parametrize(
   ("colour", "expected"),
-  [("histogram", "labels_8bin"), ("exact", "labels_exact_rgb")],
+  [
+    ("histogram", "labels_8bin"),
+    pytest.param("exact", "labels_exact_rgb", marks=pytest.mark.long),
+  ],
 )
 def test_appearance_labels_equal_the_golden_ones(colour, expected):
   data = golden()
