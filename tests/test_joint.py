@@ -126,7 +126,6 @@ def assert_close(found, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_the_loss_is_the_weighted_sum_of_the_methods_alone():
   *_, loss, found = one_step()
   singles = separately()
@@ -302,6 +301,7 @@ def test_settings_that_cannot_work_are_refused(section, changes, message):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_whole_run_leaves_an_encoder_figures_and_metrics(tmp_path):
   config = load(CONFIGS / "joint.py").get_config("smoke")
   train(config, tmp_path)

@@ -82,6 +82,7 @@ print(json.dumps(test_modist_devices.compare_devices()))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_devices_agree_and_no_key_of_a_queue_travels():
   script = SCRIPT.format(tests=str(pathlib.Path(__file__).parent))
   output = subprocess.run(

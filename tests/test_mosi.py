@@ -141,6 +141,7 @@ def steps(count, rows=4, settings=None):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_eight_sources_are_overfitted():
   easy = dict(mask_ratio=(1.0, 1.0), brightness=0.0, contrast=0.0, dropout=0.0)
   losses = steps(150, rows=8, settings=easy)
