@@ -199,7 +199,9 @@ def split(module: nnx.Module) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
   return graphdef, *nnx.as_pure((params, stats))
 
 
-def call(graphdef, params, stats, *args, train: bool, method: str = "__call__"):
+def call(
+  graphdef, params, stats, *args, train: bool, method: str = "__call__", **kwargs
+):
   """Calls a split module without side effects.
 
   Args:
@@ -210,6 +212,7 @@ def call(graphdef, params, stats, *args, train: bool, method: str = "__call__"):
     train: True uses and tracks batch statistics and enables dropout; False uses the
       running averages.
     method: name of the method to call.
+    **kwargs: passed to the method.
 
   Returns:
     (result of the method, new stats).
@@ -219,7 +222,7 @@ def call(graphdef, params, stats, *args, train: bool, method: str = "__call__"):
     module.train()
   else:
     module.eval()
-  result = getattr(module, method)(*args)
+  result = getattr(module, method)(*args, **kwargs)
   return result, nnx.as_pure(nnx.state(module, nnx.BatchStat))
 
 
