@@ -68,3 +68,10 @@ def test_settings_that_do_not_fit_each_other_are_refused(name, settings, told):
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=told):
     make_method(config)
+
+
+def test_keys_that_every_method_needs_are_named():
+  config = load(CONFIGS / "mas.py").get_config("smoke")
+  del config.data["fps"], config.method["mean"]
+  with pytest.raises(UserError, match=r"lacks method\.mean, data\.fps"):
+    make_method(config)

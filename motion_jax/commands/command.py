@@ -76,7 +76,7 @@ def use_compilation_cache() -> None:
     path = pathlib.Path(home) / "motion_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(path))
   # Small programs, too, which are many: a second start of configs/mosi.py:smoke takes
-  # 29 instead of 42 s of processor time.
+  # 29 instead of 42 s of processor time (once each, on a busy machine).
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   compiled.replace_damaged(pathlib.Path(jax.config.jax_compilation_cache_dir))
 
