@@ -95,10 +95,13 @@ def test_of_the_tables_that_an_argument_asks_for_the_last_one_wins():
   assert found["c,network=large"].model.name == "large"
 
 
-@pytest.mark.parametrize("table", [{"x": 1}, {"method": {"sise": 1}}])
-def test_only_the_first_table_has_new_settings(table):
-  with pytest.raises(KeyError, match=r"x|sise"):
+@pytest.mark.parametrize(
+  ("key", "table"), [("x", {"x": 1}), ("sise", {"method": {"sise": 1}})]
+)
+def test_only_the_first_table_has_new_settings(key, table):
+  with pytest.raises(KeyError, match=f'"{key}"') as raised:
     of("a", {"": {"method": {"size": 1}}, "a": table})
+  assert "Table 'a' sets it" in raised.value.__notes__[0]
   with pytest.raises(TypeError):
     of("a", {"": {"method": {"size": 1}}, "a": {"method": {"size": "1"}}})
 
