@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from motion_jax import logs
 from motion_jax.config import choose
 from motion_jax.data import pipeline
+from motion_jax.data.bad_files import BadFiles
+from motion_jax.data.rows import empty_row
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
@@ -75,7 +77,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     batches = opened.enter_context(_open_batches(config, sources.train, sampler))
     path = hosts.own_file(workdir / "bad_files.txt")
     most = config.data.max_bad_fraction
-    bad_files = pipeline.BadFiles(sources.train, path, most, sampler)
+    bad_files = BadFiles(sources.train, path, most, sampler)
     evaluators = make_evaluators(method, config, sources, mesh, workdir)
     held_out = evaluators[0]
     schedule = optim.make_schedule(config.optim, plan)
@@ -232,7 +234,7 @@ def _shapes(config, sampler, mesh):
       array.dtype,
       sharding=sharding.split_rows(mesh),
     )
-    for name, array in pipeline.empty_row(sampler).items()
+    for name, array in empty_row(sampler).items()
   }
 
 

@@ -15,13 +15,13 @@ from test_config import CONFIGS, load
 from motion_jax import load_encoder, prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import detection_sampler
 from motion_jax.data.key_frames import (
   annotated_people,
   detected_people,
   with_detected,
 )
-from motion_jax.data.pipeline import evaluation_batches
 from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes

@@ -38,9 +38,10 @@ import motion_jax
 motion_jax.load_encoder, motion_jax.build_model, motion_jax.ops
 source = motion_jax.data.open_source(sys.argv[1], split="all")
 from motion_jax.data import pipeline
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.clips import SourceFrame
 options = dict(batch_size=1, seed=0, threads=2)
-(batch,) = pipeline.evaluation_batches(source, SourceFrame(16, (16, 20)), **options)
+(batch,) = evaluation_batches(source, SourceFrame(16, (16, 20)), **options)
 assert batch["valid"].all()
 stream = pipeline.make_pipeline(source, SourceFrame(16, (16, 20)), **options)
 next(iter(stream))

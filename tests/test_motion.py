@@ -11,6 +11,8 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import clips, disk, flow_files, flow_records, pipeline
+from motion_jax.data.bad_files import BadFiles
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.flow_records import resize_motion
 from motion_jax.data.motion import Distill, choose_windows
 from motion_jax.data.sources import DecodeError, Record
@@ -282,11 +284,11 @@ def test_batches_hold_query_and_key(flow):
 
 def test_stale_motion_is_told_with_its_fix_where_bad_files_are(flow, tmp_path):
   sampler, path = _sampler(flow), tmp_path / "bad_files.txt"
-  (batch,) = pipeline.evaluation_batches(_Stale(), sampler, batch_size=2, seed=0)
-  pipeline.BadFiles(_Stale(), path, 0.05, sampler).update(batch)
+  (batch,) = evaluation_batches(_Stale(), sampler, batch_size=2, seed=0)
+  BadFiles(_Stale(), path, 0.05, sampler).update(batch)
   assert path.read_text().startswith("other\tits motion was prepared from 7 frames")
   path.write_text("v\tno video\n")  # as an earlier run found it
-  bad_files = pipeline.BadFiles(_Stale(), path, 0.05, sampler)
+  bad_files = BadFiles(_Stale(), path, 0.05, sampler)
   with pytest.raises(UserError, match=r"such as other: .*prepare the motion again"):
     bad_files.update(batch)
 

@@ -16,7 +16,9 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import Record, clips, open_source, pipeline
+from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import SourceFrame, Views
+from motion_jax.data.evaluation_batches import evaluation_batches
 
 _SAMPLER = SourceFrame(16, (16, 20))
 
@@ -182,11 +184,7 @@ def test_a_bad_record_is_an_invalid_row_of_zeros(folder):
 def test_evaluation_is_one_pass_in_order_of_one_shape(folder):
   source = open_source(folder, split="all")
   run = [
-    list(
-      pipeline.evaluation_batches(
-        source, _SAMPLER, batch_size=5, seed=1, threads=threads
-      )
-    )
+    list(evaluation_batches(source, _SAMPLER, batch_size=5, seed=1, threads=threads))
     for threads in (1, 3)
   ]
   for one, two in zip(*run, strict=True):
@@ -201,7 +199,7 @@ def test_an_evaluation_limit_takes_the_same_records_whatever_their_order(folder)
   source = open_source(folder, split="all")
   chosen = [
     next(
-      pipeline.evaluation_batches(
+      evaluation_batches(
         source, _SAMPLER, batch_size=limit, seed=seed, limit=limit, threads=2
       )
     )["index"].tolist()
@@ -233,13 +231,13 @@ class _Source:
 
 
 def _feed(bad_files, source):
-  for batch in pipeline.evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
+  for batch in evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
     bad_files.update(batch)
 
 
 def test_bad_files_are_named_once_with_the_reason(tmp_path, caplog):
   source, path = _Source(40, 2), tmp_path / "bad_files.txt"
-  bad_files = pipeline.BadFiles(source, path, 0.05)
+  bad_files = BadFiles(source, path, 0.05)
   with caplog.at_level("WARNING"):
     _feed(bad_files, source)
     _feed(bad_files, source)
@@ -249,29 +247,29 @@ def test_bad_files_are_named_once_with_the_reason(tmp_path, caplog):
   assert all("not an image" in line for line in lines)
   assert caplog.text.count("cannot decode file0") == 1
   caplog.clear()
-  resumed = pipeline.BadFiles(source, path, 0.05)
+  resumed = BadFiles(source, path, 0.05)
   _feed(resumed, source)
   assert not caplog.text and path.read_text().splitlines() == lines
 
 
 def test_too_many_bad_files_stop_the_run(tmp_path):
   source = _Source(40, 3)
-  bad_files = pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.05)
+  bad_files = BadFiles(source, tmp_path / "bad_files.txt", 0.05)
   with pytest.raises(UserError, match=r"3 of the 40 .*data\.max_bad_fraction"):
     _feed(bad_files, source)
 
 
 def test_one_bad_file_of_few_is_tolerated(tmp_path):
   source = _Source(3, 1)
-  _feed(pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.0), source)
+  _feed(BadFiles(source, tmp_path / "bad_files.txt", 0.0), source)
   with pytest.raises(UserError, match="2 of the 3"):
-    _feed(pipeline.BadFiles(_Source(3, 2), tmp_path / "x", 0.0), _Source(3, 2))
+    _feed(BadFiles(_Source(3, 2), tmp_path / "x", 0.0), _Source(3, 2))
 
 
 def test_bad_files_of_another_source_do_not_count(tmp_path):
   path = tmp_path / "bad_files.txt"
   path.write_text("other1\tx\nother2\tx\nfile0\tx\n")
-  assert len(pipeline.BadFiles(_Source(3, 1), path, 0.0)) == 1
+  assert len(BadFiles(_Source(3, 1), path, 0.0)) == 1
 
 
 class _Slow(SourceFrame):
@@ -323,8 +321,8 @@ def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):
   if not misc.exists():
     pytest.skip("needs shared/data/clips_misc")
   source = open_source(misc, split="all")
-  bad_files = pipeline.BadFiles(source, tmp_path / "bad_files.txt", 0.5)
-  for batch in pipeline.evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
+  bad_files = BadFiles(source, tmp_path / "bad_files.txt", 0.5)
+  for batch in evaluation_batches(source, _SAMPLER, batch_size=8, seed=0):
     bad_files.update(batch)
   named = {
     line.split("\t")[0]
@@ -354,9 +352,7 @@ def test_all_clips_of_a_video_become_rows_and_a_bad_video_one(tmp_path):
   (tmp_path / "d.mp4").write_bytes(b"no video")
   source = open_source(tmp_path, split="all")
   sampler = Views(0, 8, 1, fps=0.0, short_side=48, canvas=(48, 96))
-  batches = list(
-    pipeline.evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2)
-  )
+  batches = list(evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2))
   assert all(batch["video"].shape == (4, 8, 48, 96, 3) for batch in batches)
   rows = np.concatenate([batch["index"] for batch in batches])
   valid = np.concatenate([batch["valid"] for batch in batches])
@@ -377,9 +373,7 @@ def test_a_long_video_that_is_damaged_late_has_a_last_row_that_is_not_valid(
   source = open_source(tmp_path, split="all")
   sampler = Views(0, 8, 1, fps=0.0, short_side=48, canvas=(48, 96))
   monkeypatch.setattr(clips, "_PART", 1)
-  batches = list(
-    pipeline.evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2)
-  )
+  batches = list(evaluation_batches(source, sampler, batch_size=4, seed=0, threads=2))
   rows = np.concatenate([batch["index"] for batch in batches])
   valid = np.concatenate([batch["valid"] for batch in batches])
   first = valid[rows == 0]

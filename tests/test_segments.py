@@ -9,8 +9,8 @@ import pytest
 from test_config import CONFIGS, load
 
 from motion_jax.config import UserError
-from motion_jax.data import pipeline
 from motion_jax.data.clips import Segments, segment_indices
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import (
   feature_views,
   test_views,
@@ -103,7 +103,7 @@ def test_samplers_of_the_recipe_give_one_clip_per_video():
   assert not method.sampler("train").middle
   assert method.sampler("heldout").middle
   for sampler in (test_views(config), feature_views(config)):
-    (rows,) = pipeline.evaluation_batches(_Videos(), sampler, batch_size=4, seed=0)
+    (rows,) = evaluation_batches(_Videos(), sampler, batch_size=4, seed=0)
     assert rows["index"].tolist() == [0, 1, 2, -1]
     assert rows["video"].shape[:2] == (4, 4) and rows["valid"].sum() == 3
   config.eval.clips = 10

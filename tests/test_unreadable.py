@@ -16,8 +16,9 @@ import pytest
 import tiny
 from test_config import CONFIGS, load
 
-from motion_jax.data import open_source, pipeline
+from motion_jax.data import open_source
 from motion_jax.data.clips import Views
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import Sources
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.scale import cluster, hosts, sharding
@@ -122,7 +123,7 @@ def test_all_hosts_have_the_same_rows(views, videos, tmp_path):
 
     options = dict(batch_size=4, seed=0, threads=2 + 3 * host, agree=agree)
     views_of = Views(views, 4, 1, **sizes)
-    return list(pipeline.evaluation_batches(sources[host], views_of, **options))
+    return list(evaluation_batches(sources[host], views_of, **options))
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     rows = list(pool.map(batches, (0, 1)))

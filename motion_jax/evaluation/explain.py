@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax.data import pipeline
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.sources import Source
 from motion_jax.evaluation.measures import gradcam
@@ -92,7 +92,7 @@ def clip_maps(
 
   config = config.copy_and_resolve_references()
   config.eval.clips, config.method.size = 1, size
-  for batch in pipeline.evaluation_batches(
+  for batch in evaluation_batches(
     source,
     feature_views(config),
     batch_size=sharding.evaluation_rows(config.eval.batch_size, mesh),

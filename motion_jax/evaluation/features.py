@@ -11,8 +11,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import Source
 from motion_jax.ops import augment, crops
 from motion_jax.scale import hosts, sharding
@@ -84,7 +84,7 @@ class FeatureExtractor:
     """
     arrays = [nnx.split(module)[1] for module in modules]
     sums, counts, damaged = {}, {}, set()
-    for batch in pipeline.evaluation_batches(
+    for batch in evaluation_batches(
       source,
       views,
       batch_size=self._batch_size,

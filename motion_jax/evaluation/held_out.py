@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax import logs
-from motion_jax.data import pipeline
+from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import Sampler
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import Source
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import state
@@ -46,7 +47,7 @@ class HeldOut:
     self.predict = state.make_predict(method, mesh)
     self._sampler = method.sampler("heldout", source)
     most = config.data.max_bad_fraction
-    self._bad_files = pipeline.BadFiles(source, bad_files, most, self._sampler)
+    self._bad_files = BadFiles(source, bad_files, most, self._sampler)
     self._metrics, self._config, self._mesh = method.metrics, config, mesh
     sharding.evaluation_rows(config.eval.batch_size, mesh)
 
@@ -80,7 +81,7 @@ class HeldOut:
     return next(self._batches(self._sampler, len(self)))
 
   def _batches(self, sampler, limit, agree=None):
-    for batch in pipeline.evaluation_batches(
+    for batch in evaluation_batches(
       self.source,
       sampler,
       batch_size=self._config.eval.batch_size,

@@ -23,7 +23,8 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from motion_jax.commands import command
-from motion_jax.data import media, pipeline
+from motion_jax.data import media
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import configured_sources, test_views
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.methods import make_method
@@ -53,7 +54,7 @@ def main(argv):
 
 def _compare(config, mesh, held_out, test, weights):
   source = held_out.source
-  batches = pipeline.evaluation_batches(
+  batches = evaluation_batches(
     source, test_views(config), batch_size=config.eval.batch_size, seed=0
   )
   rows = sharding.shard_batch(mesh, next(batches))
