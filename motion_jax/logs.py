@@ -16,14 +16,15 @@ import time
 from collections.abc import Mapping
 
 import jax
-import tqdm
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from motion_jax import progress
+
 logger = logging.getLogger("motion_jax")
 
+_MOST_WAIT = 0.1  # share of the time that data may take without a warning
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FILE_SECONDS = 60  # between two states of a progress bar that goes into a file
 
 
 def to_console() -> None:
@@ -148,6 +149,7 @@ class Progress:
   def __init__(self, total_steps: int, clips_per_step: int, step: int):
     self._total_steps = total_steps
     self._clips_per_step = clips_per_step
+    self._last_wait, self._warned = 0.0, False
     self._begin(step)
 
   @contextlib.contextmanager
@@ -170,10 +172,22 @@ class Progress:
     steps = max(1, step - self._first)
     rate = steps * self._clips_per_step / seconds
     wait = min(1.0, self._waited / seconds)
+    self._warn_of_wait(wait)
     left = duration_text((self._total_steps - step) * seconds / steps)
     self._begin(step)
     values = {"perf/clips_per_second": rate, "perf/data_wait": wait}
     return values, f"{rate:.1f} clips/s  data wait {wait:.0%}  left {left}"
+
+  def _warn_of_wait(self, wait):
+    least, self._last_wait = min(wait, self._last_wait), wait  # of two intervals
+    if least > _MOST_WAIT and not self._warned:
+      self._warned = True
+      logger.warning(
+        "%.0f %% of the time goes into waiting for data: more data.workers (processes) "
+        "or data.threads may help, or data that are cheaper to decode, see "
+        "docs/speed.md (told once)",
+        100 * least,
+      )
 
   def _begin(self, step):
     self._first, self._since = step, time.monotonic()
@@ -188,8 +202,7 @@ def progress_bar(total: int, text: str):
     A function that is given the number done so far.
   """
   options = dict(unit=" videos", leave=False, disable=jax.process_index() != 0)
-  seconds = 0.1 if sys.stderr.isatty() else _FILE_SECONDS
-  with tqdm.tqdm(total=total, desc=text, mininterval=seconds, **options) as bar:
+  with progress.progress_bar(total=total, desc=text, **options) as bar:
 
     def show(done: int) -> None:
       bar.update(max(0, done - bar.n))

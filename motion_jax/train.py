@@ -267,9 +267,6 @@ def _of_whole_batch(rows):
 
 
 def _announce(config, sources, held_out, parameters, clips, total_steps, workdir):
-  kind, count = jax.devices()[0].device_kind, jax.process_count()
-  together = f", {count} processes" if count > 1 else ""
-  logger.info("devices: %d x %s%s", jax.device_count(), kind, together)
   logger.info(
     "data: %s, %d to train on, %d held out",
     *(sources.train.name, len(sources.train), len(held_out)),

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "motion_jax"
 # Rooms on one floor do not know each other. What has no room is a command, or `train`,
 # and above all floors.
 FLOORS = (
-  {"config", "recipe"},
+  {"config", "recipe", "progress"},
   {"data", "models"},
   {"ops"},
   {"visualize", "logs", "scale"},

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator
 
 import numpy as np
-import tqdm
 
 from motion_jax.config import UserError
 from motion_jax.data import flow_files, flow_records
@@ -24,6 +23,7 @@ from motion_jax.data.sources import Source
 from motion_jax.flow_sets.batches import FlowBatches, VideoMotion
 from motion_jax.flow_sets.encoder import Encoder
 from motion_jax.flow_sets.frame_streams import frame_streams
+from motion_jax.progress import progress_bar
 
 logger = logging.getLogger("motion_jax")
 
@@ -81,7 +81,7 @@ class FlowJob:
     done = total - sum(sizes[n] for n in todo)
     with (
       concurrent.futures.ThreadPoolExecutor(self.threads) as pool,
-      tqdm.tqdm(total=total, initial=done, unit=" videos", desc="motion") as bar,
+      progress_bar(total=total, initial=done, unit=" videos", desc="motion") as bar,
     ):
       settings = self.settings
       encoder = Encoder(pool, settings["store"])

@@ -14,7 +14,8 @@ logger = logging.getLogger("motion_jax")
 # (R3D-50) and 1.41 (C3D) times as long.
 _CHANNELS_LAST = "--xla_gpu_force_conv_nhwc=true"
 _DETERMINISTIC = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
-_DRIVER = pathlib.Path("/dev/nvidiactl")
+_NVIDIA = pathlib.Path("/dev/nvidiactl")  # its driver's
+_PCI = pathlib.Path("/sys/bus/pci/devices")
 
 
 def set_flags(*, deterministic: bool = False) -> None:
@@ -36,9 +37,45 @@ def set_flags(*, deterministic: bool = False) -> None:
 
 
 def announce() -> None:
-  """Logs $XLA_FLAGS, on which results depend bit for bit."""
+  """Logs the devices, and $XLA_FLAGS, on which results depend bit for bit."""
+  devices, count = jax.devices(), jax.process_count()
+  together = f", {count} processes" if count > 1 else ""
+  kind = devices[0].device_kind
+  logger.info(
+    "jax %s on %s: %d x %s%s",
+    *(jax.__version__, jax.default_backend(), len(devices), kind, together),
+  )
+  if jax.default_backend() == "cpu" and (unused := _unused_accelerator()):
+    logger.warning("%s", unused)
   if os.environ.get("XLA_FLAGS"):
     logger.info("XLA_FLAGS: %s", os.environ["XLA_FLAGS"])
+
+
+def _unused_accelerator() -> str:
+  """What to do about an accelerator of this machine that JAX does not use."""
+  if _NVIDIA.exists():
+    name, extra = "an NVIDIA GPU", "cuda13"
+  elif any(map(_is_tpu, _PCI.glob("*"))):
+    name, extra = "a TPU", "tpu"
+  else:
+    return ""
+  asked = jax.config.jax_platforms
+  fix = (
+    f"JAX_PLATFORMS is {asked!r}: unset it"
+    if asked
+    else f"install JAX for it: pip install -c constraints.txt -e '.[{extra}]'"
+  )
+  return f"THIS MACHINE HAS {name.upper()}, AND JAX RUNS ON ITS CPU. {fix}"
+
+
+def _is_tpu(device: pathlib.Path) -> bool:
+  """Whether a PCI device is Google's, and neither a network card nor a disk."""
+  try:
+    vendor = (device / "vendor").read_text().strip()
+    kind = (device / "class").read_text()[:4]
+  except OSError:
+    return False
+  return vendor == "0x1ae0" and kind not in ("0x01", "0x02")
 
 
 def _finds_nvidia() -> bool:
@@ -48,5 +85,5 @@ def _finds_nvidia() -> bool:
   return (
     not {"cuda", "gpu"}.isdisjoint(platforms)
     and any(importlib.util.find_spec(name) for name in plugins)
-    and _DRIVER.exists()
+    and _NVIDIA.exists()
   )

@@ -21,8 +21,6 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import tqdm
-
 from motion_jax.config import UserError
 from motion_jax.data import disk
 from motion_jax.data.builders import encoding
@@ -30,6 +28,7 @@ from motion_jax.data.builders.base import Dataset
 from motion_jax.data.builders.plan import Shard
 from motion_jax.data.sources import DecodeError
 from motion_jax.data.worker import serve_parent
+from motion_jax.progress import progress_bar
 
 _POLL_SECONDS = 0.5
 
@@ -147,7 +146,7 @@ def write_all(
   todo = [shard for shard, part in parts.items() if part is None]
   workers = min(workers or os.cpu_count() or 1, len(todo))
   total, left = (sum(len(shard.items) for shard in some) for some in (shards, todo))
-  bar = tqdm.tqdm(total=total, initial=total - left, unit=" files", desc="encoding")
+  bar = progress_bar(total=total, initial=total - left, unit=" files", desc="encoding")
   with bar:
     if workers > 1:
       parts |= _make_in_processes(job, todo, workers, bar)

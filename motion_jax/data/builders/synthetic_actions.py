@@ -10,11 +10,11 @@ import shutil
 
 import grain
 import numpy as np
-import tqdm
 
 from motion_jax.data import synthetic
 from motion_jax.data.builders import base, encoding, shards
 from motion_jax.data.disk import writing
+from motion_jax.progress import progress_bar
 
 logger = logging.getLogger("motion_jax")
 
@@ -58,7 +58,9 @@ def build(data_dir: str | os.PathLike, config: str = "default") -> pathlib.Path:
     for split, count in sizes.items():
       videos = grain.MapDataset.range(count).map(functools.partial(_example, split))
       videos = videos.to_iter_dataset()  # in threads
-      examples = tqdm.tqdm(videos, total=count, unit=" videos", desc=f"making {split}")
+      examples = progress_bar(
+        videos, total=count, unit=" videos", desc=f"making {split}"
+      )
       path = dataset.shard_path(folder, split, 0, 1)
       splits[split] = [shards.write(path, examples, dataset.serializer())]
     dataset.describe(folder, splits, {})
