@@ -1,4 +1,4 @@
-"""Every command of docs/reproduce.md is one that the command line takes."""
+"""Every command of docs/reproduce*.md is one that the command line takes."""
 
 import re
 import shlex
@@ -14,7 +14,8 @@ from motion_jax.data import datasets
 from motion_jax.flow_sets import prepare_flow
 from motion_jax.training.plan import make_plan
 
-TEXT = (ROOT / "docs" / "reproduce.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("reproduce*.md"))
+TEXT = "\n".join(page.read_text() for page in PAGES)
 COMMANDS = sorted({*re.findall(r"(?:^|`)python -m ([^`\n]+)", TEXT, re.MULTILINE)})
 WORDS = {line: shlex.split(line) for line in COMMANDS}
 
