@@ -5,7 +5,7 @@ import pathlib
 import shlex
 
 from motion_jax import logs
-from motion_jax.data import pipeline
+from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.sources import Source
 from motion_jax.scale import hosts
 
@@ -30,7 +30,7 @@ def write_report(
   hosts.merge_own_files(bad_files)
   summary = {key: value for row in rows for key, value in row.items()}
   summary["parameters"] = parameters
-  summary["bad_files"] = len(pipeline.BadFiles(source, bad_files, max_fraction=1.0))
+  summary["bad_files"] = len(BadFiles(source, bad_files, max_fraction=1.0))
   logs.write_json(workdir / "summary.json", summary)
   figures = workdir / "figures"
   figures.mkdir(exist_ok=True)  # a method need not draw any
