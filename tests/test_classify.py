@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import tiny
 from flax import nnx
 from test_config import CONFIGS, load
 
@@ -11,6 +12,11 @@ from motion_jax.config import UserError
 from motion_jax.methods import make_method
 from motion_jax.scale import sharding
 from motion_jax.training import state
+
+
+@pytest.fixture(autouse=True)
+def short_network(monkeypatch):
+  tiny.shorten_network(monkeypatch.setitem, blocks=(1, 1, 1, 1))
 
 
 def smoke(**method):

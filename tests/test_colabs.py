@@ -8,7 +8,6 @@ sets (JSON), and prints as JSON the kinds of the pictures that its cells show.
 import ast
 import base64
 import contextlib
-import dataclasses
 import importlib.util
 import io
 import json
@@ -19,6 +18,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from motion_jax.visualize.clips import save_clip_grid, save_gif
@@ -183,16 +183,8 @@ def run_cells(name: str, parameters: dict) -> list[list[str]]:
   return shown
 
 
-def shorten_network() -> None:
-  """Makes the notebooks' network one of four convolutions, which compiles soon."""
-  from motion_jax.models import resnet3d
-
-  whole = resnet3d.VARIANTS["r2d3d_18"]
-  resnet3d.VARIANTS["r2d3d_18"] = dataclasses.replace(whole, blocks=(0, 0, 0, 1))
-
-
 if __name__ == "__main__":
-  shorten_network()
+  tiny.shorten_network()
   with contextlib.redirect_stdout(sys.stderr):
     kinds = run_cells(sys.argv[1], json.loads(sys.argv[2]))
   print(json.dumps(kinds))

@@ -11,10 +11,9 @@ import pytest
 from conftest import ROOT
 
 PROCESSES = 2
-OTHERS = ("mas", "classify", "joint", "detect")
+OTHERS = ("mosi", "mas", "classify", "joint", "detect")
 METHODS = (
-  "mosi",
-  "modist",
+  "modist",  # has all that there is to split: examples, two networks, queues
   *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS),
 )
 
@@ -65,10 +64,9 @@ def assert_alike(numbers, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_one_two_four_and_eight_devices_train_alike(name):
-  one, *others = on_devices(name, (1, 2, 4, 8))
-  for numbers in others:
-    assert_alike(numbers, one)
+def test_one_and_eight_devices_train_alike(name):
+  one, eight = on_devices(name, (1, 8))
+  assert_alike(eight, one)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import jax
 import media_files
 import numpy as np
 import pytest
+import tiny
 from test_config import CONFIGS, load
 
 from motion_jax import build_model, evaluate, extract, load_encoder
@@ -25,6 +26,13 @@ from motion_jax.training import starting_point
 from motion_jax.training.records import with_records
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_network():
+  with pytest.MonkeyPatch.context() as patch:
+    tiny.shorten_network(patch.setitem)
+    yield
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,10 @@ from conftest import ROOT
 from test_readme import COMMANDS, TEXT
 
 RUN = "runs/mosi-synthetic_actions"
-# Runs `-m MODULE ...` with the short network of the notebooks' tests: it compiles soon.
+# Runs `-m MODULE ...` with a short network: it compiles soon.
 RUNNER = """
-import runpy, sys, test_colabs
-test_colabs.shorten_network()
+import runpy, sys, tiny
+tiny.shorten_network()
 sys.argv[:3] = [sys.argv[2]]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -81,7 +81,7 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
   blocks = dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
   code, duplicates = blocks
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
-  code = f"import test_colabs\ntest_colabs.shorten_network()\n{code}"
+  code = f"import tiny\ntiny.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
   found = subprocess.run([sys.executable, "-c", duplicates], **options)

@@ -113,7 +113,7 @@ def test_image_and_frame_folders_become_data_sets(tmp_path):
     open_source("image_folder:a", split=split, data_dir=tmp_path / "data")
     for split in ("train", "test")
   ]
-  assert sum(map(len, images)) == 5
+  assert sum(map(len, images)) == 10  # those that are numbered, too
   record = images[0][0]
   assert record.media == (tmp_path / record.id).read_bytes()
   prepare.prepare("video_folder", folder_name="b", **options)

@@ -25,7 +25,8 @@ def make_plan(
   Raises:
     UserError: if there are no such media.
   """
-  whole = folders.open_folder(source, "all")
+  # Of images alone a folder of numbered ones is a class, and no video.
+  whole = folders.open_folder(source, "all", frame_folders="frames" in kinds)
   rows = [
     row
     for row in zip(whole.ids, whole.paths, whole.kinds, whole.labels, strict=True)
