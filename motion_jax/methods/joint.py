@@ -125,6 +125,9 @@ class Joint(Method):
       total += self._weights[name] * loss
     return total, (aux, outputs)
 
+  def measured(self, outputs):
+    return self.metrics.single_from_model_output(**outputs)  # each part has its mask
+
   def after_update(self, params, aux, step):
     return {
       name: part.after_update(part_params(params, name), aux[name], step)
