@@ -48,7 +48,7 @@ class HeldOut:
     self._sampler = method.sampler("heldout", source)
     most = config.data.max_bad_fraction
     self._bad_files = BadFiles(source, bad_files, most, self._sampler)
-    self._metrics, self._config, self._mesh = method.metrics, config, mesh
+    self._method, self._config, self._mesh = method, config, mesh
     sharding.evaluation_rows(config.eval.batch_size, mesh)
 
   def __len__(self) -> int:
@@ -57,10 +57,10 @@ class HeldOut:
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
-    collected = self._metrics.empty()
+    collected = self._method.metrics.empty()
     for batch in self._batches(self._sampler, len(self), hosts.agreed):
       outputs = self._predict(params, aux, batch)
-      collected = collected.merge(self._metrics.single_from_model_output(**outputs))
+      collected = collected.merge(self._method.measured(outputs))
     values = jax.device_get(collected.compute())
     return {f"eval/{name}": float(value) for name, value in values.items()}
 
