@@ -13,7 +13,7 @@ import pathlib
 import struct
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -210,10 +210,12 @@ def progress_bar(total: int, text: str):
     yield show
 
 
-def metrics_text(values: Mapping[str, float]) -> str:
-  """Metrics for a console line: 'loss 1.532  pretext_accuracy 0.412'."""
+def metrics_text(values: Mapping[str, float], names: Sequence[str]) -> str:
+  """Those of `names` for a console line: 'loss 1.532  pretext_accuracy 0.412'."""
   return "  ".join(
-    f"{name.removeprefix('train/')} {value:.4g}" for name, value in values.items()
+    f"{name.removeprefix('train/')} {value:.4g}"
+    for name, value in values.items()
+    if name.rpartition("/")[2] in names
   )
 
 

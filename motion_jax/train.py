@@ -22,6 +22,7 @@ from motion_jax.models.common import parameter_count
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import optim, starting_point, state
 from motion_jax.training.checkpoint import Checkpoints
+from motion_jax.training.health import Health
 from motion_jax.training.losses import LossWatch
 from motion_jax.training.plan import check_batch, make_plan
 from motion_jax.training.records import open_sources, with_records
@@ -115,12 +116,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
       if evaluator is held_out:
-        text = logs.metrics_text(measured)
+        text = logs.metrics_text(measured, method.headline)
         logger.info("step %d/%d  %s", step, plan.total_steps, text)
       return hosts.from_process_zero(measured)
 
     stop.trains()
     progress, losses = logs.Progress(plan.total_steps, clips, first_step), LossWatch()
+    health = Health(plan.total_steps, method.chance)
     with progress.pause():  # make up for what a signal or a crash has left unmeasured
       due = plan.due(step, evaluators) if first_step else []
       for evaluator in _unmeasured(due, step, workdir):
@@ -145,7 +147,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         losses.add(step, loss)
       if plan.is_last(step) or step % config.train.log_every == 0:
         losses.check()
-        _log(log, step, plan, current.metrics, schedule, *progress.measure(step))
+        row = jax.device_get(current.metrics.compute())
+        health.check(step, row)
+        perf = progress.measure(step)
+        _log(log, step, plan, row, method.headline, schedule, *perf)
         current = current.replace(metrics=no_metrics())
       stop.after(step)
       with progress.pause():
@@ -177,7 +182,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
-    write_report(workdir, sources.train, parameters, method)
+    write_report(workdir, sources, parameters, method)
     log.pictures(plan.total_steps, figures)
   log.close()
   return values
@@ -279,10 +284,9 @@ def _announce(config, sources, held_out, parameters, clips, total_steps, workdir
   logger.info("workdir: %s", workdir)
 
 
-def _log(log, step, plan, metrics, schedule, perf, perf_text):
-  computed = jax.device_get(metrics.compute())
-  values = {f"train/{name}": float(value) for name, value in computed.items()}
-  text = logs.metrics_text(values)
+def _log(log, step, plan, row, headline, schedule, perf, perf_text):
+  values = {f"train/{name}": float(value) for name, value in row.items()}
+  text = logs.metrics_text(values, headline)
   values["train/learning_rate"] = float(schedule(step - 1))
   log.metrics(step, values)
   log.perf(step, perf)

@@ -6,13 +6,14 @@ import shlex
 import pytest
 from commands import parsed
 
+from motion_jax.data.inputs import Sources
 from motion_jax.data.sources import Record
 from motion_jax.methods import METHODS
 from motion_jax.training import report
 
 
 class Videos(list):
-  name, split = "videos", "train"
+  name, split, classes = "videos", "train", None
 
   def id_of(self, index):
     return self[index].id
@@ -28,7 +29,7 @@ def written(folder, caplog, monkeypatch, kind="video", method="mosi"):
   (folder / "metrics.jsonl").write_text(text + "\n")
   source = Videos([Record("a", kind, b"")])
   with caplog.at_level("INFO", "motion_jax"):
-    report.write_report(folder, source, 7, METHODS[method])
+    report.write_report(folder, Sources(source, source), 7, METHODS[method])
   return caplog.text.splitlines()
 
 
@@ -41,6 +42,7 @@ def test_a_report_has_the_last_values_the_curves_and_the_encoder(
   assert summary["train/loss"] == 2 and summary["eval/pretext_accuracy"] == 0.5
   assert (summary["parameters"], summary["bad_files"]) == (7, 0)
   assert (run / "figures" / "curves.png").exists()
+  assert "  pretext_accuracy        0.500" in lines
   assert f"  encoder: motion_jax.load_encoder({str(run)!r})" in lines
 
 

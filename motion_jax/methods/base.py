@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -44,6 +45,9 @@ class Method:
   """
 
   metrics: type[metrics.Collection]  # built from the outputs of `loss` and `predict`
+  # What of them the console tells; all are in metrics.jsonl.
+  headline: tuple[str, ...] = ("loss", "pretext_accuracy")
+  chance: Mapping[str, float] = {}  # what guessing gets, of metrics that are shares
   clips_per_example: float = 1  # network inputs made from one row of the batch
   # Of supervised tasks: 'video_accuracy', 'frame_map'; see evaluation.evaluators.
   evaluators: tuple[str, ...] = ()

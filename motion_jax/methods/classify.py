@@ -101,6 +101,7 @@ class Classify(Method):
   """
 
   metrics = Metrics
+  headline = ("loss", "clip_top1")
   evaluators = ("video_accuracy",)
   kept = {"frozen": nnx.Param, "stats": nnx.BatchStat}
 

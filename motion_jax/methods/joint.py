@@ -59,6 +59,8 @@ class Joint(Method):
     self._check_every(config.model.bn_groups, "model.bn_groups")
     self.parts = {name: self._part(name) for name in self._weights}
     self.metrics = _metrics(self.parts, self._weights)
+    pretexts = ("mosi_pretext_accuracy", "modist_pretext_accuracy", "mas_loss")
+    self.headline = ("loss", *pretexts)
     shares = {"mosi": 1 / method.mosi_every}  # of the rows: its sources
     self.clips_per_example = sum(
       part.clips_per_example * shares.get(name, 1) for name, part in self.parts.items()

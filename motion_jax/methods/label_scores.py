@@ -41,6 +41,10 @@ class LabelScores:
       for b in self.branches
     ]
 
+  def accuracies(self) -> list[str]:
+    """Names of the accuracies among `metrics`."""
+    return [f"{kind}_accuracy" for kind in KINDS if self._of(kind=kind)]
+
   def metrics(self) -> type[metrics.Collection]:
     """Means over clips; `_constant` is the best constant guess on the same clips."""
     error = "squared_error" if self._regression else "cross_entropy"

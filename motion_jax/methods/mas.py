@@ -42,6 +42,7 @@ class Mas(Method):
       {name: method[f"{name}_weight"] for name in statistics.BRANCHES},
     )
     self.metrics = self.scores.metrics()
+    self.headline = ("loss", *self.scores.accuracies())
     self._check_room()
     try:
       partition.masks(method.size)

@@ -67,6 +67,7 @@ class Mosi(Method):
     self._shown = dict(moves=moves, mean=method.mean, std=method.std)
     if method.labels == "joint":
       self._labels, self._classes = pool.joint[:, None], (pool.num_classes,)
+      self.chance = {"pretext_accuracy": 1 / pool.num_classes}
     else:
       self._labels = np.stack([pool.separate_x, pool.separate_y], axis=1)
       self._classes = (2 * pool.steps + 1,) * 2

@@ -6,20 +6,22 @@ import shlex
 
 from motion_jax import logs
 from motion_jax.data.bad_files import BadFiles
+from motion_jax.data.inputs import Sources
 from motion_jax.data.sources import Source
 from motion_jax.scale import hosts
+from motion_jax.training.verdict import verdict
 
 logger = logging.getLogger("motion_jax")
 
 
 def write_report(
-  workdir: pathlib.Path, source: Source, parameters: int, method
+  workdir: pathlib.Path, sources: Sources, parameters: int, method
 ) -> None:
   """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
   Args:
     workdir: of the run; only process 0 may write there.
-    source: what it was trained on.
+    sources: what it was trained on, and what was held out.
     parameters: size of its networks.
     method: that has learned.
   """
@@ -30,20 +32,25 @@ def write_report(
   hosts.merge_own_files(bad_files)
   summary = {key: value for row in rows for key, value in row.items()}
   summary["parameters"] = parameters
-  summary["bad_files"] = len(BadFiles(source, bad_files, max_fraction=1.0))
+  summary["bad_files"] = len(BadFiles(sources.train, bad_files, max_fraction=1.0))
   logs.write_json(workdir / "summary.json", summary)
   figures = workdir / "figures"
   figures.mkdir(exist_ok=True)  # a method need not draw any
   save_curves(figures / "curves.png", rows)
+  counts = dict(videos=len(sources.heldout), classes=len(sources.heldout.classes or ()))
+  lines = verdict(summary, method.headline, **counts)
   logger.info(
-    "done\n%s\n  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
+    "done; all numbers are in summary.json\n%s\n"
+    "  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
     "  curves: tensorboard --logdir %s  (pip install -c constraints.txt -e "
     "'.[tensorboard]')%s",
-    logs.scores_text({k: v for k, v in summary.items() if k.startswith("eval/")}),
+    "\n".join(lines),
     str(workdir),
     workdir / "figures",
     workdir,
-    "".join(f"\n  next: {line}" for line in next_commands(workdir, source, method)),
+    "".join(
+      f"\n  next: {line}" for line in next_commands(workdir, sources.train, method)
+    ),
   )
 
 
