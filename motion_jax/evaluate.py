@@ -73,7 +73,6 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {}
   for evaluator in evaluators:
     values |= evaluator(*weights)
-  hosts.merge_own_files(workdir / "bad_files.txt")
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})

@@ -9,12 +9,14 @@ Videos that cannot be decoded are left out and named. Interrupted, the same comm
 on where it was and ends with the same file.
 """
 
+import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -25,7 +27,7 @@ from ml_collections import ConfigDict
 from motion_jax import logs
 from motion_jax.commands import command
 from motion_jax.config import UserError, local_path
-from motion_jax.data import Source, media, open_source
+from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.data.subsets import Subset
 from motion_jax.evaluation.features import FeatureExtractor
@@ -101,16 +103,12 @@ def extract(
           subset,
           views,
           threads=config.data.threads,
-          on_batch=lambda batch, start=start: show(start + int(batch["index"].max())),
+          on_batch=functools.partial(_tell, show, source, start),
         )
         _save(path, features=found.features, positions=found.positions + start)
       show(min(start + _PART, len(source)))
   loaded = [dict(np.load(path)) for path in sorted(parts.glob("*.npz"))]
   positions = np.concatenate([part["positions"] for part in loaded])
-  for bad in sorted({*range(len(source))} - {*positions.tolist()}):
-    logs.logger.warning(
-      "left out %s: %s", source.id_of(bad), media.diagnose(source[bad])
-    )
   _save(
     out,
     features=np.concatenate([part["features"] for part in loaded]),
@@ -120,6 +118,15 @@ def extract(
   )
   shutil.rmtree(parts)
   logs.logger.info("%d of %d videos: %s", len(positions), len(source), out)
+
+
+def _tell(show: Callable, source: Source, start: int, batch: dict) -> None:
+  """Shows how far a part is that starts there, and names what could not be decoded."""
+  show(start + int(batch["index"].max()))
+  for row in np.flatnonzero(~batch["valid"] & (batch["index"] >= 0)):
+    name = source.id_of(start + int(batch["index"][row]))
+    reason = batch["reason"][row].decode("utf-8", "replace")
+    logs.logger.warning("left out %s: %s", name, reason)
 
 
 def _claim(parts: pathlib.Path, source: Source, settings: dict) -> None:

@@ -129,7 +129,7 @@ def test_all_hosts_have_the_same_rows(views, videos, tmp_path):
     rows = list(pool.map(batches, (0, 1)))
   lost = sources[0].ids.index(LOST)
   for one, other in zip(*rows, strict=True):
-    for name in one:
+    for name in one.keys() - {"label", "reason"}:
       np.testing.assert_array_equal(one[name], other[name])
     assert not one["valid"][one["index"] == lost].any()
   index = np.concatenate([batch["index"] for batch in rows[0]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from motion_jax.data.clips import Sampler, Views
 from motion_jax.data.pipeline import default_threads
-from motion_jax.data.rows import Rows, empty_row, with_labels
+from motion_jax.data.rows import Rows, empty_row, row
 from motion_jax.data.sources import Source
 
 
@@ -92,4 +92,5 @@ def _rows(sample, indices, batch_size, seed, threads, agree) -> Iterator[dict]:
             ahead.appendleft(decode(parts, index))
           yield from part
         elif not count:
-          yield with_labels(sampler.empty(), -1, index, False)
+          lost = row(sampler.empty(), -1, index, "another process cannot decode it")
+          yield lost if part is None or part[-1]["valid"] else part[-1]

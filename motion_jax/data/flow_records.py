@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -13,31 +12,19 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from motion_jax.config import UserError, choose
 from motion_jax.data import disk, flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
-from motion_jax.data.sources import Source
+from motion_jax.data.record_files import RecordFiles
+from motion_jax.data.sources import Source, decode_errors
 from motion_jax.data.subsets import Subset
 
 logger = logging.getLogger("motion_jax")
 
 METHODS = ("raft", "variational")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-  """A file of records, as ArrayRecordDataSource wants it described."""
-
-  filename: str
-  take: int
-  skip: int = 0
-
-  @property
-  def examples_in_shard(self) -> int:
-    return self.take
+_DAMAGED = "its prepared motion is damaged"
 
 
 class FlowRecords:
@@ -83,8 +70,8 @@ class FlowRecords:
       )
     self.channels = motion_codec.CHANNELS[self.description["store"]]
     self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
-    shards = [_Shard(os.fspath(self.path / n), k) for n, k in index["shards"]]
-    self._records = ArrayRecordDataSource(shards)  # opens its files when first read
+    files = [(os.fspath(self.path / n), k) for n, k in index["shards"]]
+    self._records = RecordFiles(files)  # opens them when they are first read
 
   def __reduce__(self):
     return FlowRecords, (self.path,)  # worker processes read the index anew
@@ -96,8 +83,14 @@ class FlowRecords:
     return name in self._firsts
 
   def head(self, name: str) -> Head:
-    """Reads the number of frames, their size and their strengths of a video."""
-    return flow_files.unpack_head(self._records[self._firsts[name]])
+    """Reads the number of frames, their size and their strengths of a video.
+
+    Raises:
+      DecodeError: if its motion is damaged.
+      StorageFault: if it cannot be read.
+    """
+    with decode_errors(_DAMAGED):
+      return flow_files.unpack_head(self._records[self._firsts[name]])
 
   def frames(
     self, head: Head, indices: Sequence[int], size: tuple[int, int] | None = None
@@ -111,7 +104,14 @@ class FlowRecords:
 
     Returns:
       For each index [H, W, channels] uint8, the code of `motion_codec`.
+
+    Raises:
+      DecodeError, StorageFault: as for `head`.
     """
+    with decode_errors(_DAMAGED):
+      return self._decoded(head, indices, size)
+
+  def _decoded(self, head, indices, size):
     wanted = np.unique(np.asarray(indices, np.int64))
     first, found = self._firsts[head.id] + 1, {}
     for chunk in np.unique(wanted // flow_files.CHUNK):
@@ -192,7 +192,7 @@ def flow_folder(
   while isinstance(source, Subset):
     source = source.source
   if isinstance(source, DatasetSource):
-    name = source.records.dataset_info.full_name
+    name = source.full_name
   else:
     real = os.path.realpath(source.name)
     digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()

@@ -14,7 +14,6 @@ from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
-from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 
@@ -38,7 +37,7 @@ def make_evaluators(
     mesh: from `sharding.make_mesh`.
     workdir: for lists of predictions and of bad files.
   """
-  bad_files = hosts.own_file(workdir / "bad_files.txt")
+  bad_files = workdir / "bad_files.txt"
   held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
   found: list[Evaluator] = [held_out]
   if "video_accuracy" in method.evaluators:

@@ -9,12 +9,12 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax import logs
-from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.clips import Sampler
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import Source
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import state
+from motion_jax.training.bad_files import BadFiles
 
 
 class HeldOut:
@@ -46,8 +46,7 @@ class HeldOut:
     self.source = source
     self.predict = state.make_predict(method, mesh)
     self._sampler = method.sampler("heldout", source)
-    most = config.data.max_bad_fraction
-    self._bad_files = BadFiles(source, bad_files, most, self._sampler)
+    self._bad_files = BadFiles(source, bad_files, config.data.max_bad_fraction)
     self._metrics, self._config, self._mesh = method.metrics, config, mesh
     sharding.evaluation_rows(config.eval.batch_size, mesh)
 
@@ -91,8 +90,8 @@ class HeldOut:
       threads=self._config.data.threads,
       agree=agree,
     ):
-      self._bad_files.update(batch)
-      yield batch
+      yield self._bad_files.update(batch)
+    self._bad_files.settle()
 
   def _predict(self, params, aux, batch):
     return self.predict(params, aux, sharding.shard_batch(self._mesh, batch))

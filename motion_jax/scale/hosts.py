@@ -8,9 +8,11 @@ each other is in `cluster`.
 import hashlib
 import os
 import pathlib
+import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -137,23 +139,17 @@ def agreed(counts: np.ndarray) -> np.ndarray:
   return np.where((found == found[0]).all(0), found[0], 0)
 
 
-def own_file(path: pathlib.Path) -> pathlib.Path:
-  """A file that each process has for itself: 'name.txt', 'name.1.txt', ..."""
-  index = jax.process_index()
-  return path.with_suffix(f".{index}{path.suffix}") if index else path
-
-
-def merge_own_files(path: pathlib.Path) -> None:
-  """Appends the lines of the other processes' `own_file`s, each once; removes these."""
-  if jax.process_index() != 0:
-    return
-  text = dict(encoding="utf-8", errors="surrogateescape")
-  for other in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")):
-    known = path.read_text(**text).splitlines() if path.exists() else []
-    new = [line for line in other.read_text(**text).splitlines() if line not in known]
-    with path.open("a", **text) as file:
-      file.writelines(f"{line}\n" for line in new)
-    other.unlink()
+def everyones(value: Any) -> list[Any]:
+  """What each process has here, anything that can be pickled, alike in all of them."""
+  if jax.process_count() == 1:
+    return [value]
+  own = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(own)))
+  padded = np.pad(own, (0, int(sizes.max()) - len(own)))
+  found = np.asarray(multihost_utils.process_allgather(padded), np.uint8)
+  return [
+    pickle.loads(x[:size].tobytes()) for x, size in zip(found, sizes, strict=True)
+  ]
 
 
 def is_lost_contact(error: BaseException) -> bool:

@@ -5,9 +5,8 @@ import pathlib
 import shlex
 
 from motion_jax import logs
-from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.sources import Source
-from motion_jax.scale import hosts
+from motion_jax.training.bad_files import BadFiles
 
 logger = logging.getLogger("motion_jax")
 
@@ -27,7 +26,6 @@ def write_report(
 
   rows = logs.read_rows(workdir / "metrics.jsonl")
   bad_files = workdir / "bad_files.txt"
-  hosts.merge_own_files(bad_files)
   summary = {key: value for row in rows for key, value in row.items()}
   summary["parameters"] = parameters
   summary["bad_files"] = len(BadFiles(source, bad_files, max_fraction=1.0))
