@@ -22,6 +22,7 @@ from motion_jax.data import (
   storage,
 )
 from motion_jax.data.clips import Clip, Views
+from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import DecodeError, StorageFault
 
 pytestmark = pytest.mark.skipif(
@@ -145,6 +146,16 @@ def test_storage_that_does_not_come_back_ends_the_batches(workers, videos, monke
   stream.close()
   message = str(caught.value)
   assert f"{videos / 'a.mp4'} cannot be read: Input/output error, for 2 s" in message
+
+
+def test_storage_that_does_not_come_back_ends_an_evaluation(videos, monkeypatch):
+  monkeypatch.setattr(storage, "PATIENCE", 1.0)
+  source = open_source(videos, split="all")
+  with failing(videos / "b.mp4"):
+    batches = evaluation_batches(source, _CLIP, batch_size=1, seed=0, threads=3)
+    with pytest.raises(storage.StorageError, match=r"b\.mp4 cannot be read"):
+      for batch in batches:
+        assert batch["valid"].all()
 
 
 def test_threads_wait_together(videos, monkeypatch, caplog):
