@@ -15,6 +15,7 @@ from motion_jax import logs
 from motion_jax.commands import wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
+from motion_jax.data.sources import StorageFault
 from motion_jax.data.storage import StorageError
 from motion_jax.scale import backend, compiled, hosts
 from motion_jax.training import interrupts
@@ -52,7 +53,7 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
       program()
   except UserError as error:
     return _end(2, f"error: {error}")
-  except StorageError as error:
+  except (StorageError, StorageFault) as error:
     return _end(_TRY_AGAIN, f"error: {error}")
   except KeyboardInterrupt:
     return _end(130, interrupts.GOES_ON)

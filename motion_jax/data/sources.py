@@ -32,6 +32,9 @@ class StorageFault(Exception):
     super().__init__(path, reason)
     self.path, self.reason = os.fspath(path), reason
 
+  def __str__(self) -> str:
+    return f"{self.path} cannot be read: {self.reason}"
+
 
 @contextlib.contextmanager
 def decode_errors(what: str = "") -> Iterator[None]:

@@ -157,7 +157,7 @@ def files_of(record: Record | None) -> list[str | os.PathLike]:
 def reason_of(error: BaseException) -> str:
   """What an error says, on one line."""
   if isinstance(error, MemoryError):
-    # Of this record: a damaged header can ask for any size, and where a host is short of
+    # Of this record: a damaged header can ask for any size. Where a host is short of
     # memory, processes are killed without an exception.
     return "it does not fit into the memory"
   return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,7 @@ import pathlib
 import shlex
 
 from motion_jax import logs
-from motion_jax.data.sources import Source
+from motion_jax.data.sources import DecodeError, Source, StorageFault
 from motion_jax.training.bad_files import BadFiles
 
 logger = logging.getLogger("motion_jax")
@@ -52,6 +52,13 @@ def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   names += [] if "frame_map" in method.evaluators else ["visualize"]
   init_from = shlex.quote(f"--config.init_from={workdir}")
   # Images have no motion to be tested on.
-  other = " --config.data.path=VIDEOS" if source[0].kind == "image" else ""
+  other = " --config.data.path=VIDEOS" if _has_images(source) else ""
   start = "python -m motion_jax.main --config=configs"
   return [f"{start}/{name}.py {init_from}{other}" for name in names]
+
+
+def _has_images(source):
+  try:
+    return source[0].kind == "image"
+  except (DecodeError, StorageFault, OSError):  # damaged, or gone
+    return False
