@@ -24,6 +24,7 @@ from motion_jax.data import (
 from motion_jax.data.clips import Clip, Views
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import DecodeError, StorageFault
+from motion_jax.flow_sets.frame_streams import frame_streams
 
 pytestmark = pytest.mark.skipif(
   sys.platform != "linux", reason="lets storage fail by a file of Linux"
@@ -156,6 +157,18 @@ def test_storage_that_does_not_come_back_ends_an_evaluation(videos, monkeypatch)
     with pytest.raises(storage.StorageError, match=r"b\.mp4 cannot be read"):
       for batch in batches:
         assert batch["valid"].all()
+
+
+def test_what_storage_does_not_give_is_no_damage_of_prepared_motion(videos):
+  source = open_source(videos, split="all")
+  index = source.ids.index("a.mp4")
+  (videos / "b.mp4").write_bytes(b"no video")
+  with failing(videos / "a.mp4"):
+    streams = frame_streams(source, [index + 1, index], short_side=48, threads=2)
+    damaged = next(streams)
+    assert not [*damaged] and damaged.damage
+    with pytest.raises(StorageFault, match=r"a\.mp4"):
+      list(next(streams))
 
 
 def test_threads_wait_together(videos, monkeypatch, caplog):

@@ -154,6 +154,12 @@ def files_of(record: Record | None) -> list[str | os.PathLike]:
   return [part for part in media if not isinstance(part, bytes)]
 
 
+def check_files(record: Record) -> None:
+  """Raises StorageFault if the files of a record that has failed cannot be read now."""
+  for fault in filter(None, map(_fault, files_of(record))):
+    raise fault
+
+
 def reason_of(error: BaseException) -> str:
   """What an error says, on one line."""
   if isinstance(error, MemoryError):
