@@ -16,7 +16,7 @@ from motion_jax.evaluation.protocols import PROTOCOLS
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods import make_method
 from motion_jax.scale import hosts, sharding
-from motion_jax.training import checkpoint, state
+from motion_jax.training import runs, state
 from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.training.records import open_sources, with_records
 
@@ -45,7 +45,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   is_own = "method" in config
   if not is_own and not config.init_from:
     raise UserError("say what to evaluate: --config.init_from=runs/NAME")
-  run, step = checkpoint.locate(workdir if is_own else config.init_from)
+  run, step = runs.locate(workdir if is_own else config.init_from)
   stored = Checkpoints(run).config(step)
   alone = stored.get(ENCODER_ONLY, False)
   if is_own:
