@@ -12,6 +12,7 @@ from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import open_source
 from motion_jax.evaluation.ava_results import evaluate_results
 from motion_jax.evaluation.evaluators import make_evaluators
+from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.evaluation.protocols import PROTOCOLS
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods import make_method
@@ -64,9 +65,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if "protocol" in config:
     make = PROTOCOLS[choose("config.protocol", config.protocol, [*PROTOCOLS])]
     videos = _all_videos(config.data)
-    evaluators = [make(method, asked, videos, mesh, cost=config.cost)]
+    evaluators = [make(method, asked, videos, mesh, workdir, cost=config.cost)]
   elif alone:
-    evaluators = [Retrieval(method, asked, sources, mesh)]
+    evaluators = [Retrieval(method, asked, sources, mesh, workdir)]
   else:
     evaluators = make_evaluators(method, asked, sources, mesh, workdir)
   weights = load_weights(method, asked, mesh, run, step)
@@ -77,6 +78,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})
+  remove_unfinished(workdir)
   logger.info("step %d\n%s\n  written to %s", step, logs.scores_text(values), path)
   return values
 
