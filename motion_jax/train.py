@@ -15,6 +15,7 @@ from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.evaluation.evaluators import make_evaluators
+from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
@@ -113,6 +114,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     def measure(evaluator):  # each makes a row of metrics.jsonl
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
+      remove_unfinished(workdir)
       if evaluator is held_out:
         text = logs.metrics_text(measured)
         logger.info("step %d/%d  %s", step, plan.total_steps, text)

@@ -207,22 +207,6 @@ def test_evaluation_is_one_pass_in_order_of_one_shape(folder):
   assert not run[0][-1]["valid"][2:].any() and (run[0][-1]["label"][2:] == -1).all()
 
 
-def test_an_evaluation_limit_takes_the_same_records_whatever_their_order(folder):
-  source = open_source(folder, split="all")
-  chosen = [
-    next(
-      evaluation_batches(
-        source, _SAMPLER, batch_size=limit, seed=seed, limit=limit, threads=2
-      )
-    )["index"].tolist()
-    for seed, limit in ((1, 4), (2, 4), (1, 6))
-  ]
-  few, again, more = chosen
-  assert few == again == sorted(few)
-  assert len(set(few)) == 4 and set(few) < set(more)
-  assert len(set(np.diff(more))) > 1  # classes that take turns are all there
-
-
 class _Source:
   """Records of which the first `bad` are damaged."""
 

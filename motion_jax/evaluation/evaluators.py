@@ -35,7 +35,7 @@ def make_evaluators(
     config: a whole config.
     sources: its data.
     mesh: from `sharding.make_mesh`.
-    workdir: for lists of predictions and of bad files.
+    workdir: for lists of predictions and of bad files, and what is unfinished.
   """
   bad_files = workdir / "bad_files.txt"
   held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
@@ -47,7 +47,7 @@ def make_evaluators(
     found.append(FrameMap(held_out, config, workdir))
   if config.eval.get("probe", False):  # supervised trainings have no such key
     try:
-      found.append(Retrieval(method, config, sources, mesh))
+      found.append(Retrieval(method, config, sources, mesh, workdir))
     except UserError as error:
       labelled = has_labels(sources.train) and has_labels(sources.heldout)
       logger.info("no retrieval: %s", error if labelled else "the data have no labels")
