@@ -8,12 +8,13 @@ import os
 import pathlib
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from motion_jax.config import UserError
-from motion_jax.data import sources
+from motion_jax.data import box_rows, sources
 from motion_jax.data.disk import data_root
+from motion_jax.data.record_files import RecordFiles
 
 logger = logging.getLogger("motion_jax")
 
@@ -39,12 +40,17 @@ class DatasetSource(sources.Source):
   """Records of a prepared data set.
 
   Attributes:
+    full_name: with variant and version.
+    records: examples, as dicts.
     notes: what a protocol needs besides the records; see the data set's builder.
   """
 
-  # TFDS data source; opens its files when first read, pickles small.
-  records: Any = dataclasses.field(repr=False)
+  full_name: str
+  records: Sequence[dict] = dataclasses.field(repr=False)
   notes: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
+
+  def __getstate__(self):
+    return {**vars(self), "notes": {}}  # which worker processes do not need
 
   def __getitem__(self, index: int) -> sources.Record:
     example = self.records[index]
@@ -60,6 +66,20 @@ class DatasetSource(sources.Source):
       height=int(example["height"]),
       width=int(example["width"]),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples(Sequence):
+  """As the data source of TFDS, which keeps every file open and pickles all notes."""
+
+  features: Any
+  files: RecordFiles
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, index: int) -> dict:
+    return self.features.deserialize_example_np(self.files[index])
 
 
 def is_name(name: str) -> bool:
@@ -90,14 +110,17 @@ def open_dataset(
     for name in ("ids", "labels")
   )
   label = builder.info.features["label"]
+  shards = builder.info.splits["+".join(parts)].file_instructions
+  files = RecordFiles([(part.filename, part.take) for part in shards])
   source = DatasetSource(
     name=name,
     split=split,
     classes=tuple(label.names) if hasattr(label, "names") else None,
     ids=ids,
     labels=labels,
-    records=builder.as_data_source(split="+".join(parts)),
-    notes=builder.info.metadata.get("notes", {}),
+    full_name=builder.info.full_name,
+    records=_Examples(builder.info.features, files),
+    notes=box_rows.loaded(builder.info.metadata.get("notes", {}), path),
   )
   logger.info("%s, split %s: %d records in %s", name, split, len(source), path)
   return source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -13,31 +12,18 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from motion_jax.config import UserError, choose
 from motion_jax.data import disk, flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
+from motion_jax.data.record_files import RecordFiles
 from motion_jax.data.sources import Source
 from motion_jax.data.subsets import Subset
 
 logger = logging.getLogger("motion_jax")
 
 METHODS = ("raft", "variational")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shard:
-  """A file of records, as ArrayRecordDataSource wants it described."""
-
-  filename: str
-  take: int
-  skip: int = 0
-
-  @property
-  def examples_in_shard(self) -> int:
-    return self.take
 
 
 class FlowRecords:
@@ -83,8 +69,8 @@ class FlowRecords:
       )
     self.channels = motion_codec.CHANNELS[self.description["store"]]
     self._firsts = dict(zip(index["ids"], index["firsts"], strict=True))
-    shards = [_Shard(os.fspath(self.path / n), k) for n, k in index["shards"]]
-    self._records = ArrayRecordDataSource(shards)  # opens its files when first read
+    files = [(os.fspath(self.path / n), k) for n, k in index["shards"]]
+    self._records = RecordFiles(files)  # opens them when they are first read
 
   def __reduce__(self):
     return FlowRecords, (self.path,)  # worker processes read the index anew
@@ -192,7 +178,7 @@ def flow_folder(
   while isinstance(source, Subset):
     source = source.source
   if isinstance(source, DatasetSource):
-    name = source.records.dataset_info.full_name
+    name = source.full_name
   else:
     real = os.path.realpath(source.name)
     digest = hashlib.blake2b(os.fsencode(real), digest_size=6).hexdigest()
@@ -229,13 +215,17 @@ def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
 
   Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
-  still places of flow at their code, 128.
+  still places of flow at their code, 128. Sizes that differ by a pixel, as rounded ones
+  do, are one size: the last row or column is cut off, or repeated.
   """
-  if frame.shape[:2] == size:
-    return frame
+  lacking = np.subtract(size, frame.shape[:2])
+  if np.abs(lacking).max() <= 1:
+    frame = frame[: size[0], : size[1]]
+    if not (lacking > 0).any():
+      return frame
+    return np.pad(frame, [(0, max(0, rows)) for rows in (*lacking, 0)], mode="edge")
   way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
-  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
-  return np.rint(resized).reshape(*size, -1)
+  return cv2.resize(frame, size[::-1], interpolation=way).reshape(*size, -1)
 
 
 def _incomplete(path: pathlib.Path, index: dict) -> list[str]:
