@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from motion_jax.data.clips import Sampler, Views
-from motion_jax.data.pipeline import default_threads
+from motion_jax.data.host import AUTO, default_threads
 from motion_jax.data.rows import Rows, empty_row, with_labels
 from motion_jax.data.sources import Source
 
@@ -39,7 +39,7 @@ def evaluation_batches(
     seed: of the sampler's generators; each record has its own.
     multiple: every batch is filled up to a multiple of this, the number of devices.
     limit: how many records to take, drawn once and for all, in order; None for all.
-    threads: decoding threads; None for `default_threads()`.
+    threads: that decode; None or `AUTO` for `default_threads()`.
     agree: given the numbers of rows [N] that this one of several hosts could make,
       returns those that all have, 0 where they differ; see `hosts.agreed`.
 
@@ -51,7 +51,7 @@ def evaluation_batches(
   if limit is not None and limit < len(source):
     # Not evenly spaced: records of a class may be, too.
     indices = np.sort(np.random.default_rng(0).permutation(len(source))[:limit])
-  threads = threads or default_threads()
+  threads = default_threads() if threads in (None, AUTO) else threads
   rows = _rows(Rows(source, sampler), indices, batch_size, seed, threads, agree)
   filled = -(-batch_size // multiple) * multiple
   while batch := [*itertools.islice(rows, batch_size)]:
