@@ -20,7 +20,7 @@ Media = bytes | str | os.PathLike
 _LENIENT = (
   {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-_UNPROBED = {"analyzeduration": "1", "fpsprobesize": "0"}
+_UNPROBED = {"skip_frame": "all", "analyzeduration": "1", "fpsprobesize": "0"}
 
 
 class Decoder:
@@ -61,7 +61,7 @@ class Decoder:
     else:
       name = media = os.fspath(media)
     options = None if self.probed else _UNPROBED
-    self.container = av.open(media, container_options=options, **_LENIENT)
+    self.container = av.open(media, options=options, **_LENIENT)
     try:
       self.stream = _best_stream(self.container)
       self.stream.thread_type = "NONE"

@@ -218,6 +218,8 @@ def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   still places of flow at their code, 128. Sizes that differ by a pixel, as rounded ones
   do, are one size: the last row or column is cut off, or repeated.
   """
+  if frame.shape[:2] == size:
+    return frame
   lacking = np.subtract(size, frame.shape[:2])
   if np.abs(lacking).max() <= 1:
     frame = frame[: size[0], : size[1]]
