@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from motion_jax.data import video
+from motion_jax.data.builders import encoding
 from motion_jax.data.decoder import Decoder
 from motion_jax.data.sources import DecodeError
 
@@ -252,11 +253,13 @@ def test_nothing_is_decoded_between_a_wanted_picture_and_the_next_key_frame():
   assert shown[1] == [n * 512 for n in (0, 1, 10, 11, 12, 13, 30, 31)]
 
 
-def test_a_header_that_tells_enough_is_not_probed(tmp_path):
+def test_prepared_videos_are_not_probed(tmp_path):
+  frames = [media_files.picture(number, 48, 96) for number in range(40)]
+  media = encoding.encode_mp4(frames, 25.0, cabac=False)
   path = tmp_path / "video.mp4"
-  media_files.write_video(path, 40)
-  for media in (path, path.read_bytes()):
-    with video.VideoReader(media) as reader:
+  path.write_bytes(media)
+  for one in (path, media):
+    with video.VideoReader(one) as reader:
       assert not reader._decoder.probed and reader.num_frames == 40
       found = [media_files.number_of(frame) for frame in reader.read([3, 30])]
       assert found == [3, 30] and not reader._decoder.probed
