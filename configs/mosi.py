@@ -57,7 +57,7 @@ TABLES = {
       interval=4,  # of the clips that test the encoder: section 4.1, at ...
       fps=30.0,  # ... this rate (code)
       short_side=320,  # section 4.1
-      canvas=(569, 569),  # room for the resized source; larger ones are cropped
+      canvas=(320, 569),  # room for sources up to 16:9, wide or high; larger: cropped
     ),
     model=dict(bn_groups=16),  # 10 (5) sources in each, as on each of 16 GPUs (code)
     optim=dict(
@@ -73,9 +73,8 @@ TABLES = {
     ),
   ),
   "network=r2plus1d_10": dict(train=dict(batch_size=80)),  # 16 x 5 in the code
-  # All videos of UCF101 are 320x240; on HMDB51 those wider than 16:9 are cropped.
-  "ucf101": dict(data=dict(name="ucf101", canvas=(320, 426))),
-  "hmdb51": dict(data=dict(name="hmdb51", canvas=(320, 569))),
+  "ucf101": dict(data=dict(name="ucf101", canvas=(320, 426))),  # all are 320x240
+  "hmdb51": dict(data=dict(name="hmdb51")),
   "kinetics400": dict(
     data=dict(name="kinetics400"),
     optim=dict(warmup="2 epochs"),  # section 4.1

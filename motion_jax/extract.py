@@ -40,7 +40,7 @@ _INTERVAL = flags.DEFINE_integer(
   "interval", 0, "Frames between a clip's; 0: the run's."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips encoded together.")
-_THREADS = flags.DEFINE_integer("threads", 8, "That decode.")
+_THREADS = flags.DEFINE_integer("threads", -1, "That decode; -1: by the cores.")
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ COMMON = dict(
     heldout_by="class",  # that share of each sub-folder; 'file': of all files
     frame_folders=True,  # a folder of numbered images is a video; False: many images
     data_dir="",  # of prepared data sets; '': $TFDS_DATA_DIR or ~/tensorflow_datasets
-    threads=8,  # that decode
-    workers=0,  # processes that decode; for hosts with many cores
+    threads=-1,  # that decode, in each process; -1: by the host's cores
+    workers=-1,  # processes that decode; 0: none, -1: by the host's cores
     max_bad_fraction=0.05,  # more files that cannot be decoded stop the run
   ),
   model=dict(

@@ -223,8 +223,7 @@ def _open_batches(config, source, sampler):
   try:
     yield batches
   finally:
-    if config.data.workers:
-      batches.close()
+    batches.close()
 
 
 def _shapes(config, sampler, mesh):

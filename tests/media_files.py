@@ -31,13 +31,13 @@ def number_of(image: np.ndarray) -> int:
 def read_frames(media, indices) -> np.ndarray:
   """Decodes frames of a file, opened for them alone."""
   with VideoReader(media) as reader:
-    return reader.read(indices)
+    return np.stack(reader.read(indices))
 
 
 def probe(media) -> tuple[int, float, int, int]:
   """Frames, frames per second, height and width of a video."""
   with VideoReader(media) as reader:
-    return reader.num_frames, reader.fps, *reader.read([0]).shape[1:3]
+    return reader.num_frames, reader.fps, *reader.read([0])[0].shape[:2]
 
 
 def write_video(

@@ -17,11 +17,7 @@ from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import detection_sampler
-from motion_jax.data.key_frames import (
-  annotated_people,
-  detected_people,
-  with_detected,
-)
+from motion_jax.data.people import annotated_people, detected_people, with_detected
 from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.methods import make_method
 from motion_jax.methods.detect import move_boxes
@@ -160,7 +156,7 @@ class _Predicts:
 @pytest.mark.parametrize(("action", "expected"), [(2, 1.0), (1, 0.5)])
 def test_frame_map_is_what_the_answers_are_worth(config, tmp_path, action, expected):
   source = open_source("ava", split="heldout", data_dir=config.data.data_dir)
-  source.notes["persons"]["val"][1][-1] = 0.95  # on the frame without annotations
+  source.notes["persons"]["val"].scores[1] = 0.95  # on the frame without annotations
   # Only b_Movie/0003 shows action 2. Where that is said surely, precision is 1; where
   # it is said of the other frame first, 1/2. Action 1 has no ground truth.
   answers = {"b_Movie/0003": action, "b_Movie/0004": 3 - action}

@@ -229,6 +229,17 @@ def test_no_edge_is_lost_where_frames_are_reduced():
   assert not small[:, ::2].any()
 
 
+@pytest.mark.parametrize("size", [(30, 41), (31, 40), (29, 40), (30, 39), (31, 39)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_sizes_that_differ_by_a_pixel_are_one_size(size, channels):
+  frame = np.random.default_rng(0).integers(0, 256, (30, 40, channels), np.uint8)
+  found = resize_motion(frame, size)
+  rows, columns = (
+    np.arange(side).clip(0, last) for side, last in zip(size, (29, 39), strict=True)
+  )
+  np.testing.assert_array_equal(found, frame[rows][:, columns])
+
+
 def test_a_video_shorter_than_a_window_repeats_its_last_frame(tmp_path):
   frames = flow_sets.number_frames(5)
   flow = flow_sets.write_set(tmp_path / "set", {"s": (frames, np.ones(5))})

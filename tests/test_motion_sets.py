@@ -106,6 +106,19 @@ def test_a_set_that_was_copied_in_part_is_refused_at_the_start(videos, monkeypat
 
 
 @pytest.mark.parametrize(
+  ("videos", "begun", "files"),
+  [(64, 0, 1), (600, 0, 10), (240_000, 0, 1022), (240_000, 3750, 3750)],
+)
+def test_a_set_of_many_videos_has_not_many_files(tmp_path, videos, begun, files):
+  options = dict(settings={}, weights="", batch_size=1, threads=1)
+  made = job.FlowJob(range(videos), tmp_path / "set", **options)
+  if begun:  # by an earlier version, which had 64 videos in every file
+    made.partial.mkdir()
+    (made.partial / f"flow-00007-of-{begun:05d}.json").touch()
+  assert len(made.stems) == files
+
+
+@pytest.mark.parametrize(
   ("options", "message"),
   [
     ({"method": "raft"}, "needs --weights=FILE"),

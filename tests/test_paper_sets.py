@@ -156,7 +156,7 @@ def test_ava_has_three_seconds_around_each_key_frame(tmp_path, monkeypatch):
   assert notes["actions"] == {"1": "action 1", "2": "action 2", "3": "action 3"}
   assert notes["evaluated"] == [1, 2] and notes["excluded"] == ["-aMovie/0006"]
   assert notes["boxes"]["train"][1] == ["-aMovie/0002", 0.1, 0.2, 0.5, 0.9, 3, 1.0]
-  assert notes["boxes"]["val"] == [["b_Movie/0003", 0.1, 0.1, 0.5, 0.5, 2, 1.0]]
+  assert [*notes["boxes"]["val"]] == [["b_Movie/0003", 0.1, 0.1, 0.5, 0.5, 2, 1.0]]
   assert notes["persons"]["val"][1][1:] == [0.1, 0.1, 0.4, 0.5, -1, 0.85]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from motion_jax.config import UserError
-from motion_jax.data import Record, clips, open_source, pipeline
+from motion_jax.data import Record, clips, host, open_source, pipeline
 from motion_jax.data.clips import SourceFrame, Views
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.rows import for_devices
@@ -290,9 +290,9 @@ class _Slow(SourceFrame):
 
 @pytest.mark.parametrize("memory", [1, 2**30])
 def test_all_threads_decode_however_large_a_batch_is(memory, monkeypatch):
-  monkeypatch.setattr(pipeline, "_MAX_AHEAD", memory)
+  monkeypatch.setattr(host, "memory", lambda: memory)
   sampler, source = _Slow(), _Source(400, 0)
-  make = dict(batch_size=40, seed=0, threads=6)
+  make = dict(batch_size=40, seed=0, threads=6, workers=0)
   stream = iter(pipeline.make_pipeline(source, sampler, **make))
   next(stream)
   assert sampler.taken <= 2 * 40 + 2 * 6  # and not several batches for the first one
@@ -300,17 +300,6 @@ def test_all_threads_decode_however_large_a_batch_is(memory, monkeypatch):
     next(stream)
   stream.close()
   assert sampler.most == 6
-
-
-@pytest.mark.parametrize(("batch_size", "workers"), [(8, 16), (8, 32), (512, 4)])
-def test_every_thread_of_every_worker_has_a_record_to_decode(
-  batch_size, workers, monkeypatch
-):
-  made = {}
-  monkeypatch.setattr(pipeline, "Stream", lambda *args: made.update(options=args[2]))
-  options = dict(batch_size=batch_size, seed=0, threads=8, workers=workers)
-  pipeline.make_pipeline(_Source(1000, 0), _SAMPLER, **options)
-  assert made["options"].prefetch_buffer_size >= made["options"].num_threads == 8
 
 
 def test_awkward_videos_among_good_ones_do_not_stop_training(folder, tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from motion_jax.data import video
+from motion_jax.data.builders import encoding
+from motion_jax.data.decoder import Decoder
 from motion_jax.data.sources import DecodeError
 
 _MISC = pathlib.Path(__file__).parents[2] / "shared" / "data" / "clips_misc"
@@ -237,3 +239,27 @@ def test_a_title_that_is_not_utf8_does_no_harm():
 def test_what_is_no_video_is_a_video_error(media):
   with pytest.raises(DecodeError):
     media_files.probe(media)
+
+
+def test_nothing_is_decoded_between_a_wanted_picture_and_the_next_key_frame():
+  media = media_files.video_bytes(50, gop=10, b_frames=0)
+  times = [n * 512 for n in (1, 12, 13, 31)]
+  shown = []
+  for keys in ((), [n * 512 for n in range(0, 50, 10)]):
+    decoder = Decoder(media)
+    shown.append([frame.pts for frame in decoder.pictures(wanted={*times}, keys=keys)])
+    decoder.close()
+  assert shown[0] == [n * 512 for n in range(32)]
+  assert shown[1] == [n * 512 for n in (0, 1, 10, 11, 12, 13, 30, 31)]
+
+
+def test_prepared_videos_are_not_probed(tmp_path):
+  frames = [media_files.picture(number, 48, 96) for number in range(40)]
+  media = encoding.encode_mp4(frames, 25.0, cabac=False)
+  path = tmp_path / "video.mp4"
+  path.write_bytes(media)
+  for one in (path, media):
+    with video.VideoReader(one) as reader:
+      assert not reader._decoder.probed and reader.num_frames == 40
+      found = [media_files.number_of(frame) for frame in reader.read([3, 30])]
+      assert found == [3, 30] and not reader._decoder.probed

@@ -82,7 +82,8 @@ def _check(path):
     same(media_files.read_frames(path, [index]), [index])
   with video.VideoReader(path) as reader:
     assert reader.num_frames == _COUNT
-    for indices in ([3, 41, 22, 22], range(12, 28), [_COUNT - 1], [0, 49], [7]):
+    ways = [3, 41, 22, 22], range(12, 28), [_COUNT - 1], [0, 49], [7]
+    for indices in (*ways, range(1, _COUNT, 8), range(9, _COUNT, 10), [2, 13, 14, 31]):
       same(reader.read(indices), indices)
     same(reader.frames(), range(_COUNT))
     same(reader.read([4, 30]), [4, 30])

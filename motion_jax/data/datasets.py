@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from motion_jax.config import UserError
-from motion_jax.data import sources
+from motion_jax.data import box_rows, sources
 from motion_jax.data.disk import data_root
 from motion_jax.data.record_files import RecordFiles
 
@@ -48,6 +48,9 @@ class DatasetSource(sources.Source):
   full_name: str
   records: Sequence[dict] = dataclasses.field(repr=False)
   notes: Mapping[str, Any] = dataclasses.field(repr=False, default_factory=dict)
+
+  def __getstate__(self):
+    return {**vars(self), "notes": {}}  # which worker processes do not need
 
   def __getitem__(self, index: int) -> sources.Record:
     example = self.records[index]
@@ -119,7 +122,7 @@ def open_dataset(
     labels=labels,
     full_name=builder.info.full_name,
     records=_Examples(builder.info.features, files),
-    notes=builder.info.metadata.get("notes", {}),
+    notes=box_rows.loaded(builder.info.metadata.get("notes", {}), path),
   )
   logger.info("%s, split %s: %d records in %s", name, split, len(source), path)
   return source

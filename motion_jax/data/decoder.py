@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import io
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 import av
 from av.stream import Disposition
@@ -18,6 +20,7 @@ Media = bytes | str | os.PathLike
 _LENIENT = (
   {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+_UNPROBED = {"skip_frame": "all", "analyzeduration": "1", "fpsprobesize": "0"}
 
 
 class Decoder:
@@ -27,6 +30,8 @@ class Decoder:
     container, stream: PyAV's; others after `rewind`.
     to_rgb: makes images of the pictures; see `pixels.Converter`.
     fresh: nothing has been read since the file was opened.
+    probed: it was opened as libavformat does by itself: several frames are decoded to
+      find out what the header of an mp4 file tells, which takes as long as all else.
   """
 
   def __init__(self, media: Media):
@@ -40,6 +45,13 @@ class Decoder:
       av.FFmpegError: if it cannot be opened.
     """
     self._media = media
+    self.probed = not _is_mp4(media)
+    self._open()
+
+  def probe(self) -> None:
+    """Opens the file again, and decodes its beginning to know what it does not tell."""
+    self.close()
+    self.probed = True
     self._open()
 
   def _open(self) -> None:
@@ -48,7 +60,8 @@ class Decoder:
       name, media = "a video", io.BytesIO(media)
     else:
       name = media = os.fspath(media)
-    self.container = av.open(media, **_LENIENT)
+    options = None if self.probed else _UNPROBED
+    self.container = av.open(media, options=options, **_LENIENT)
     try:
       self.stream = _best_stream(self.container)
       self.stream.thread_type = "NONE"
@@ -82,6 +95,7 @@ class Decoder:
     packets: Iterable[av.Packet] | None = None,
     *,
     wanted: Set[int] = frozenset(),
+    keys: Sequence[int] = (),
     sizes: Mapping[int, int] | None = None,
   ) -> Iterator[av.VideoFrame]:
     """Decodes on from where the file stands.
@@ -90,19 +104,34 @@ class Decoder:
       packets: what to decode; None for all that follow.
       wanted: time stamps. If any are given, pictures that no other one refers to are
         left out unless wanted, and decoding ends with the last wanted one.
+      keys: sorted time stamps of the key frames, if known: behind a wanted picture
+        nothing is decoded up to the key frame before the next one.
       sizes: bytes of the key frame with each time stamp. If the first one met differs,
         there are no pictures: after a seek into MPEG-PS, times can be off by one.
     """
     context = self.stream.codec_context
     context.open(strict=False)  # libdav1d would never forget what was skipped before
-    unsent, whole, key, came = len(wanted), True, None, False
+    unsent, whole, key, came = set(wanted), True, None, False
+    # Time stamps of the key frame behind us, and of the one to go on from.
+    behind, start, left_out = -math.inf, _key_before(wanted, keys), False
     for packet in packets or self.packets():
-      if key is None and packet.is_keyframe:
-        key = packet
-        if sizes and sizes.get(key.pts) != key.size:
-          return
+      if packet.is_keyframe:
+        behind = packet.pts if keys else behind
+        if key is None:
+          key = packet
+          if sizes and sizes.get(key.pts) != key.size:
+            return
+      if start > behind and packet.size:
+        left_out = True
+        continue
+      if left_out:
+        left_out = False
+        yield from context.decode(None)  # what it holds back; then it starts anew
+        context.flush_buffers()
       is_wanted = not wanted or packet.pts in wanted
-      unsent -= is_wanted
+      if packet.pts in unsent:
+        unsent.remove(packet.pts)
+        start = _key_before(unsent, keys)
       if whole is not is_wanted:
         whole = is_wanted
         context.skip_frame = "DEFAULT" if whole else "NONREF"
@@ -120,11 +149,25 @@ class Decoder:
         return
 
 
+def _key_before(times: Set[int], keys: Sequence[int]) -> float:
+  """The time stamp of the key frame that the first picture is decoded from."""
+  if not times or not keys:
+    return -math.inf
+  number = bisect.bisect_right(keys, min(times)) - 1
+  return keys[number] if number >= 0 else -math.inf
+
+
 def _is_complete(packet, key, came: bool) -> bool:
   """Tells whether a packet refers to nothing before the first key frame."""
   if key is None or packet.pts is None or key.pts is None:
     return came
   return packet.pts >= key.pts
+
+
+def _is_mp4(media: Media) -> bool:
+  if isinstance(media, bytes):
+    return media[4:8] == b"ftyp"
+  return os.fspath(media).lower().endswith((".mp4", ".m4v", ".mov"))
 
 
 def _best_stream(container) -> av.VideoStream:

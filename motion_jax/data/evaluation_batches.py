@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from motion_jax.data.clips import Sampler, Views
-from motion_jax.data.pipeline import default_threads
+from motion_jax.data.host import AUTO, default_threads
 from motion_jax.data.rows import Rows, empty_row
 from motion_jax.data.sources import Source
 
@@ -42,7 +42,7 @@ def evaluation_batches(
     records: positions in the source to go through, in this order; None for all.
     multiple: every batch is filled up to a multiple of this, the number of devices of
       all hosts together.
-    threads: decoding threads; None for `default_threads()`.
+    threads: that decode; None or `AUTO` for `default_threads()`.
     process_index: number of this host.
     process_count: number of hosts.
 
@@ -52,7 +52,7 @@ def evaluation_batches(
   """
   records = range(len(source)) if records is None else records
   own = -(-batch_size // multiple) * multiple // process_count
-  threads = threads or default_threads()
+  threads = default_threads() if threads in (None, AUTO) else threads
   if isinstance(sampler, Views):
     sizes, dealt = itertools.repeat(own), records[process_index::process_count]
   else:

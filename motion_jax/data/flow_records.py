@@ -229,13 +229,19 @@ def resize_motion(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """[H, W, C] uint8 to (height, width): averaged or interpolated, and rounded.
 
   Edges are thin: to interpolate smaller frames would lose some of them. Rounding keeps
-  still places of flow at their code, 128.
+  still places of flow at their code, 128. Sizes that differ by a pixel, as rounded ones
+  do, are one size: the last row or column is cut off, or repeated.
   """
   if frame.shape[:2] == size:
     return frame
+  lacking = np.subtract(size, frame.shape[:2])
+  if np.abs(lacking).max() <= 1:
+    frame = frame[: size[0], : size[1]]
+    if not (lacking > 0).any():
+      return frame
+    return np.pad(frame, [(0, max(0, rows)) for rows in (*lacking, 0)], mode="edge")
   way = cv2.INTER_AREA if size[0] < frame.shape[0] else cv2.INTER_LINEAR
-  resized = cv2.resize(frame.astype(np.float32), size[::-1], interpolation=way)
-  return np.rint(resized).reshape(*size, -1)
+  return cv2.resize(frame, size[::-1], interpolation=way).reshape(*size, -1)
 
 
 def _incomplete(path: pathlib.Path, index: dict) -> list[str]:

@@ -8,12 +8,8 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
 from motion_jax.data.clips import Sampler, Segments, Views
-from motion_jax.data.key_frames import (
-  KeyFrames,
-  annotated_people,
-  detected_people,
-  with_detected,
-)
+from motion_jax.data.key_frames import KeyFrames
+from motion_jax.data.people import annotated_people, detected_people, with_detected
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
 
@@ -149,14 +145,15 @@ def key_frames(config: ConfigDict, source: Source, kind: str, part: str) -> KeyF
       )
     people = annotated_people(notes["boxes"][part], count)
   if part == "train" and config.data.detected_iou:
-    rows, least = notes["persons"].get(part, []), config.eval.person_score
+    rows, least = notes["persons"].get(part), config.eval.person_score
     if not rows:
       logger.warning(
         "no ava_train_predicted_boxes.csv when AVA was prepared: trained on annotated "
         "boxes alone (data.detected_iou=0 says so)"
       )
-    detected = detected_people(rows, count, least)
-    people = with_detected(people, detected, config.data.detected_iou)
+    else:
+      detected = detected_people(rows, count, least)
+      people = with_detected(people, detected, config.data.detected_iou)
   most = config.data.max_people
   return KeyFrames(people, most, count, **_clip_options(config))
 

@@ -78,7 +78,7 @@ def read_parts(
   def convert(frame):
     if short_side is None:
       return frame
-    return resize_short_side(frame, short_side).astype(np.uint8)
+    return resize_short_side(frame, short_side).astype(np.uint8, copy=False)
 
   if record.kind == "video":
     with VideoReader(record.media) as reader:

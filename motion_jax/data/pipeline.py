@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import logging
 
 import grain
 import numpy as np
 
 from motion_jax.data.clips import Sampler
+from motion_jax.data.host import AUTO, plan_input
 from motion_jax.data.rows import Rows, empty_row, with_arrays_of
 from motion_jax.data.sources import Source
 from motion_jax.data.stream import Stream
 
-_MAX_AHEAD = 8 * 2**30  # bytes of batches that are decoded ahead
+logger = logging.getLogger("motion_jax")
+
 _STAND_INS = 3  # rows that are decoded in search of one for a row that cannot be
 
 
@@ -22,7 +24,7 @@ def make_pipeline(
   *,
   batch_size: int,
   seed: int,
-  threads: int | None = None,
+  threads: int = AUTO,
   workers: int = 0,
   process_index: int = 0,
   process_count: int = 1,
@@ -38,37 +40,25 @@ def make_pipeline(
     batch_size: records of a global batch, a multiple of `process_count`; a host yields
       batch_size // process_count.
     seed: of the order and of the sampler's generators.
-    threads: decoding threads per process; None for `default_threads()`.
-    workers: worker processes that decode; 0 decodes in this process.
+    threads, workers: that decode; see `host.plan_input`. With workers a program must
+      not start anything when it is imported (`if __name__ == "__main__":`).
     process_index: number of this host.
     process_count: number of hosts.
 
   Returns:
     An iterator of batches; see `stream.Stream`.
   """
-  threads = threads or default_threads()
   rows = batch_size // process_count
-  # Decoded ahead are the next batch and one more for each thread, up to 8 GB of them.
   row = sum(array.nbytes for array in empty_row(sampler).values())
-  processes = max(1, workers)  # each reads ahead by itself, and has its threads
-  most = min(rows + threads * processes, _MAX_AHEAD // row)
-  prefetch = max(threads, most // processes)
+  plan = plan_input(row, rows, threads=threads, workers=workers)
+  logger.info("%s", plan)
   records = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
   # Hosts take their share last, so that their random numbers differ.
   records = records.random_map(Rows(source, sampler))
   own = grain.MapDataset.range(len(records) // batch_size * rows)
   own = own.map(_HostRows(records, batch_size, process_index, process_count))
-  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-  return Stream(own, rows, options, workers)
-
-
-def default_threads() -> int:
-  """Returns two threads per core, at most 16.
-
-  On a busy machine, one per core gets little more than one core. Beyond 16 they wait
-  for the interpreter lock; use worker processes there.
-  """
-  return min(16, 2 * (os.cpu_count() or 1))
+  options = grain.ReadOptions(num_threads=plan.threads, prefetch_buffer_size=plan.ahead)
+  return Stream(own, rows, options, plan.workers)
 
 
 class _HostRows(grain.transforms.Map):

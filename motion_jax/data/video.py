@@ -37,6 +37,9 @@ class VideoReader:
       self._decoder = Decoder(media)
       try:
         line = timeline.from_header(self._decoder.container, self._decoder.stream)
+        if line is None and not self._decoder.probed:
+          self._decoder.probe()
+          line = timeline.from_header(self._decoder.container, self._decoder.stream)
         self._timeline = line or self._from_packets()
       except BaseException:
         self._decoder.close()
@@ -61,7 +64,7 @@ class VideoReader:
     self,
     indices: Sequence[int],
     convert: Callable[[np.ndarray], np.ndarray] = lambda frame: frame,
-  ) -> np.ndarray:
+  ) -> list[np.ndarray]:
     """Decodes the frames with the given numbers, in the given order.
 
     Args:
@@ -70,7 +73,7 @@ class VideoReader:
         need not be in memory together; its result must not be changed later.
 
     Returns:
-      [T, H, W, 3] uint8, RGB.
+      T times [H, W, 3] uint8, RGB; repeats are one array.
 
     Raises:
       DecodeError: if one of the frames cannot be decoded.
@@ -121,7 +124,7 @@ class VideoReader:
     if shown < count:
       raise DecodeError(f"only {shown} of {count} frames can be decoded")
 
-  def _read(self, indices: np.ndarray) -> np.ndarray:
+  def _read(self, indices: np.ndarray) -> list[np.ndarray]:
     if self._timeline.pts is not None:
       targets = self._timeline.times(indices)
       found = self._decode_times(np.unique(targets))
@@ -135,7 +138,7 @@ class VideoReader:
       found = self._decode_counting(np.unique(targets))
     if found is None:
       raise DecodeError("a frame is missing: the file is damaged or cut off")
-    return np.stack([found[int(target)] for target in targets])
+    return [found[int(target)] for target in targets]
 
   def _from_packets(self) -> timeline.Timeline:
     """Takes the time line from the packets, less pictures that do not come out.
@@ -144,7 +147,7 @@ class VideoReader:
     to others that are gone. Only the beginning is decoded to find out.
     """
     decoder = self._decoder
-    decoder.rewind()
+    decoder.rewind() if decoder.probed else decoder.probe()
     line = timeline.from_packets(decoder.packets(), decoder.container, decoder.stream)
     decoder.rewind()
     if line.first_key:
@@ -182,10 +185,11 @@ class VideoReader:
     """Decodes the pictures with the sorted time stamps; None if one is missing."""
     decoder, found, seek = self._decoder, {}, None
     try:
-      for run, seek in self._timeline.runs(targets, decoder.stream, decoder.fresh):
+      runs, keys = self._timeline.runs(targets, decoder.stream, decoder.fresh)
+      for run, seek in runs:
         if seek is not None:
           decoder.seek(seek)
-        self._decode_run(run, found)
+        self._decode_run(run, found, keys)
     except av.FFmpegError:
       if seek is None:
         raise
@@ -196,11 +200,16 @@ class VideoReader:
       self._decode_run(targets.tolist(), found)
     return found if len(found) == len(targets) else None
 
-  def _decode_run(self, run: list[int], found: dict[int, np.ndarray]) -> None:
+  def _decode_run(
+    self,
+    run: list[int],
+    found: dict[int, np.ndarray],
+    keys: Sequence[int] = (),
+  ) -> None:
     """Rolls forward until the pictures of `run` are in `found`, or passed by."""
     wanted, missing = set(run), len(run)
     sizes = self._timeline.sizes
-    for frame in self._decoder.pictures(wanted=wanted, sizes=sizes):
+    for frame in self._decoder.pictures(wanted=wanted, keys=keys, sizes=sizes):
       if frame.pts in wanted and frame.pts not in found:
         found[frame.pts] = self._convert(self._decoder.to_rgb(frame))
         missing -= 1

@@ -27,7 +27,8 @@ from motion_jax.progress import progress_bar
 
 logger = logging.getLogger("motion_jax")
 
-_SHARD = 64  # videos per file; what an interruption can cost
+_SHARD = 64  # videos per file at least; what an interruption can cost
+_MOST_SHARDS = 1024  # of a set; of a large one, an interruption costs a thousandth
 _SHOWN = 20  # damaged videos named on the console
 
 
@@ -56,8 +57,15 @@ class FlowJob:
     return flow_records.partial_folder(self.target)
 
   @functools.cached_property
+  def _size(self) -> int:
+    """Videos per file; a large set that was begun with smaller files keeps these."""
+    count = len(self.source)
+    begun = any(self.partial.glob(f"flow-*-of-{-(-count // _SHARD):05d}.json"))
+    return _SHARD if begun else max(_SHARD, -(-count // _MOST_SHARDS))
+
+  @functools.cached_property
   def stems(self) -> list[pathlib.Path]:
-    count = -(-len(self.source) // _SHARD)
+    count = -(-len(self.source) // self._size)
     return [self.partial / f"flow-{i:05d}-of-{count:05d}" for i in range(count)]
 
   def is_finished(self) -> bool:
@@ -73,7 +81,8 @@ class FlowJob:
     if note.exists():
       check_same(self.partial, note.name, self.settings)
     mine = [*range(len(self.stems))][process_index::process_count]
-    sizes = {n: min(_SHARD, len(self.source) - n * _SHARD) for n in mine}
+    size, count = self._size, len(self.source)
+    sizes = {n: min(size, count - n * size) for n in mine}
     todo = [n for n in mine if not self.stems[n].with_suffix(".json").exists()]
     if not todo:
       return
@@ -93,7 +102,7 @@ class FlowJob:
       else:
         write_json(note, settings)
       for number in todo:
-        indices = range(number * _SHARD, number * _SHARD + sizes[number])
+        indices = range(number * size, number * size + sizes[number])
         with contextlib.closing(self._videos(indices, batches, bar)) as videos:
           flow_files.write_shard(self.stems[number], videos)
     if summary := encoder.summary():

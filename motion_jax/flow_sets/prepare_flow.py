@@ -24,7 +24,7 @@ from motion_jax.commands import command
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.data import datasets, flow_files, flow_records, motion_codec
 from motion_jax.data.disk import writing
-from motion_jax.data.pipeline import default_threads
+from motion_jax.data.host import default_threads
 from motion_jax.data.sources import Source, open_source
 from motion_jax.flow_sets.batches import FLOWS, SOLVERS
 from motion_jax.flow_sets.job import FlowJob

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, steps_of
+from motion_jax.data.host import AUTO
 from motion_jax.scale import sharding
 
 logger = logging.getLogger("motion_jax")
@@ -118,11 +119,16 @@ def check_batch(config: ConfigDict, devices: int) -> None:
     "model.bn_groups",
     "model.width",
     "eval.batch_size",
-    "data.threads",
   ):
     section, key = name.split(".")
     if config[section][key] < 1:
       raise UserError(f"{name}={config[section][key]} must be at least 1")
+  for key, least in (("threads", 1), ("workers", 0)):
+    if config.data[key] < least and config.data[key] != AUTO:
+      raise UserError(
+        f"data.{key}={config.data[key]} must be at least {least}, or {AUTO}: by the "
+        "host's cores"
+      )
   multiple = devices * train.accumulate_steps
   reason = f"{devices} devices x train.accumulate_steps={train.accumulate_steps}"
   sharding.check_batch_size("train.batch_size", train.batch_size, multiple, reason)

@@ -6,6 +6,7 @@ import pathlib
 
 from motion_jax.config import UserError
 from motion_jax.data import ava_files
+from motion_jax.data.box_rows import BoxRows
 from motion_jax.data.builders import lists, plan
 
 VIDEOS = {"train": 235, "val": 64}
@@ -25,7 +26,7 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
 
   Ids are video/second, four digits, and there are no labels of records. The notes have
   `actions` {number: name}, `evaluated` [numbers], `excluded` [ids], and by split
-  `boxes` and `persons`, rows [id, x1, y1, x2, y2, action, score].
+  `boxes` and `persons`, both `BoxRows`.
   """
   root = lists.folder(splits, "the csv and pbtxt files of AVA")
   notes = {**_actions(root, allow_missing), "boxes": {}, "persons": {}, "excluded": []}
@@ -44,8 +45,8 @@ def make_plan(source: str, splits: str, allow_missing: bool) -> plan.Plan:
     persons = (
       ava_files.read_boxes(predicted, scored=True) if predicted.is_file() else []
     )
-    notes["boxes"][split] = [_note(row) for row in rows]
-    notes["persons"][split] = [_note(row) for row in persons]
+    notes["boxes"][split] = BoxRows.of(map(_note, rows))
+    notes["persons"][split] = BoxRows.of(map(_note, persons))
     notes["excluded"] += sorted(map(ava_files.record_id, excluded))
     for frame in sorted({row[0] for row in [*rows, *persons]} - excluded):
       seconds = frame[1] - _MARGIN, frame[1] + _MARGIN

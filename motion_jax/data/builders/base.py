@@ -19,6 +19,7 @@ from tensorflow_datasets.core import dataset_info, naming
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from motion_jax.config import UserError
+from motion_jax.data import box_rows
 
 VERSION = "1.1.0"  # of what a record holds; a prepared data set lies in a folder of it
 
@@ -95,13 +96,15 @@ class Dataset:
     Args:
       folder: of the shards.
       splits: of each split what `shards.write` returned, shard by shard.
-      metadata: JSON values that are kept with the data set. Identifiers and labels of
-        all records come to it: they are wanted without the media.
+      metadata: JSON values, and in its notes `BoxRows`, that are kept with the data
+        set. Identifiers and labels of all records come to it: they are wanted without
+        the media.
 
     Raises:
       UserError: if a shard does not hold what was written to it.
     """
-    metadata = dict(metadata)
+    notes = box_rows.stored(metadata.get("notes", {}), folder)
+    metadata = {**metadata, "notes": notes}
     for key in ("ids", "labels"):
       metadata[key] = {
         split: [value for part in parts for value in part[key]]

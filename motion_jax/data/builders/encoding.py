@@ -104,7 +104,7 @@ def _open_once(content: bytes | str, version: int) -> VideoReader:
 def _encoded(frames: _Intact, fps: float, layout: str) -> bytes | list[bytes]:
   try:
     if layout == "video":
-      return encode_mp4(frames, fps)
+      return encode_mp4(frames, fps, cabac=False)
     return [encode_jpeg(frame) for frame in frames]
   except (av.FFmpegError, cv2.error, ValueError, ArithmeticError) as error:
     # Of an impossible size or rate, which a damaged header can tell.
@@ -143,7 +143,9 @@ def _read(item: Item) -> bytes:
     raise DecodeError(str(error)) from error  # a place before the archive's start
 
 
-def encode_mp4(frames, fps: float, *, crf: int = 20, preset: str = "veryfast") -> bytes:
+def encode_mp4(
+  frames, fps: float, *, crf: int = 20, preset: str = "veryfast", cabac: bool = True
+) -> bytes:
   """Encodes frames as H.264 in mp4, with a key frame at least every 12 frames.
 
   Args:
@@ -151,6 +153,8 @@ def encode_mp4(frames, fps: float, *, crf: int = 20, preset: str = "veryfast") -
     fps: frames per second.
     crf: x264 quality, 0 (lossless) to 51.
     preset: x264 speed preset.
+    cabac: x264's better entropy coding. Without it a file is a tenth larger and decoded
+      in two thirds of the time; the pictures are as good.
 
   Returns:
     The bytes of the mp4 file; the same for the same frames and library version.
@@ -171,6 +175,7 @@ def encode_mp4(frames, fps: float, *, crf: int = 20, preset: str = "veryfast") -
           "preset": preset,
           "g": str(KEY_EVERY),
           "threads": "1",
+          "x264-params": f"cabac={int(cabac)}",
         }
       frame = av.VideoFrame.from_ndarray(image, format="rgb24")
       frame = reformatter.reformat(frame, format="yuv420p", threads=1)

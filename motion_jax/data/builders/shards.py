@@ -50,7 +50,7 @@ def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> 
   # No other process writes to the same.
   draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
   part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
-  with disk.new_records(path, draft, "group_size:1") as store:
+  with disk.new_records(path, draft, "group_size:1,uncompressed") as store:
     for example in examples:
       record = serialize(example)
       store(record)

@@ -12,6 +12,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 
+from motion_jax.data.box_rows import BoxRows
+
 _IOU = 0.5  # least overlap
 
 
@@ -73,13 +75,9 @@ def ava_map(notes: Mapping, detections: Boxes) -> tuple[float, dict[int, float]]
     notes: of the prepared AVA: `boxes`, `excluded` and `evaluated`.
     detections: their frames are identifiers of records.
   """
-  truth = notes["boxes"]["val"]
+  truth = BoxRows.of(notes["boxes"]["val"])
   return frame_map(
-    Boxes(
-      frames=[row[0] for row in truth],
-      boxes=np.asarray([row[1:5] for row in truth], float),
-      classes=np.asarray([row[5] for row in truth], int),
-    ),
+    Boxes(frames=truth.frames(), boxes=truth.boxes, classes=truth.actions),
     detections,
     classes=notes["evaluated"],
     excluded=notes["excluded"],
