@@ -34,7 +34,8 @@ def queue_of(keys, ids, batch=2):
 
 def term(query, key, queue, ids, temperature=0.1):
   negatives = contrast.score_negatives(query, queue, ids, temperature=temperature)
-  return contrast.info_nce(query, key, negatives, temperature=temperature)
+  valid = jnp.ones(len(query), bool)
+  return contrast.info_nce(query, key, negatives, valid, temperature=temperature)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -100,7 +101,7 @@ def test_the_queue_is_the_golden_ring(case):
   for step, _ in enumerate(g["batch_sizes"]):
     rows = slice(step * batch, (step + 1) * batch)
     keys, ids = g["inserted_keys"][rows], g["inserted_ids"][rows]
-    queue = enqueue(queue, jnp.asarray(keys), jnp.asarray(ids))
+    queue = enqueue(queue, jnp.asarray(keys), jnp.asarray(ids), jnp.ones(batch, bool))
     flat = queue.keys.reshape(g["initial"].shape)
     np.testing.assert_array_equal(flat, g["queue_after"][step])
     np.testing.assert_array_equal(queue.ids.ravel(), g["ids_after"][step])
@@ -113,7 +114,7 @@ def test_diagnostics_follow_their_definitions():
   keys = np.asarray(unit(rng.standard_normal((12, 4))))
   queue_ids, ids = rng.integers(-1, 5, 12), jnp.asarray(rng.integers(-1, 5, 40))
   negatives = contrast.score_negatives(query, queue_of(keys, queue_ids), ids)
-  result = contrast.info_nce(query, key, negatives)
+  result = contrast.info_nce(query, key, negatives, jnp.ones(40, bool))
   for row in range(40):
     kept = (queue_ids != ids[row]) | (queue_ids == -1)
     similarity = keys[kept] @ np.asarray(query[row])
@@ -121,8 +122,8 @@ def test_diagnostics_follow_their_definitions():
     assert negatives.mean[row] == pytest.approx(similarity.mean(), abs=1e-6)
     assert negatives.highest[row] == pytest.approx(similarity.max(), abs=1e-6)
     assert result.positive[row] == pytest.approx(positive, abs=1e-6)
-    assert bool(result.correct[row]) == (positive > similarity.max())
-  assert 0 < result.correct.mean() < 1
+    assert result.accuracy[row] == (positive > similarity.max())
+  assert 0 < result.accuracy.mean() < 1
 
 
 def test_the_nearest_key_of_a_batch_is_sought_among_valid_ones():
@@ -157,7 +158,7 @@ def test_keys_and_queue_are_constants():
 
   def loss(key, keys):
     moved = queue._replace(keys=keys)
-    after = contrast.enqueue(moved, key, jnp.arange(4))
+    after = contrast.enqueue(moved, key, jnp.arange(4), jnp.ones(4, bool))
     return term(query, key, moved, jnp.arange(4)).loss.sum() + after.keys[0].sum()
 
   for gradient in jax.grad(loss, argnums=(0, 1))(key, queue.keys):
@@ -179,17 +180,17 @@ def step(query, key, ids, queue):
   """One training step as far as the queue is concerned."""
 
   def loss(query):
-    negatives = contrast.score_negatives(unit(query), queue, ids)
-    return contrast.info_nce(unit(query), unit(key), negatives).loss.mean()
+    return term(unit(query), unit(key), queue, ids).loss.mean()
 
   value, gradient = jax.value_and_grad(loss)(query)
-  return value, gradient, contrast.enqueue(queue, unit(key), ids)
+  valid = jnp.ones(len(ids), bool)
+  return value, gradient, contrast.enqueue(queue, unit(key), ids, valid)
 
 
 def compiled_step(devices, size, batch, dim):
   """The step on a mesh of some devices, and where its arguments lie."""
   mesh = Mesh(jax.devices()[:devices], ("data",), axis_types=(AxisType.Auto,))
-  queue = contrast.queue_shardings(mesh)
+  queue = contrast.queue_shardings(mesh, batch)
   rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
   places = (rows, rows, rows, queue)
   vectors = jax.ShapeDtypeStruct((batch, dim), jnp.float32)

@@ -45,6 +45,11 @@ def test_the_test_crop_of_mosi_is_where_the_golden_one_is():
   np.testing.assert_array_equal(found, rows[:, 2:])
 
 
+def test_central_crops_lie_in_the_middle_and_inside():
+  found = crops.center_crops(extents((40, 61), (20, 90), (0, 0)), size=32)
+  assert found.tolist() == [[4, 14, 32, 32], [0, 35, 20, 20], [0, 0, 0, 0]]
+
+
 def test_resizing_equals_bilinear_interpolation_of_pytorch():
   torch = pytest.importorskip("torch")
   video = random_video(4, 3, 40, 52, 3)

@@ -79,7 +79,7 @@ def test_a_row_gets_the_same_draws_in_any_batch():
   def of_images(numbers, extent):
     return pseudo_motion.draw(key, extent, pool, size=48, rows=numbers, train=False)
 
-  inputs = Inputs(smoke().method, smoke().data, motion=True)
+  inputs = Inputs(smoke().method, smoke().data)
 
   def of_clips(numbers, extent):
     return draw_by_row(inputs.draw, key, numbers, extent)

@@ -104,9 +104,9 @@ def separately():
   @jax.jit
   def compute(params, aux, rows, key):
     found = {}
-    for name, some in method.rows(key, rows).items():
+    for name, some in method.rows(rows, key).items():
       gradient = jax.value_and_grad(parts[name].loss, has_aux=True)
-      tree, own = joint.part_params(params, name), joint._key(key, name)
+      tree, own = joint.part_params(params, name), joint.part_key(key, name)
       (loss, (new, _)), grads = gradient(tree, aux[name], some, own, 0)
       found[name] = loss, grads, new
     return found
@@ -167,7 +167,7 @@ def test_without_one_of_them_the_loss_is_that_of_the_others(monkeypatch, name):
 
     if part in fewer.parts:
       monkeypatch.setattr(fewer.parts[part], "loss", loss)
-      draw = jax.random.uniform(joint._key(seed_key(), part))
+      draw = jax.random.uniform(joint.part_key(seed_key(), part))
       expected += weight(part) * ((place + 1) * 5.0 + draw)
   found = fewer.loss(params, dict.fromkeys(PARTS, 0), batch(smoke()), seed_key(), 0)[0]
   assert float(found) == pytest.approx(float(expected))
@@ -240,7 +240,7 @@ def test_sources_are_squares_of_one_frame_of_every_second_video():
   rows["video"][:] = 255  # outside the frames
   rows["video"][:, :, :, :30, :50] = values[..., None, None, None]
   rows["extent"][:] = 30, 50
-  found = trainer()[0].rows(jax.random.key(1), rows)["mosi"]
+  found = trainer()[0].rows(rows, jax.random.key(1))["mosi"]
   assert found["index"].tolist() == [0, 2, 4, 6]
   assert found["image"].shape == (4, 64, 64, 3) and (found["extent"] == 64).all()
   for image, of_query in zip(found["image"], values[::2, 0], strict=True):

@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import tiny
 from test_config import CONFIGS, load
 
 from motion_jax.config import UserError
@@ -68,6 +70,22 @@ def test_settings_that_do_not_fit_each_other_are_refused(name, settings, told):
   config.update_from_flattened_dict(settings)
   with pytest.raises(UserError, match=told):
     make_method(config)
+
+
+@pytest.mark.parametrize(
+  ("changes", "told"),
+  [
+    ({"mask": None}, "Regression must have .* 'mask' among them.*valid.*'loss': .8,"),
+    ({"loss": np.zeros(())}, r"a value per network input each.*'loss': \(\)"),
+    ({"mask": np.ones(4, bool)}, r"repeated for every clip.*'mask': \(4,\)"),
+    ({"loss": None, "target": np.zeros(8)}, "Regression lack 'loss'"),
+  ],
+)
+def test_outputs_that_metrics_cannot_be_made_of_are_told(changes, told):
+  outputs = {"loss": np.zeros(8), "mask": np.ones(8, bool)} | changes
+  outputs = {name: array for name, array in outputs.items() if array is not None}
+  with pytest.raises(ValueError, match=told):
+    tiny.Regression().measured(outputs)
 
 
 def test_keys_that_every_method_needs_are_named():

@@ -11,7 +11,7 @@ import tiny
 from small_modist import batch, run, smoke, started, trainer
 
 from motion_jax.config import UserError
-from motion_jax.methods import make_method, modist_metrics
+from motion_jax.methods import make_method
 from motion_jax.methods.modist import Modist
 from motion_jax.ops import contrast
 
@@ -31,7 +31,8 @@ def test_rgb_only_has_no_motion_network():
   params, aux = jax.eval_shape(method.init, jax.random.key(0))
   assert set(params) == set(aux["queues"]) == {"visual"}
   assert method.clips_per_example == 2
-  clips = jax.eval_shape(method.pretext, batch(config), jax.random.key(0), 0)
+  rows = {name: x[None] for name, x in method.sampler("train").empty().items()}
+  clips = jax.eval_shape(method.pretext, rows, jax.random.key(0), 0)
   assert set(clips) == {"visual_query", "visual_key"}
 
 
@@ -50,9 +51,8 @@ def test_the_loss_is_the_weighted_sum_of_the_papers_terms(negatives):
     )
     for n, u in units.items()
   }
-  embedded = modist_metrics.Embedded(queries, keys, queries)
-  method = Modist(config)
-  outputs = method.outputs(embedded, queues, jnp.arange(8), batch(config))
+  method, arguments = Modist(config), (queues, jnp.arange(8), batch(config))
+  outputs = method.outputs(queries, keys, queries, *arguments)
 
   def nearest(query, key):
     return (queries[query] @ keys[key].T).argmax(1) == np.arange(8)
@@ -186,11 +186,11 @@ def test_prediction_repeats_itself_and_leaves_out_no_negative():
 def test_spread_tells_a_collapsed_embedding_from_an_even_one():
   mask = jnp.arange(64) < 60
   even = contrast.normalize_embedding(jax.random.normal(jax.random.key(0), (64, 16)))
-  assert float(modist_metrics.spread(even, mask)) == pytest.approx(1, abs=0.05)
+  assert float(contrast.spread(even, mask)) == pytest.approx(1, abs=0.05)
   same = jnp.broadcast_to(even[:1], even.shape)
-  assert float(modist_metrics.spread(same, mask)) == pytest.approx(0, abs=1e-3)
+  assert float(contrast.spread(same, mask)) == pytest.approx(0, abs=1e-3)
   only_bad_rows_differ = jnp.where(mask[:, None], same, even)
-  assert float(modist_metrics.spread(only_bad_rows_differ, mask)) < 1e-3
+  assert float(contrast.spread(only_bad_rows_differ, mask)) < 1e-3
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from motion_jax.ops import crops, pseudo_motion, static_mask, trajectory
-from motion_jax.ops.speed_labels import label_pool
+from motion_jax.ops.label_pool import label_pool
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 GOLDEN = np.load(GOLDEN_FOLDER / "mosi.npz")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from motion_jax.ops import pseudo_motion
-from motion_jax.ops.speed_labels import label_pool
+from motion_jax.ops.label_pool import label_pool
 
 
 def _textured_images(batch, height=104, width=150):

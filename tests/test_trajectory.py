@@ -9,7 +9,7 @@ import pytest
 
 from motion_jax.ops import trajectory
 from motion_jax.ops.draws import integers
-from motion_jax.ops.speed_labels import label_pool
+from motion_jax.ops.label_pool import label_pool
 
 GOLDEN = Path(__file__).parent / "golden"
 POOLS = json.loads((GOLDEN / "mosi_label_pools.json").read_text())

@@ -53,7 +53,7 @@ class Pictures(Method):
 
   def aux_shardings(self, mesh):
     return {
-      "queue": contrast.queue_shardings(mesh),
+      "queue": contrast.queue_shardings(mesh, self._slot),
       "calls": sharding.replicated(mesh),
     }
 
@@ -61,7 +61,7 @@ class Pictures(Method):
     colours = _colours(batch)
     noisy = colours + 0.1 * jax.random.normal(key, colours.shape)
     outputs, keys = self._scores(params, aux, batch, noisy)
-    queue = contrast.enqueue(aux["queue"], keys, batch["index"])
+    queue = contrast.enqueue(aux["queue"], keys, batch["index"], batch["valid"])
     aux = {"queue": queue, "calls": aux["calls"] + 1}
     return outputs["loss"].mean(), (aux, outputs)
 
@@ -82,7 +82,7 @@ class Pictures(Method):
       for rows in (noisy, _colours(batch))
     )
     negatives = contrast.score_negatives(query, aux["queue"], batch["index"])
-    loss = contrast.info_nce(query, key, negatives).loss
+    loss = contrast.info_nce(query, key, negatives, batch["valid"]).loss
     return {"loss": loss, "mask": batch["valid"]}, key
 
 

@@ -50,7 +50,7 @@ class HeldOut:
     self.predict = state.make_predict(method, mesh)
     self._sampler = method.sampler("heldout", source)
     self._bad_files = BadFiles(source, bad_files, config.data.max_bad_fraction)
-    self._metrics, self._config, self._mesh = method.metrics, config, mesh
+    self._method, self._config, self._mesh = method, config, mesh
     rows = config.eval.batch_size
     sharding.evaluation_rows(rows, mesh)
     self._options = dict(batch_size=rows, seed=config.seed, threads=config.data.threads)
@@ -65,14 +65,14 @@ class HeldOut:
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""
-    collected = self._metrics.empty()
+    collected = self._method.metrics.empty()
     options = dict(records=self._records, **self._options)
     for rows, batch in joined_batches(
       self.source, self._sampler, self._mesh, **options
     ):
       self._bad_files.update(rows)
       outputs = self.predict(params, aux, batch)
-      collected = collected.merge(self._metrics.single_from_model_output(**outputs))
+      collected = collected.merge(self._method.measured(outputs))
     self._bad_files.settle()
     values = jax.device_get(collected.compute())
     return {f"eval/{name}": float(value) for name, value in values.items()}

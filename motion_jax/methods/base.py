@@ -110,6 +110,24 @@ class Method:
     """
     raise NotImplementedError
 
+  def measured(self, outputs: dict[str, jax.Array]) -> metrics.Collection:
+    """Returns the metrics of one batch from its outputs.
+
+    Raises:
+      ValueError: if outputs lack what is read, or are not one per network input.
+    """
+    task = type(self).__name__
+    shapes = {name: jnp.shape(array) for name, array in outputs.items()}
+    if "mask" not in shapes or len({shape[:1] for shape in shapes.values()}) > 1:
+      raise ValueError(
+        f"the outputs of {task} must have a value per network input each, 'mask' among "
+        f"them: batch['valid'], repeated for every clip of a row; found {shapes}"
+      )
+    try:
+      return self.metrics.single_from_model_output(**outputs)
+    except KeyError as error:
+      raise ValueError(f"the outputs of {task} lack {error}, a metric's") from error
+
   def init(self, key: jax.Array) -> tuple[Tree, Tree]:
     """Returns the first (params, aux)."""
     return self._split(self.build(nnx.Rngs(key)))[1:]

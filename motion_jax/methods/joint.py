@@ -6,7 +6,6 @@ the encoder's weights and the videos of a batch.
 
 from functools import partial
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from clu import metrics
@@ -82,19 +81,20 @@ class Joint(Method):
 
   def init(self, key):
     """MoDist's encoder is the shared one, so that its momentum copy starts equal."""
-    params, aux, encoders = {}, {}, {}
+    params, aux = {}, {}
     for name, part in self.parts.items():
-      own, aux[name] = part.init(_key(key, name))
-      encoders[name], params[name] = split_encoder(own, name)
-    shared = encoders.get("modist", next(iter(encoders.values())))
-    return {"encoder": shared, **params}, aux
+      own, aux[name] = part.init(part_key(key, name))
+      encoder, params[name] = split_encoder(own, name)
+      if name == "modist" or "encoder" not in params:
+        params["encoder"] = encoder
+    return params, aux
 
   def network(self, params, aux, *, train=False):
-    """With BatchNorm statistics of clips as plain as there are.
+    """With BatchNorm statistics of clips as plain as there are: those of the last part.
 
     MoSI's heads are none of its `heads`: they know features with MoSI's statistics.
     """
-    name = next(name for name in ("mas", "modist", "mosi") if name in self.parts)
+    *_, name = self.parts
     return self.parts[name].network(part_params(params, name), aux[name])
 
   def with_encoder(self, params, aux, encoder):
@@ -110,20 +110,23 @@ class Joint(Method):
 
   def pretext(self, batch, key, step):
     """The pretext of each part, by name."""
+    rows = self.rows(batch, key)
     return {
-      name: self.parts[name].pretext(rows, _key(key, name), step)
-      for name, rows in self.rows(key, batch).items()
+      name: part.pretext(rows[name], part_key(key, name), step)
+      for name, part in self.parts.items()
     }
 
   def loss(self, params, aux, batch, key, step):
-    total, aux, outputs = 0.0, dict(aux), {}
-    for name, rows in self.rows(key, batch).items():
+    rows, total, aux, outputs = self.rows(batch, key), 0.0, dict(aux), {}
+    for name, part in self.parts.items():
+      own = part_params(params, name), aux[name], rows[name], part_key(key, name)
       with jax.named_scope(name):
-        loss, (aux[name], outputs[name]) = self.parts[name].loss(
-          part_params(params, name), aux[name], rows, _key(key, name), step
-        )
+        loss, (aux[name], outputs[name]) = part.loss(*own, step)
       total += self._weights[name] * loss
     return total, (aux, outputs)
+
+  def measured(self, outputs):
+    return self.metrics.single_from_model_output(**outputs)  # each part has its mask
 
   def after_update(self, params, aux, step):
     return {
@@ -132,51 +135,53 @@ class Joint(Method):
     }
 
   def predict(self, params, aux, batch):
-    """What each part predicts; a row's draws follow from its index."""
+    """What each part predicts."""
+    rows = self.rows(batch)
     return {
-      name: self.parts[name].predict(part_params(params, name), aux[name], rows)
-      for name, rows in self._heldout_rows(batch).items()
+      name: part.predict(part_params(params, name), aux[name], rows[name])
+      for name, part in self.parts.items()
     }
 
   def save_figures(self, directory, batch, key):
     """Lets each part draw into a folder of its name."""
-    for name, rows in self.rows(key, batch, sources=1).items():
-      self.parts[name].save_figures(directory / name, rows, _key(key, name))
+    for name, rows in self.rows(batch, key, sources=1).items():
+      self.parts[name].save_figures(directory / name, rows, part_key(key, name))
 
   def save_results(self, directory, params, aux, batch):
     """Lets each part draw into a folder of its name."""
     few = {name: jnp.asarray(array[:4]) for name, array in batch.items()}
-    for name, rows in self._heldout_rows(few).items():
-      own = part_params(params, name)
-      self.parts[name].save_results(directory / name, own, aux[name], rows)
+    for name, rows in self.rows(few).items():
+      own = part_params(params, name), aux[name], rows
+      self.parts[name].save_results(directory / name, *own)
 
-  def rows(self, key, batch, sources=None):
-    """The training batch of each part; of MoSI's only so many sources if given."""
-    draw = partial(self._draw, jax.random.fold_in(key, _SOURCES))
-    every = self.settings.mosi_every
-    return self._dealt(batch, lambda rows: draw(rows["extent"]), every, sources)
+  def rows(self, batch, key=None, sources=None):
+    """The batch of each part, MoSI's with so many rows at most.
 
-  def _heldout_rows(self, batch):
-    """The batch of each part; what a row gives depends on its index alone."""
-    draw = partial(draw_by_row, self._draw, jax.random.key(0))
-    return self._dealt(batch, lambda rows: draw(rows["index"], rows["extent"]))
-
-  def _dealt(self, batch, draw, every=1, sources=None):
+    `key` is of a training step; None in evaluation, where what a row gives depends on
+    its index alone, and every row is one of MoSI's.
+    """
     query = {name: batch[name] for name in ("valid", "index")}
     query |= {name: batch[name][:, 0] for name in ("video", "extent")}
     rows = {"modist": batch, "mas": query}
-    if "mosi" in self.parts:  # of split rows, every device's own
-      some = jax.tree.map(lambda x: x.reshape(-1, every, *x.shape[1:])[:, 0], query)
-      some, draws = jax.tree.map(lambda x: x[:sources], (some, draw(some)))
-      side, video, extent = self.settings.mosi_side, some.pop("video"), some["extent"]
-      with jax.named_scope("sources"):
-        some["image"] = cut_squares(video, extent, *draws, side=side)
-      rows["mosi"] = some | {"extent": jnp.full_like(extent, side)}
+    if "mosi" in self.parts:
+      rows["mosi"] = self._stills(query, key, sources)
     return {name: rows[name] for name in self.parts}
 
-  def _draw(self, key, extent):
-    sizes = dict(frames=self.settings.frames, largest=max(self.config.data.canvas))
-    return draw_squares(key, extent, **sizes)
+  def _stills(self, query, key, count):
+    """MoSI's batch: squares of frames of the RGB query clips."""
+    method, canvas = self.settings, self.config.data.canvas
+    every = 1 if key is None else method.mosi_every  # of split rows, every device's own
+    some = jax.tree.map(lambda x: x.reshape(-1, every, *x.shape[1:])[:, 0], query)
+    draw = partial(draw_squares, frames=method.frames, largest=max(canvas))
+    if key is None:
+      draws = draw_by_row(draw, jax.random.key(0), some["index"], some["extent"])
+    else:
+      draws = draw(jax.random.fold_in(key, _SOURCES), some["extent"])
+    some, draws = jax.tree.map(lambda x: x[:count], (some, draws))
+    video, extent = some.pop("video"), some["extent"]
+    with jax.named_scope("sources"):
+      image = cut_squares(video, extent, *draws, side=method.mosi_side)
+    return some | {"image": image, "extent": jnp.full_like(extent, method.mosi_side)}
 
   def _part(self, name):
     shared = {key: self.settings[key] for key in _SHARED}
@@ -220,8 +225,8 @@ def part_params(params, name):
   return joined(own)
 
 
-def _key(key, name):
-  """A part's key: the same whether other parts are left out or not."""
+def part_key(key, name):
+  """The same whether other parts are left out or not."""
   return jax.random.fold_in(key, [*PARTS].index(name))
 
 
@@ -232,14 +237,15 @@ def _metrics(parts, weights) -> type[metrics.Collection]:
     for name, part in parts.items()
     for field, metric in part.metrics.__annotations__.items()
   }
+  collection = metrics.Collection.create(**fields)
 
   def compute(self):
     found = metrics.Collection.compute(self)
     total = sum(weight * found[f"{name}_loss"] for name, weight in weights.items())
     return {"loss": total, **found}
 
-  body = {"__annotations__": fields, "compute": compute}
-  return flax.struct.dataclass(type("Metrics", (metrics.Collection,), body))
+  collection.compute = compute
+  return collection
 
 
 def _outputs_of(name, **outputs):

@@ -135,7 +135,7 @@ class Mas(Method):
     """Corners [B, 2] of crops, and which of them are mirrored [B]."""
     size, count = self.settings.size, len(extent)
     if key is None:
-      return jnp.maximum(extent - size, 0) // 2, jnp.zeros(count, bool)
+      return crops.center_crops(extent, size=size)[:, :2], jnp.zeros(count, bool)
     corner_key, flip_key = jax.random.split(key)
     corner = crops.draw_crops(corner_key, extent, size=size)[:, :2]
     return corner, jax.random.bernoulli(flip_key, self.settings.flip, (count,))

@@ -4,7 +4,7 @@ Xiao, Tighe, Modolo, MoDist: Motion Distillation for Self-supervised Video
 Representation Learning, 2021.
 """
 
-import functools
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,15 @@ from jax.sharding import Mesh
 from motion_jax.config import UserError, choose
 from motion_jax.data.motion import Distill
 from motion_jax.methods import modist_metrics
-from motion_jax.methods.base import Method, masked_mean
-from motion_jax.methods.modist_inputs import Inputs
+from motion_jax.methods.base import Method, first_rows, masked_mean
+from motion_jax.methods.modist_inputs import Inputs, as_rows
 from motion_jax.methods.momentum import Embedder, MomentumPair
 from motion_jax.models import encoder_of
 from motion_jax.ops import contrast
+from motion_jax.ops.draws import draw_by_row
 from motion_jax.ops.motion_inputs import CHANNELS
 from motion_jax.scale import sharding
 
-_WEIGHTS = {  # of the objectives: Eq. 3 with factors, which are 1 in the paper
-  "visual": "loss_visual",
-  "motion": "loss_motion",
-  "visual_to_motion": "loss_cross",
-  "motion_to_visual": "loss_cross",
-}
 _SMALLEST = 7  # pixels: half of the blur's 13 taps, mirrored, and one
 
 
@@ -43,11 +38,11 @@ class Modist(Method):
   def __init__(self, config, settings=None):
     super().__init__(config, settings)
     method, data, train = self.settings, config.data, config.train
+    choose("method.motion", method.motion, (*CHANNELS,))
     if not method.loss_visual + method.loss_cross:
       raise UserError(
         "the visual network must learn: set method.loss_visual or loss_cross above 0"
       )
-    choose("method.motion", method.motion, (*CHANNELS,))
     if method.motion == "frame_difference" and data.flow:
       raise UserError(
         "method.motion='frame_difference' is made of RGB frames: set data.flow=''"
@@ -60,26 +55,32 @@ class Modist(Method):
     self._slot = train.batch_size // train.accumulate_steps
     what = "train.batch_size / train.accumulate_steps, the keys of a step"
     sharding.check_batch_size("method.queue_size", method.queue_size, self._slot, what)
-    motion = bool(method.loss_motion or method.loss_cross)
-    self._inputs = Inputs(method, data, motion=motion)
+    weights = {  # of Eq. 3; 1 in the paper
+      "visual": method.loss_visual,
+      "motion": method.loss_motion,
+      "visual_to_motion": method.loss_cross,
+      "motion_to_visual": method.loss_cross,
+    }
+    self.weights = {name: weight for name, weight in weights.items() if weight}
+    rgb_only = [*self.weights] == ["visual"]
     self.pairs = {
       name: MomentumPair(
-        functools.partial(self.build, modality=name),
+        partial(self.build, modality=name),
         momentum=method.momentum,
         regroup=method.key_regroup,
       )
-      for name in (("visual", "motion") if motion else ("visual",))
+      for name in (("visual",) if rgb_only else ("visual", "motion"))
     }
     self.clips_per_example = 2 * len(self.pairs)
-    self.weights = {name: method[k] for name, k in _WEIGHTS.items() if method[k]}
     self.metrics = modist_metrics.collection(self.weights, self.pairs)
-    motion, channels = method.motion_frames, 2 if method.motion == "flow" else 1
-    self._check_pretext(
-      video=(2, method.frames, *data.canvas, 3),
-      extent=(2, 2),
-      motion=(2, motion, *data.canvas, channels),
-      motion_pairs=(2, motion, 2, *data.canvas, 3),
-    )
+    self._inputs = Inputs(method, data)
+    shapes = dict(video=(2, method.frames, *data.canvas, 3), extent=(2, 2))
+    motion, channels = (2, method.motion_frames), 2 if method.motion == "flow" else 1
+    if data.flow and not rgb_only:
+      shapes["motion"] = (*motion, *data.canvas, channels)
+    elif not rgb_only:
+      shapes["motion_pairs"] = (*motion, 2, *data.canvas, 3)
+    self._check_pretext(**shapes)
 
   @staticmethod
   def sized(config, batch_size, section="method"):
@@ -110,10 +111,12 @@ class Modist(Method):
 
   def build(self, rngs, modality="visual"):
     method, model = self.settings, self.config.model
-    of_motion = dict(name=model.get("motion_name"), width=model.get("motion_width"))
-    of_motion |= dict(in_channels=CHANNELS[method.motion])
+    options = {}
+    if modality == "motion":
+      options = dict(name=model.motion_name, width=model.motion_width)
+      options |= dict(in_channels=CHANNELS[method.motion])
     return Embedder(
-      encoder_of(model, rngs, **of_motion if modality == "motion" else {}),
+      encoder_of(model, rngs, **options),
       rngs=rngs,
       outputs=method.embedding,
       layers=method.projection_layers,
@@ -136,48 +139,57 @@ class Modist(Method):
     return params, aux
 
   def pretext(self, batch, key, step):
-    """The clips of `modist_inputs.Inputs`, by name."""
-    return self._inputs(key, batch)
+    """The clips of `modist_inputs.Inputs.render`, by name."""
+    rows = as_rows(batch)
+    return self._inputs.render(rows, self._inputs.draw(key, rows["extent"]))
 
   def loss(self, params, aux, batch, key, step):
-    clips = self._inputs(key, batch)
-    embedded, aux = self._embed(params, aux, clips, train=True)
-    outputs = self.outputs(embedded, aux["queues"], batch["index"], batch)
-    queues = {
-      name: self._enqueue(queue, embedded.key[name], batch)
+    clips = self.pretext(batch, key, step)
+    q, k, features, aux = self._embed(params, aux, clips, train=True)
+    outputs = self.outputs(q, k, features, aux["queues"], batch["index"], batch)
+    queues = {  # after the loss: no key is a negative of its own step
+      name: contrast.enqueue(queue, k[name], batch["index"], batch["valid"])
       for name, queue in aux["queues"].items()
     }
     loss = masked_mean(outputs["loss"], outputs["mask"])
     return loss, ({**aux, "queues": queues}, outputs)
 
-  def objectives(self, q: dict, k: dict, queues: dict, ids) -> dict:
-    """The InfoNCE objectives that have a weight: {name: contrast.Contrast}.
+  def objectives(self, q, k, queues, ids, valid):
+    """Eq. 1 to 3: the loss of every video [B], and its terms by name.
 
     Args:
       q, k: queries and keys [B, dim] of unit length, by modality.
       queues: of negatives n, by modality, as they are before these keys enter.
       ids: int32 [B], videos of the queries, whose keys are no negatives of theirs.
+      valid: bool [B], rows that could be decoded.
+
+    Returns:
+      The loss, and a contrast.Contrast for each term that has a weight.
     """
-    temperature = self.settings.temperature
+    method = self.settings
 
-    @functools.cache  # two objectives may share them
-    def scored(query, negatives):
-      queue = queues[negatives]
-      return contrast.score_negatives(q[query], queue, ids, temperature=temperature)
+    @cache  # two terms may share them
+    def scored(query, queue):
+      return contrast.score_negatives(
+        q[query], queues[queue], ids, temperature=method.temperature
+      )
 
-    def info_nce(query, key):
-      n = scored(query, dict(query=query, key=key)[self.settings.cross_negatives])
-      return contrast.info_nce(q[query], k[key], n, temperature=temperature)
+    def info_nce(query, key):  # IN(q, k, n)
+      n = scored(query, query if method.cross_negatives == "query" else key)
+      return contrast.info_nce(
+        q[query], k[key], n, valid, temperature=method.temperature
+      )
 
-    found = {}
-    if self.settings.loss_visual:
-      found["visual"] = info_nce("visual", "visual")  # L_v, Eq. 1
-    if self.settings.loss_motion:
-      found["motion"] = info_nce("motion", "motion")  # L_m
-    if self.settings.loss_cross:  # the two of L_mv, Eq. 2
-      found["visual_to_motion"] = info_nce("visual", "motion")
-      found["motion_to_visual"] = info_nce("motion", "visual")
-    return found
+    terms = {}
+    if method.loss_visual:
+      terms["visual"] = info_nce("visual", "visual")  # L_v, Eq. 1
+    if method.loss_motion:
+      terms["motion"] = info_nce("motion", "motion")  # L_m
+    if method.loss_cross:  # the two of L_mv, Eq. 2
+      terms["visual_to_motion"] = info_nce("visual", "motion")
+      terms["motion_to_visual"] = info_nce("motion", "visual")
+    loss = sum(self.weights[name] * term.loss for name, term in terms.items())  # Eq. 3
+    return loss, terms
 
   def after_update(self, params, aux, step):
     """Moves the momentum copies, so that the next keys come from the moved ones."""
@@ -193,18 +205,26 @@ class Modist(Method):
     The queues hold training videos, whose numbers are not those of held-out ones, so no
     negative is left out.
     """
-    clips = self._inputs.heldout(batch)
-    embedded, _ = self._embed(params, aux, clips, train=False)
+    rows = as_rows(batch)
+    numbers = (2 * batch["index"][:, None] + jnp.arange(2)).ravel()
+    draws = draw_by_row(self._inputs.draw, jax.random.key(0), numbers, rows["extent"])
+    clips = self._inputs.render(rows, draws)
+    q, k, features, _ = self._embed(params, aux, clips, train=False)
     ids = jnp.full_like(batch["index"], contrast.EMPTY)
-    return self.outputs(embedded, aux["queues"], ids, batch)
+    return self.outputs(q, k, features, aux["queues"], ids, batch)
+
+  def outputs(self, q, k, features, queues, ids, batch):
+    """What `metrics` reads; arguments as in `objectives`."""
+    with jax.named_scope("contrast"):
+      loss, terms = self.objectives(q, k, queues, ids, batch["valid"])
+      found = modist_metrics.outputs(terms, q, features, queues["visual"], batch)
+    return {"loss": loss, **found}
 
   def aux_shardings(self, mesh: Mesh):
     """Queues are split over the devices, if these divide the rows of a step."""
-    everywhere = sharding.replicated(mesh)
-    shares = self._slot % mesh.size == 0
-    queue = contrast.queue_shardings(mesh) if shares else everywhere
-    queues = dict.fromkeys(self.pairs, queue)
-    return dict.fromkeys(self.pairs, everywhere) | {"queues": queues}
+    queue = contrast.queue_shardings(mesh, self._slot)
+    places = dict.fromkeys(self.pairs, sharding.replicated(mesh))
+    return places | {"queues": dict.fromkeys(self.pairs, queue)}
 
   def check_training(self, mesh: Mesh) -> None:
     what = "train.batch_size / train.accumulate_steps"
@@ -222,34 +242,22 @@ class Modist(Method):
     """Draws query and key, RGB and motion, of the first videos."""
     from motion_jax.visualize import modist as pictures
 
-    method, clips = self.settings, self._inputs.first(key, batch, 3)
+    method, rows = self.settings, as_rows(batch)
+    draws = jax.jit(self._inputs.draw)(key, rows["extent"])
+    clips = jax.jit(self._inputs.render)(*first_rows(2 * 3, rows, draws))
     options = dict(kind=method.motion, mean=method.mean, std=method.std)
     pictures.save_pretext(directory / "pretext", jax.device_get(clips), **options)
 
   def _embed(self, params, aux, clips, *, train):
-    """Embeddings by modality, and aux with the statistics of this batch."""
-    found, aux = modist_metrics.Embedded({}, {}, {}), dict(aux)
+    """q, k and the queries' features by modality, and aux with the new statistics."""
+    q, k, features, aux = {}, {}, {}, dict(aux)
     for name, pair in self.pairs.items():
       with jax.named_scope(f"{name}_query"):
-        (found.query[name], found.features[name]), aux[name] = pair.embed_queries(
+        (q[name], features[name]), aux[name] = pair.embed_queries(
           params[name], aux[name], clips[f"{name}_query"], train=train
         )
       with jax.named_scope(f"{name}_key"):
-        found.key[name], aux[name] = pair.embed_keys(
+        k[name], aux[name] = pair.embed_keys(
           aux[name], clips[f"{name}_key"], train=train
         )
-    return found, aux
-
-  def outputs(self, embedded, queues, ids, batch):
-    """What `metrics` needs, with the loss of Eq. 3; arguments as in `objectives`."""
-    with jax.named_scope("contrast"):
-      found = self.objectives(embedded.query, embedded.key, queues, ids)
-      total = sum(self.weights[name] * term.loss for name, term in found.items())
-      return modist_metrics.outputs(total, found, embedded, queues["visual"], batch)
-
-  def _enqueue(self, queue, key, batch):
-    """Rows that could not be decoded leave what they would overwrite in its place."""
-    valid = batch["valid"]
-    key = jnp.where(valid[:, None], key, queue.keys[queue.cursor])
-    ids = jnp.where(valid, batch["index"], queue.ids[queue.cursor])
-    return contrast.enqueue(queue, key, ids)
+    return q, k, features, aux

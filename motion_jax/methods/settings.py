@@ -28,7 +28,7 @@ def check_settings(config: ConfigDict, method: ConfigDict) -> None:
   sections = {"method": method, "model": config.model, "data": config.data}
   lacking = [
     f"{section}.{key}"
-    for section, keys in NEEDED.items()
+    for section, keys in _NEEDED.items()
     for key in keys
     if key not in sections[section]
   ]
@@ -46,7 +46,7 @@ def check_settings(config: ConfigDict, method: ConfigDict) -> None:
 
 
 # What is read wherever clips are made for an encoder.
-NEEDED = {
+_NEEDED = {
   "method": ("frames", "size", "mean", "std"),
   "model": ("name", "width"),
   "data": ("interval", "fps", "short_side", "canvas"),
@@ -74,75 +74,52 @@ def _number(text, holds):
   return _Rule(text, lambda value: math.isfinite(value) and holds(value))
 
 
-_SHARE = _number("in [0, 1]", lambda x: 0 <= x <= 1)
 _COUNT = _number("at least 1", lambda x: x >= 1)
-_FROM_ZERO = _number("0 or more", lambda x: x >= 0)
-
+_CANVAS = _numbers(
+  "(height, width) in pixels",
+  2,
+  lambda *sides: min(sides) >= 1 and all(isinstance(x, int) for x in sides),
+)
+# The keys of a section by what they take: a rule, or words to choose from.
 _METHOD = {
-  "actions": _COUNT,
-  "appearance_weight": _FROM_ZERO,
-  "area": _numbers(
-    "(low, high) with 0 < low <= high <= 1", 2, lambda a, b: 0 < a <= b <= 1
-  ),
-  "aspect": _numbers("(low, high) with 0 < low <= high", 2, lambda a, b: 0 < a <= b),
-  "axes": ("xy", "x", "y"),
-  "blur": _SHARE,
-  "blur_sigma": _numbers(
-    "(low, high) with 0 <= low <= high", 2, lambda a, b: 0 <= a <= b
-  ),
-  "brightness": _SHARE,
-  "colour": COLOURS,
-  "contrast": _SHARE,
-  "crop": ("resized", "plain"),
-  "cross_negatives": ("query", "key"),
-  "curriculum_steps": _FROM_ZERO,
-  "distance_jitter": _numbers(
-    "(low, high) with 0 < low <= 1 and low <= high",
-    2,
-    lambda a, b: 0 < a <= 1 and a <= b,
-  ),
-  "dropout": _number("in [0, 1)", lambda x: 0 <= x < 1),
-  "embedding": _COUNT,
-  "flip": _SHARE,
-  "flow_fixed_points": _COUNT,
-  "flow_iterations": _COUNT,
-  "flow_level": _FROM_ZERO,
-  "flow_warps": _COUNT,
-  "frames": _COUNT,
-  "grayscale": _SHARE,
-  "head_decay": _FROM_ZERO,
-  "hidden": _FROM_ZERO,
-  "hue": _number("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
-  "jitter": _SHARE,
-  "labels": ("joint", "separate"),
-  "loss_cross": _FROM_ZERO,
-  "loss_motion": _FROM_ZERO,
-  "loss_visual": _FROM_ZERO,
-  "mas_weight": _FROM_ZERO,
-  "mask_ratio": _numbers(
-    "(low, high) with 0 < low <= high <= 1", 2, lambda a, b: 0 < a <= b <= 1
-  ),
-  "mean": _numbers("3 numbers", 3, lambda *_: True),
-  "modist_weight": _FROM_ZERO,
-  "momentum": _SHARE,
-  "mosi_every": _COUNT,
-  "mosi_side": _COUNT,
-  "mosi_weight": _FROM_ZERO,
-  "motion_frames": _COUNT,
-  "motion_weight": _FROM_ZERO,
-  "objective": ("regression", "classification"),
-  "projection_hidden": _FROM_ZERO,
-  "projection_layers": _COUNT,
-  "queue_size": _COUNT,
-  "saturation": _SHARE,
-  "short_sides": _numbers(
-    "(low, high) with 0 < low <= high", 2, lambda a, b: 0 < a <= b
-  ),
-  "size": _COUNT,
-  "speeds": _COUNT,
-  "std": _numbers("3 numbers above 0", 3, lambda *values: min(values) > 0),
-  "temperature": _number("above 0", lambda x: x > 0),
-  "voting": VOTINGS,
+  key: rule
+  for keys, rule in {
+    "actions embedding flow_fixed_points flow_iterations flow_warps frames mosi_every "
+    "mosi_side motion_frames projection_layers queue_size size speeds": _COUNT,
+    "appearance_weight curriculum_steps flow_level head_decay hidden loss_cross "
+    "loss_motion loss_visual mas_weight modist_weight mosi_weight motion_weight "
+    "projection_hidden": _number("0 or more", lambda x: x >= 0),
+    "blur brightness contrast flip grayscale jitter momentum saturation": _number(
+      "in [0, 1]", lambda x: 0 <= x <= 1
+    ),
+    "dropout": _number("in [0, 1)", lambda x: 0 <= x < 1),
+    "hue": _number("in [0, 0.5]", lambda x: 0 <= x <= 0.5),
+    "temperature": _number("above 0", lambda x: x > 0),
+    "area mask_ratio": _numbers(
+      "(low, high) with 0 < low <= high <= 1", 2, lambda a, b: 0 < a <= b <= 1
+    ),
+    "aspect short_sides": _numbers(
+      "(low, high) with 0 < low <= high", 2, lambda a, b: 0 < a <= b
+    ),
+    "blur_sigma": _numbers(
+      "(low, high) with 0 <= low <= high", 2, lambda a, b: 0 <= a <= b
+    ),
+    "distance_jitter": _numbers(
+      "(low, high) with 0 < low <= 1 and low <= high",
+      2,
+      lambda a, b: 0 < a <= 1 and a <= b,
+    ),
+    "mean": _numbers("3 numbers", 3, lambda *_: True),
+    "std": _numbers("3 numbers above 0", 3, lambda *values: min(values) > 0),
+    "axes": ("xy", "x", "y"),
+    "colour": COLOURS,
+    "crop": ("resized", "plain"),
+    "cross_negatives": ("query", "key"),
+    "labels": ("joint", "separate"),
+    "objective": ("regression", "classification"),
+    "voting": VOTINGS,
+  }.items()
+  for key in keys.split()
 }
 _MODEL = {
   "bn_groups": _COUNT,
@@ -154,12 +131,4 @@ _MODEL = {
   "precision": PRECISIONS,
   "width": _COUNT,
 }
-_DATA = {
-  "canvas": _numbers(
-    "(height, width) in pixels",
-    2,
-    lambda *sides: min(sides) >= 1 and all(isinstance(x, int) for x in sides),
-  ),
-  "edge_scale": ("1", "10"),
-  "short_side": _COUNT,
-}
+_DATA = {"canvas": _CANVAS, "edge_scale": ("1", "10"), "short_side": _COUNT}

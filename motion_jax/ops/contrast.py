@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 EMPTY = -1
-_HIGHEST = (
-  jax.lax.Precision.HIGHEST
-)  # bfloat16 products would move logits by hundredths
+# bfloat16 products would move logits by hundredths.
+_HIGHEST = jax.lax.Precision.HIGHEST
 # Far below any logit, but finite: a query without negatives has loss 0, not NaN.
 _MASKED = -1e9
 
@@ -40,33 +39,21 @@ class Queue(NamedTuple):
 
 
 class Negatives(NamedTuple):
-  """What a contrast needs to know about the negatives of each query.
+  """What a contrast needs to know about the negatives of each query, float32 [B]."""
 
-  Fields:
-    log_sum: float32 [B], log of the sum of exp(similarity / temperature).
-    highest: float32 [B], the highest similarity.
-    mean: float32 [B], the mean similarity.
-  """
-
-  log_sum: jax.Array
-  highest: jax.Array
-  mean: jax.Array
+  log_sum: jax.Array  # log of the sum of exp(similarity / temperature)
+  highest: jax.Array  # the highest similarity
+  mean: jax.Array  # the mean similarity
 
 
 class Contrast(NamedTuple):
-  """One term of a contrastive loss, per query.
-
-  Fields:
-    loss: float32 [B].
-    correct: bool [B], the positive is more similar than all negatives.
-    positive: float32 [B], similarity of the positive, in [-1, 1].
-    negative: float32 [B], mean similarity of the negatives.
-  """
+  """One term of a contrastive loss and what tells of its health, float32 [B]."""
 
   loss: jax.Array
-  correct: jax.Array
-  positive: jax.Array
-  negative: jax.Array
+  accuracy: jax.Array  # 1 where the positive is more similar than all negatives
+  batch_accuracy: jax.Array  # 1 where it is more similar than the batch's other keys
+  positive: jax.Array  # similarity of the positive, in [-1, 1]
+  negative: jax.Array  # mean similarity of the negatives
 
 
 def normalize_embedding(embedding: jax.Array) -> jax.Array:
@@ -91,24 +78,27 @@ def make_queue(key: jax.Array, *, size: int, batch_size: int, dim: int) -> Queue
   return Queue(keys, ids, jnp.zeros((), jnp.int32))
 
 
-def queue_shardings(mesh: Mesh) -> Queue:
-  """Where the arrays of a queue lie on a mesh."""
-  rows = NamedSharding(mesh, _split(1))
+def queue_shardings(mesh: Mesh, batch_size: int) -> Queue:
+  """Where the arrays of a queue of so many keys per step lie on a mesh."""
+  rows = NamedSharding(mesh, _split(1 if batch_size % mesh.size == 0 else None))
   return Queue(keys=rows, ids=rows, cursor=NamedSharding(mesh, PartitionSpec()))
 
 
-def enqueue(queue: Queue, key: jax.Array, ids: jax.Array) -> Queue:
+def enqueue(queue: Queue, key: jax.Array, ids: jax.Array, valid: jax.Array) -> Queue:
   """Overwrites the oldest batch of the queue.
 
   Args:
     queue: of batches of B keys.
     key: float32 [B, dim], unit length; no gradient flows into the queue.
     ids: int32 [B].
+    valid: bool [B]; what other rows would overwrite stays in its place.
 
   Returns:
     The queue after this step.
   """
   key = jax.lax.stop_gradient(key)
+  key = jnp.where(valid[:, None], key, queue.keys[queue.cursor])
+  ids = jnp.where(valid, ids, queue.ids[queue.cursor])
   return Queue(
     keys=_constrain(queue.keys.at[queue.cursor].set(key), 1),
     ids=_constrain(queue.ids.at[queue.cursor].set(ids), 1),
@@ -152,6 +142,7 @@ def info_nce(
   query: jax.Array,
   key: jax.Array,
   negatives: Negatives,
+  valid: jax.Array,
   *,
   temperature: float = 0.1,
 ) -> Contrast:
@@ -163,13 +154,19 @@ def info_nce(
     query: float32 [B, dim], unit length.
     key: float32 [B, dim], unit length, the positive of each query; a constant.
     negatives: from `score_negatives` of the same queries and temperature.
+    valid: bool [B]; keys of other rows do not count in `batch_accuracy`.
     temperature: divides similarities.
   """
   positive = (query * jax.lax.stop_gradient(key)).sum(-1)
   logit = positive / temperature
   loss = jnp.logaddexp(logit, negatives.log_sum) - logit
-  correct, positive = positive > negatives.highest, jax.lax.stop_gradient(positive)
-  return Contrast(loss, correct, positive, negatives.mean)
+  return Contrast(
+    loss=loss,
+    accuracy=(positive > negatives.highest).astype(jnp.float32),
+    batch_accuracy=is_nearest_key(query, key, valid).astype(jnp.float32),
+    positive=jax.lax.stop_gradient(positive),
+    negative=negatives.mean,
+  )
 
 
 def is_nearest_key(query: jax.Array, key: jax.Array, valid: jax.Array) -> jax.Array:
@@ -189,6 +186,23 @@ def is_nearest_key(query: jax.Array, key: jax.Array, valid: jax.Array) -> jax.Ar
   similarity = jnp.matmul(query, key.T, precision=_HIGHEST)
   similarity = jnp.where(valid, similarity, -jnp.inf)
   return similarity.argmax(1) == jnp.arange(len(query))
+
+
+def spread(embedding: jax.Array, valid: jax.Array) -> jax.Array:
+  """Standard deviation of [B, dim] over the rows where `valid`, in all directions."""
+  embedding = jax.lax.stop_gradient(embedding)
+  weight = valid.astype(jnp.float32)[:, None] / jnp.maximum(valid.sum(), 1)
+  deviation = embedding - (weight * embedding).sum(0)
+  variance = (weight * jnp.square(deviation)).sum(0)
+  return jnp.sqrt(variance.sum())
+
+
+def fill_and_age(queue: Queue) -> tuple[jax.Array, jax.Array]:
+  """Share of the queue's keys that are of videos, and how many steps old these are."""
+  slots = len(queue.ids)
+  age = (queue.cursor - 1 - jnp.arange(slots)) % slots + 1
+  real = (queue.ids != EMPTY).astype(jnp.float32).mean(1)
+  return real.mean(), (age * real).sum() / jnp.maximum(real.sum(), 1e-6)
 
 
 def _constrain(array, axis):

@@ -102,6 +102,20 @@ def draw_crops(key: jax.Array, extent: jax.Array, *, size: int) -> jax.Array:
   return _square(integers(unit, 0, extent - side), side)
 
 
+def center_crops(extent: jax.Array, *, size: int) -> jax.Array:
+  """The square in the middle, as `draw_crops` has them anywhere: for `predict`.
+
+  Args:
+    extent: int32 [B, 2], (height, width).
+    size: side of the square; a video with a shorter side gets a square of that side.
+
+  Returns:
+    int32 [B, 4] boxes.
+  """
+  side = jnp.minimum(size, extent.min(-1, keepdims=True))
+  return _square((extent - side) // 2, side)
+
+
 def center_square(extent: jax.Array, *, ratio: float = 1.0) -> jax.Array:
   """The centred square with the side int(ratio * short side).
 

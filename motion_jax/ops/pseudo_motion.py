@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from motion_jax.ops import augment, crops, static_mask, trajectory
 from motion_jax.ops.draws import row_keys
-from motion_jax.ops.speed_labels import LabelPool, label_pool
+from motion_jax.ops.label_pool import LabelPool, label_pool
 
 
 class Draws(NamedTuple):

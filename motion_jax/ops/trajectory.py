@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from motion_jax.ops.draws import integers
-from motion_jax.ops.speed_labels import LabelPool
+from motion_jax.ops.label_pool import LabelPool
 
 # Added before truncation to a distance in float32, whose rounding may otherwise
 # lose a whole pixel where the exact position is an integer.

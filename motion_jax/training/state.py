@@ -81,7 +81,7 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
   def gradients(params, aux, batch, key, step):
     grad = jax.value_and_grad(method.loss, has_aux=True)
     (loss, (aux, outputs)), grads = grad(params, aux, batch, key, step)
-    return grads, loss, aux, method.metrics.single_from_model_output(**outputs)
+    return grads, loss, aux, method.measured(outputs)
 
   def accumulated(params, aux, batch, key, step):
     def split(array):  # part p takes rows p, p + A, ...: no row changes its device

@@ -58,7 +58,17 @@ def motion_pictures(clip: np.ndarray, kind: str) -> np.ndarray:
   strength = np.rint(255 * np.clip(strength / white, 0, 1)).astype(np.uint8)
   if kind == "edges":
     return np.repeat(strength[..., None], 3, axis=-1)
-  angle = np.arctan2(clip[..., 1], clip[..., 0]) % (2 * np.pi)
+  return flow_colours(clip, strength)
+
+
+def flow_colours(flow: np.ndarray, brightness: np.ndarray) -> np.ndarray:
+  """Pictures [T, H, W, 3] uint8 of flow [T, H, W, 2]: its direction is the hue.
+
+  Args:
+    flow: in any unit.
+    brightness: [T, H, W] uint8.
+  """
+  angle = np.arctan2(flow[..., 1], flow[..., 0]) % (2 * np.pi)
   hue = (np.rint(angle * (90 / np.pi)) % 180).astype(np.uint8)
-  colour = np.stack([hue, np.full_like(hue, 255), strength], -1)
-  return np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB) for frame in colour])
+  colours = np.stack([hue, np.full_like(hue, 255), brightness], -1)
+  return np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB) for frame in colours])

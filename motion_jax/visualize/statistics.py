@@ -14,6 +14,7 @@ from motion_jax.ops.appearance_statistics import COLOUR_NAMES
 from motion_jax.ops.motion_statistics import motion_boundaries
 from motion_jax.ops.statistics import label_table
 from motion_jax.visualize.clips import save_gif
+from motion_jax.visualize.modist import flow_colours
 
 CELL_INCHES = 1.5
 STRONG, CALM, LINE = "#d1495b", "#2e86ab", "#ffffff"
@@ -86,14 +87,10 @@ def save_flow_gif(path: str | os.PathLike, video: np.ndarray, flow: np.ndarray) 
   Hue is the direction, brightness the length of the flow, as a share of the longest.
   """
   video, flow = np.asarray(video), np.asarray(flow)
-  angle = np.arctan2(flow[..., 1], flow[..., 0]) % (2 * np.pi)
   length = np.hypot(flow[..., 0], flow[..., 1])
   top = np.maximum(length.max((1, 2, 3), keepdims=True), 1e-6)
-  hue = np.rint(angle * (90 / np.pi)) % 180
-  colours = np.stack([hue, np.full_like(hue, 255), 255 * length / top], -1)
-  colours = colours.astype(np.uint8)
-  pictures = [cv2.cvtColor(f, cv2.COLOR_HSV2RGB) for clip in colours for f in clip]
-  colours = np.stack(pictures).reshape(colours.shape)
+  brightness = (255 * length / top).astype(np.uint8)
+  colours = np.stack([*map(flow_colours, flow, brightness)])
   save_gif(path, np.concatenate([video[:, :-1], colours], axis=3))
 
 

@@ -1,4 +1,4 @@
-"""Speed labels of MoSI: which motions exist, in which order, under which class.
+"""The label pool of MoSI: which motions exist, in which order, under which class.
 
 A speed is an integer pair (x, y). Positive x moves the crop window to the right,
 positive y moves it down, so the content moves the other way on the screen.
