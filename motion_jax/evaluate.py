@@ -12,11 +12,12 @@ from motion_jax.config import UserError, choose, completed, difference
 from motion_jax.data import open_source
 from motion_jax.evaluation.ava_results import evaluate_results
 from motion_jax.evaluation.evaluators import make_evaluators
+from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.evaluation.protocols import PROTOCOLS
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods import make_method
 from motion_jax.scale import hosts, sharding
-from motion_jax.training import checkpoint, state
+from motion_jax.training import runs, state
 from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.training.records import open_sources, with_records
 
@@ -45,7 +46,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   is_own = "method" in config
   if not is_own and not config.init_from:
     raise UserError("say what to evaluate: --config.init_from=runs/NAME")
-  run, step = checkpoint.locate(workdir if is_own else config.init_from)
+  run, step = runs.locate(workdir if is_own else config.init_from)
   stored = Checkpoints(run).config(step)
   alone = stored.get(ENCODER_ONLY, False)
   if is_own:
@@ -64,19 +65,19 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if "protocol" in config:
     make = PROTOCOLS[choose("config.protocol", config.protocol, [*PROTOCOLS])]
     videos = _all_videos(config.data)
-    evaluators = [make(method, asked, videos, mesh, cost=config.cost)]
+    evaluators = [make(method, asked, videos, mesh, workdir, cost=config.cost)]
   elif alone:
-    evaluators = [Retrieval(method, asked, sources, mesh)]
+    evaluators = [Retrieval(method, asked, sources, mesh, workdir)]
   else:
     evaluators = make_evaluators(method, asked, sources, mesh, workdir)
   weights = load_weights(method, asked, mesh, run, step)
   values = {}
   for evaluator in evaluators:
     values |= evaluator(*weights)
-  hosts.merge_own_files(workdir / "bad_files.txt")
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})
+  remove_unfinished(workdir)
   logger.info("step %d\n%s\n  written to %s", step, logs.scores_text(values), path)
   return values
 

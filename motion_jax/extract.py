@@ -6,12 +6,11 @@ The file has `features` [N, D] float32 (the mean over evenly spaced clips, of wh
 frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
 folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
 Videos that cannot be decoded are left out and named. Interrupted, the same command goes
-on where it was and ends with the same file.
+on where it was and ends with the same file. On several hosts the same command runs once
+per host; each decodes its share of the videos.
 """
 
-import hashlib
-import json
-import os
+import functools
 import pathlib
 import shutil
 import sys
@@ -23,13 +22,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax import logs
-from motion_jax.commands import command
+from motion_jax.commands import command, processes
 from motion_jax.config import UserError, local_path
-from motion_jax.data import Source, media, open_source
+from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
-from motion_jax.data.subsets import Subset
-from motion_jax.evaluation.features import FeatureExtractor
-from motion_jax.scale import sharding
+from motion_jax.evaluation.features import FeatureExtractor, Features
+from motion_jax.evaluation.parts import Parts, save_arrays
+from motion_jax.scale import hosts, sharding
 from motion_jax.training.trained_encoder import load_encoder
 
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
@@ -43,11 +42,10 @@ _INTERVAL = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips encoded together.")
 _THREADS = flags.DEFINE_integer("threads", -1, "That decode; -1: by the cores.")
 
-_PART = 64  # videos between two savings
-
 
 def main() -> None:
   """Extracts as the flags say."""
+  processes.join()
   logs.to_console()
   command.use_compilation_cache()
   command.keep_freed_memory()
@@ -62,6 +60,9 @@ def main() -> None:
   if out.suffix != ".npz":
     raise UserError(f"--out={out} must end in .npz")
   source = open_source(_PATH.value, split=_SPLIT.value)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  hosts.check_shared(out.parent)
+  hosts.check_records((source,))
   extract(trained.module, config, source, out, batch_size=_BATCH_SIZE.value)
 
 
@@ -78,72 +79,46 @@ def extract(
     batch_size: clips per call.
 
   Raises:
-    UserError: if a settings file beside the parts says that they are of another job.
+    UserError: if the parts are of another job.
   """
-  views = feature_views(config)
-  extractor = FeatureExtractor(module, config, sharding.make_mesh(), batch_size)
-  parts = out.with_name(out.name + ".parts")
-  encoder = hashlib.sha256()
-  for array in jax.tree.leaves(jax.device_get(nnx.split(module)[1])):
-    encoder.update(array.tobytes())
-  method, ratio = config.method, config.eval.crop_ratio
-  pixels = dict(size=method.size, mean=method.mean, std=method.std, crop_ratio=ratio)
-  settings = {**vars(views), **pixels, "batch_size": batch_size}
-  _claim(parts, source, {"encoder": encoder.hexdigest(), **settings})
-  with logs.progress_bar(len(source), "features") as show:
-    for start in range(0, len(source), _PART):
-      path = parts / f"{start:08d}.npz"
-      if not path.exists():
-        positions = range(start, min(start + _PART, len(source)))
-        subset = Subset.of(source, positions)
-        (found,) = extractor(
-          [module],
-          subset,
-          views,
-          threads=config.data.threads,
-          on_batch=lambda batch, start=start: show(start + int(batch["index"].max())),
-        )
-        _save(path, features=found.features, positions=found.positions + start)
-      show(min(start + _PART, len(source)))
-  loaded = [dict(np.load(path)) for path in sorted(parts.glob("*.npz"))]
-  positions = np.concatenate([part["positions"] for part in loaded])
-  for bad in sorted({*range(len(source))} - {*positions.tolist()}):
-    logs.logger.warning(
-      "left out %s: %s", source.id_of(bad), media.diagnose(source[bad])
+  mesh, views = sharding.make_mesh(), feature_views(config)
+  extractor = FeatureExtractor(module, config, mesh, batch_size)
+  folder = out.with_name(out.name + ".parts")
+  parts = Parts(folder, "extract", config, nnx.state(module), source)
+  if folder.exists() and {*folder.iterdir()} - {parts.folder}:
+    raise UserError(
+      f"{folder} holds unfinished work of another encoder, folder or setting; delete "
+      "it or choose another --out"
     )
-  _save(
+  (found,) = extractor(
+    [module],
+    source,
+    views,
+    threads=config.data.threads,
+    parts=parts,
+    on_rows=functools.partial(_name_left_out, source),
+  )
+  if jax.process_index() == 0:
+    _write(out, source, found)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name_left_out(source: Source, rows: dict) -> None:
+  for row in np.flatnonzero(~rows["valid"] & (rows["index"] >= 0)):
+    name, reason = source.id_of(int(rows["index"][row])), rows["reason"][row]
+    logs.logger.warning("left out %s: %s", name, reason.decode("utf-8", "replace"))
+
+
+def _write(out: pathlib.Path, source: Source, found: Features) -> None:
+  positions = found.positions.tolist()
+  save_arrays(
     out,
-    features=np.concatenate([part["features"] for part in loaded]),
-    ids=np.asarray([source.id_of(p) for p in positions], str),
-    labels=np.asarray(source.labels, np.int32)[positions],
+    features=found.features,
+    ids=np.asarray([source.id_of(position) for position in positions], str),
+    labels=found.labels,
     classes=np.asarray(source.classes or (), str),
   )
-  shutil.rmtree(parts)
   logs.logger.info("%d of %d videos: %s", len(positions), len(source), out)
-
-
-def _claim(parts: pathlib.Path, source: Source, settings: dict) -> None:
-  """Lets parts be used only by the job that made them."""
-  names = "\n".join(map(source.id_of, range(len(source))))
-  digest = hashlib.sha256(names.encode("utf-8", "surrogateescape")).hexdigest()
-  about = {**settings, "source": source.name, "videos": digest}
-  text = json.dumps(about, indent=2, default=str) + "\n"
-  parts.mkdir(parents=True, exist_ok=True)
-  note = parts / "settings.json"
-  if note.exists() and note.read_text() != text:
-    raise UserError(
-      f"{parts} holds unfinished work of another encoder, folder or setting; delete it "
-      "or choose another --out"
-    )
-  note.write_text(text)
-
-
-def _save(path: pathlib.Path, **arrays) -> None:
-  """Writes an .npz that is there whole or not at all."""
-  temporary = path.with_suffix(".tmp")
-  with open(temporary, "wb") as file:
-    np.savez(file, **arrays)
-  os.replace(temporary, path)
 
 
 if __name__ == "__main__":

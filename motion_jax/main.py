@@ -11,20 +11,13 @@ from absl import flags
 from flax.traverse_util import flatten_dict
 
 from motion_jax import evaluate, logs, pictures, train
-from motion_jax.commands import command
+from motion_jax.commands import command, processes
 from motion_jax.config import UserError, choose, local_path
-from motion_jax.scale import backend, cluster, hosts
+from motion_jax.scale import backend, hosts
 
 _CONFIG = command.define_config_flag()
 _PRINT = flags.DEFINE_bool("print_config", False, "Print the settings and end.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", "", "HOST:PORT of process 0 of several; TPU pods and srun need none."
-)
-_PROCESSES = flags.DEFINE_integer(
-  "processes", None, "How many processes there are; 1 alone: join no others."
-)
-_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Number of this process.")
 
 MODES = {
   "train": train.train,
@@ -41,12 +34,7 @@ def main() -> None:
       print(f"{name}: {value!r}")
     return
   mode = MODES[choose("config.mode", config.mode, [*MODES])]
-  cluster.join(
-    _COORDINATOR.value,
-    _PROCESSES.value,
-    _PROCESS_INDEX.value,
-    stops_on_sigterm=mode is train.train,
-  )
+  processes.join(stops_on_sigterm=mode is train.train)
   logs.to_console()
   backend.announce()
   command.use_compilation_cache()

@@ -26,7 +26,7 @@ from motion_jax.evaluation.measures import clusters, confusion, gradcam
 from motion_jax.evaluation.measures.motion_share import MotionShares
 from motion_jax.methods import make_method
 from motion_jax.scale import sharding
-from motion_jax.training import checkpoint
+from motion_jax.training import checkpoint, runs
 from motion_jax.visualize import maps as map_pictures
 from motion_jax.visualize.confusion import save_confusion
 
@@ -72,7 +72,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   choose("pictures.stage", options.stage, gradcam.STAGES)
   _check(options)
   clusters.check_installed()
-  run, step = checkpoint.locate(config.init_from)
+  run, step = runs.locate(config.init_from)
   stored = checkpoint.Checkpoints(run).config(step)
   heads = not stored.get(checkpoint.ENCODER_ONLY, False)
   asked, is_other = evaluate.with_changes(stored, config)
@@ -96,7 +96,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   logs.write_json(folder / "motion_share.json", values)
   _draw_features(folder, viewers[TRAINED].encoder, shown, gallery, asked, mesh, config)
   # The checkpoint of predictions.tsv is that of a finished training.
-  latest, finished = checkpoint.locate(run)[1], (run / "summary.json").exists()
+  latest, finished = runs.locate(run)[1], (run / "summary.json").exists()
   is_own = step == latest and finished and not is_other
   if is_own and "video_accuracy" in method.evaluators:
     _draw_confusion(folder, run / "predictions.tsv")

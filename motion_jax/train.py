@@ -13,14 +13,15 @@ from ml_collections import ConfigDict
 from motion_jax import logs
 from motion_jax.config import choose
 from motion_jax.data import pipeline
-from motion_jax.data.bad_files import BadFiles
-from motion_jax.data.rows import empty_row
+from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.evaluation.evaluators import make_evaluators
+from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import optim, starting_point, state
+from motion_jax.training.bad_files import BadFiles
 from motion_jax.training.checkpoint import Checkpoints
 from motion_jax.training.health import Health
 from motion_jax.training.losses import LossWatch
@@ -76,9 +77,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # records: a position in the data is how many batches have been taken.
     sampler = method.sampler("train", sources.train)
     batches = opened.enter_context(_open_batches(config, sources.train, sampler))
-    path = hosts.own_file(workdir / "bad_files.txt")
     most = config.data.max_bad_fraction
-    bad_files = BadFiles(sources.train, path, most, sampler)
+    bad_files = BadFiles(sources.train, workdir / "bad_files.txt", most)
     evaluators = make_evaluators(method, config, sources, mesh, workdir)
     held_out = evaluators[0]
     schedule = optim.make_schedule(config.optim, plan)
@@ -115,6 +115,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     def measure(evaluator):  # each makes a row of metrics.jsonl
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
+      remove_unfinished(workdir)
       if evaluator is held_out:
         text = logs.metrics_text(measured, method.headline)
         logger.info("step %d/%d  %s", step, plan.total_steps, text)
@@ -132,8 +133,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       if stop.requested and step == first_step + 1:  # nothing to save
         break
       with progress.waiting():
-        rows = next(batches)
-        bad_files.update(rows)
+        rows = bad_files.update(next(batches))
       if step == 1:
         with progress.pause():
           if is_first:  # of its own rows
@@ -146,6 +146,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         current, loss = train_step(current, batch)
         losses.add(step, loss)
       if plan.is_last(step) or step % config.train.log_every == 0:
+        bad_files.settle()
         losses.check()
         row = jax.device_get(current.metrics.compute())
         health.check(step, row)
@@ -238,7 +239,7 @@ def _shapes(config, sampler, mesh):
       array.dtype,
       sharding=sharding.split_rows(mesh),
     )
-    for name, array in empty_row(sampler).items()
+    for name, array in for_devices(empty_row(sampler)).items()
   }
 
 

@@ -1,6 +1,8 @@
 """Checkpoints: exact, atomic, and clear when they cannot be used."""
 
 import resource
+import shutil
+import threading
 
 import grain
 import jax
@@ -11,7 +13,7 @@ import pytest
 import tiny
 
 from motion_jax.config import UserError, completed
-from motion_jax.scale import sharding
+from motion_jax.scale import hosts, sharding
 from motion_jax.training import state
 from motion_jax.training.checkpoint import Checkpoints
 
@@ -130,3 +132,23 @@ def test_a_network_without_statistics_is_saved_and_restored(tmp_path):
   for found in (restored.params, params):
     np.testing.assert_array_equal(leaves(found)[0], leaves(current.params)[0])
   assert restored.aux == aux == current.aux
+
+
+def test_a_checkpoint_that_another_process_sees_is_waited_for(tmp_path, monkeypatch):
+  checkpoints, folder = Checkpoints(tmp_path), tmp_path / "checkpoints"
+  checkpoints.save(trained(1), data(), CONFIG, {})
+  checkpoints.wait()
+  checkpoints.close()
+  # Another process sees that of step 2, too, which this one sees a moment later.
+  monkeypatch.setattr(
+    hosts, "largest", lambda own: isinstance(own, bool) or max(own, 2)
+  )
+  monkeypatch.setattr(hosts, "_SHARED_SECONDS", 1)
+  with pytest.raises(
+    UserError, match=r"sees the checkpoints \[1\].*another one sees 2"
+  ):
+    Checkpoints(tmp_path)
+  late = threading.Timer(0.3, shutil.copytree, (folder / "1", folder / "2"))
+  late.start()
+  assert Checkpoints(tmp_path).latest_step() == 2
+  late.join()

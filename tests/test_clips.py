@@ -142,11 +142,6 @@ def test_what_cannot_be_decoded_is_a_decode_error(record):
     clips.SourceFrame(320, (320, 428))(record, np.random.default_rng(0))
 
 
-def test_the_reason_of_a_bad_record_is_told():
-  assert "Invalid data" in media.diagnose(Record("d", "video", b"no video"))
-  assert "No such file" in media.diagnose(Record("c", "image", pathlib.Path("no.jpg")))
-
-
 def test_clip_positions_equal_the_golden_ones():
   golden = np.load(_EVALUATION)
   for row, expected, fragile in zip(

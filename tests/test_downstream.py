@@ -16,7 +16,8 @@ from motion_jax.config import UserError
 from motion_jax.convert import convert as convert_file
 from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
-from motion_jax.evaluation import features
+from motion_jax.data.rows import Rows
+from motion_jax.evaluation import features, parts
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
 from motion_jax.methods import make_method
 from motion_jax.models import convert
@@ -120,10 +121,9 @@ class Right:
   def __init__(self, source):
     self.source = source
 
-  def outputs(self, params, aux, views):
-    count, labels = len(self.source), np.asarray(self.source.labels)
-    batch = {"index": np.arange(count), "valid": np.ones(count, bool)}
-    yield batch, {"probabilities": np.eye(len(self.source.classes))[labels]}
+  def value_of_each(self, params, aux, views, value, workdir, *, dtype):
+    scores = np.eye(len(self.source.classes))[np.asarray(self.source.labels)]
+    return np.arange(len(scores)), value({}, {"probabilities": scores})
 
 
 def test_a_small_labelled_folder_is_tested_on_every_class(tmp_path, caplog):
@@ -224,9 +224,9 @@ def videos(tmp_path_factory):
   return folder
 
 
-def _extract(run, source, out, clips=2):
+def _extract(run, source, out, clips=2, threads=8):
   trained = load_encoder(run)
-  trained.config.eval.clips = clips
+  trained.config.eval.clips, trained.config.data.threads = clips, threads
   extract.extract(trained.module, trained.config, source, out, batch_size=8)
   return dict(np.load(out))
 
@@ -234,27 +234,32 @@ def _extract(run, source, out, clips=2):
 def test_features_of_a_folder_survive_an_interruption(
   run, videos, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(extract, "_PART", 3)
+  monkeypatch.setattr(parts, "_SECONDS", 0.0)
   source = open_source(videos, split="all")
   whole = _extract(run, source, tmp_path / "whole.npz")
   assert whole["ids"].tolist() == [f"{n}.mp4" for n in range(7)]
   assert whole["features"].shape == (7, load_encoder(run).features)
-  made = []
+  decoded, parts_of = [], Rows.parts
 
-  def stop_at_the_second(path, **arrays):
-    made.append(path)
-    if len(made) == 2:
+  def stop_late(self, index, rng):
+    decoded.append(index)
+    if len(decoded) == 7:
       raise KeyboardInterrupt
-    save(path, **arrays)
+    return parts_of(self, index, rng)
 
-  save = extract._save
-  monkeypatch.setattr(extract, "_save", stop_at_the_second)
-  with pytest.raises(KeyboardInterrupt):
-    _extract(run, source, tmp_path / "part.npz")
-  monkeypatch.setattr(extract, "_save", save)
+  with monkeypatch.context() as patch:
+    patch.setattr(Rows, "parts", stop_late)
+    with pytest.raises(KeyboardInterrupt):
+      _extract(run, source, tmp_path / "part.npz", threads=1)
   with pytest.raises(UserError, match="another encoder, folder or setting"):
     _extract(run, source, tmp_path / "part.npz", clips=3)
-  _extract(run, source, tmp_path / "part.npz")
+  (left,) = (tmp_path / "part.npz.parts").iterdir()
+  (left / "99999999.npz").write_bytes(b"damaged by a crash")
+  with monkeypatch.context() as patch:
+    patch.setattr(Rows, "parts", stop_late)  # it would stop again at all of them
+    del decoded[:]
+    _extract(run, source, tmp_path / "part.npz")
+  assert 0 < len(decoded) < 7
   assert (tmp_path / "part.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
   assert not (tmp_path / "part.npz.parts").exists()
 

@@ -431,13 +431,3 @@ def test_what_never_comes_to_a_shared_disk_is_one_error(monkeypatch):
   hosts.wait_for_storage(lambda: next(times), "unused")
   with pytest.raises(UserError, match="process 1 does not see"):
     hosts.wait_for_storage(lambda: False, "process 1 does not see it")
-
-
-def test_files_of_processes_are_merged(tmp_path):
-  main = tmp_path / "bad_files.txt"
-  main.write_text("a\tempty\nb\tempty\n")
-  (tmp_path / "bad_files.1.txt").write_text("b\tempty\nc\tempty\n")
-  assert hosts.own_file(main) == main
-  hosts.merge_own_files(main)
-  assert main.read_text() == "a\tempty\nb\tempty\nc\tempty\n"
-  assert [path.name for path in tmp_path.iterdir()] == ["bad_files.txt"]

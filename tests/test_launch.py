@@ -130,6 +130,35 @@ def test_slurm_starts_a_process_per_gpu_and_queues_again():
   assert options["signal"].startswith("TERM@")
 
 
+@pytest.mark.parametrize(
+  ("codes", "expected", "starts"),
+  [
+    ((75, 0), 0, 2),  # storage that comes back
+    ((75, 134, 75), 75, 3),
+    ((2,), 2, 1),
+    ((1,), 1, 1),
+  ],
+)
+def test_a_slurm_job_starts_again_when_storage_has_failed(
+  codes, expected, starts, tmp_path
+):
+  (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
+  srun = tmp_path / "srun"
+  srun.write_text(
+    "#!/bin/sh\ncd $(dirname $0)\ncode=$(head -n1 codes)\nsed -i 1d codes\nexit $code\n"
+  )
+  (tmp_path / "sleep").write_text("#!/bin/sh\n")
+  for path in (srun, tmp_path / "sleep"):
+    path.chmod(0o755)
+  code, text, _ = run(
+    *("bash", LAUNCH / "slurm.sbatch", "configs/mosi.py:smoke"),
+    PATH=f"{tmp_path}:{os.environ['PATH']}",
+    WORKDIR=str(tmp_path / "run"),
+  )
+  assert code == expected
+  assert [words[0] for words in commands(text)] == ["srun"] * starts
+
+
 @pytest.mark.parametrize("script", SHELL)
 def test_shell_launchers_ask_for_a_config(script):
   code, _, text = run("bash", LAUNCH / script, "--dry_run")

@@ -13,6 +13,8 @@ from conftest import ROOT
 
 from motion_jax import main, methods
 from motion_jax.commands import command
+from motion_jax.data.sources import StorageFault
+from motion_jax.data.storage import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +152,22 @@ def test_a_fault_of_the_program_keeps_its_traceback(kind, capsys, pictures, tmp_
     patch.setitem(methods.METHODS, "mosi", faulty)
     path = f"--config.data.path={pictures}"
     run(capsys, *FOLDER, path, f"--workdir={tmp_path / 'run'}")
+
+
+@pytest.mark.parametrize(
+  "error", [StorageError("/a cannot be read"), StorageFault("/a", "Stale file handle")]
+)
+def test_failing_storage_is_one_message_and_asks_to_be_tried_again(
+  error, capsys, pictures, tmp_path, monkeypatch
+):
+  def failing(config):
+    raise error
+
+  monkeypatch.setitem(methods.METHODS, "mosi", failing)
+  path = f"--config.data.path={pictures}"
+  code, text = run(capsys, *FOLDER, path, f"--workdir={tmp_path / 'run'}")
+  assert code == 75
+  assert "error: /a cannot be read" in text and "Traceback" not in text
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ import pytest
 
 from motion_jax.config import UserError
 from motion_jax.data import clips, disk, flow_files, flow_records, pipeline
-from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.flow_records import resize_motion
 from motion_jax.data.motion import Distill, choose_windows
 from motion_jax.data.sources import DecodeError, Record
+from motion_jax.training.bad_files import BadFiles
 
 _SIZES = {"short_side": 48, "canvas": (48, 96), "fps": 0.0}
 _COUNT = 40
@@ -296,12 +296,15 @@ def test_batches_hold_query_and_key(flow):
 def test_stale_motion_is_told_with_its_fix_where_bad_files_are(flow, tmp_path):
   sampler, path = _sampler(flow), tmp_path / "bad_files.txt"
   (batch,) = evaluation_batches(_Stale(), sampler, batch_size=2, seed=0)
-  BadFiles(_Stale(), path, 0.05, sampler).update(batch)
+  bad_files = BadFiles(_Stale(), path, 0.05)
+  bad_files.update(batch)
+  bad_files.settle()
   assert path.read_text().startswith("other\tits motion was prepared from 7 frames")
-  path.write_text("v\tno video\n")  # as an earlier run found it
-  bad_files = BadFiles(_Stale(), path, 0.05, sampler)
+  path.write_text("v\tno video\n")  # as an earlier start found it
+  too_many = BadFiles(_Stale(), path, 0.0)
+  too_many.update({name: array[1:] for name, array in batch.items()})
   with pytest.raises(UserError, match=r"such as other: .*prepare the motion again"):
-    bad_files.update(batch)
+    too_many.settle()
 
 
 @pytest.mark.parametrize(

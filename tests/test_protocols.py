@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import tempfile
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.builders import aslan, encoding, yupenn
 from motion_jax.data.clips import Views
+from motion_jax.evaluation.features import FeatureExtractor
 from motion_jax.evaluation.protocols import Aslan, Yupenn
 from motion_jax.scale import sharding
 from motion_jax.training.checkpoint import Checkpoints
@@ -86,8 +88,10 @@ CONFIG = ConfigDict(
 
 def measure(protocol, source):
   """What the protocol finds of random weights, beside an encoder that says nothing."""
-  method = tiny.Frozen(CONFIG)
-  values = protocol(method, CONFIG, source, sharding.make_mesh())(*tiny.Frozen.TRAINED)
+  method, mesh = tiny.Frozen(CONFIG), sharding.make_mesh()
+  with tempfile.TemporaryDirectory() as workdir:
+    evaluator = protocol(method, CONFIG, source, mesh, pathlib.Path(workdir))
+    values = evaluator(*tiny.Frozen.TRAINED)
   return {name: x for name, x in values.items() if "random_init" not in name}
 
 
@@ -149,6 +153,28 @@ class _WithDamage:
 def test_scenes_that_look_alike_are_all_named(scenes):
   source = open_source("yupenn", split="all", data_dir=scenes)
   assert measure(Yupenn, source) == {"eval/yupenn_accuracy": 1.0}
+
+
+def test_random_initialisation_is_measured_once_over_all_starts_of_a_run(
+  scenes, tmp_path, monkeypatch
+):
+  source = open_source("yupenn", split="all", data_dir=scenes)
+  extract, encoders = FeatureExtractor.__call__, []
+
+  def counted(self, modules, *args, **options):
+    encoders.append(len(modules))
+    return extract(self, modules, *args, **options)
+
+  monkeypatch.setattr(FeatureExtractor, "__call__", counted)
+  found = []
+  for interval in (1, 1, 2):  # the last is another measurement
+    config = CONFIG.copy_and_resolve_references()
+    config.data.interval = interval
+    method, mesh = tiny.Frozen(config), sharding.make_mesh()
+    evaluator = Yupenn(method, config, source, mesh, tmp_path)
+    found.append(evaluator(*tiny.Frozen.TRAINED))
+  assert encoders == [2, 1, 2]
+  assert found[0] == found[1] and "eval/random_init/yupenn_accuracy" in found[1]
 
 
 def test_scenes_with_shuffled_names_are_at_chance(scenes):

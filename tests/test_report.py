@@ -7,7 +7,7 @@ import pytest
 from commands import parsed
 
 from motion_jax.data.inputs import Sources
-from motion_jax.data.sources import Record
+from motion_jax.data.sources import DecodeError, Record
 from motion_jax.methods import METHODS
 from motion_jax.training import report
 
@@ -72,3 +72,12 @@ def test_a_run_ends_with_the_commands_to_try_next(
     assert config.data.path == ("VIDEOS" if kind == "image" else None)
     modes.append(config.mode)
   assert modes == expected
+
+
+def test_a_run_whose_first_record_is_damaged_ends_as_others_do(tmp_path):
+  class Damaged(Videos):
+    def __getitem__(self, index):
+      raise DecodeError("damaged")
+
+  found = report.next_commands(tmp_path, Damaged(), METHODS["mosi"])
+  assert len(found) == 2 and "VIDEOS" not in found[0]

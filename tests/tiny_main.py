@@ -2,7 +2,7 @@
 
 For tests of processes: with STEP_SECONDS in the environment, every step takes that
 much longer, so that there is time for a signal; LATE_PROCESS does not see the
-checkpoint of LATE_STEP at first.
+checkpoint of LATE_STEP at first; storage may fail for STORAGE_SECONDS.
 """
 
 import os
@@ -19,6 +19,7 @@ from clu import metrics
 
 from motion_jax import main, methods, train
 from motion_jax.commands import command
+from motion_jax.data import storage
 from motion_jax.data.clips import SourceFrame
 from motion_jax.methods.base import Method
 from motion_jax.ops import contrast
@@ -120,6 +121,7 @@ def see_late(process, step, times=3):
 if __name__ == "__main__":
   methods.METHODS["mosi"] = Pictures
   slow_down(float(os.environ.get("STEP_SECONDS", 0)))
+  storage.PATIENCE = float(os.environ.get("STORAGE_SECONDS", storage.PATIENCE))
   if "LATE_STEP" in os.environ:
     see_late(*(int(os.environ[f"LATE_{name}"]) for name in ("PROCESS", "STEP")))
   sys.exit(command.run(main.main, sys.argv))

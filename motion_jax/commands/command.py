@@ -15,9 +15,12 @@ from motion_jax import logs
 from motion_jax.commands import wrong_flags
 from motion_jax.config import UserError
 from motion_jax.data import media
+from motion_jax.data.sources import StorageFault
+from motion_jax.data.storage import StorageError
 from motion_jax.scale import backend, compiled, hosts
 from motion_jax.training import interrupts
 
+_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 _DETERMINISTIC = flags.DEFINE_bool(
   "deterministic",
   False,
@@ -38,9 +41,9 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
     argv: the command line.
 
   Returns:
-    The exit code: 0, or 2 after a message when the input was wrong or the disk full.
-    One of several processes does not return after an error, but
-    ends (`hosts.end_process`).
+    The exit code: 0, or after a message 2 when the input was wrong or the disk full,
+    75 ("try again") when storage has failed for minutes. One of several processes does
+    not return after an error, but ends (`hosts.end_process`).
   """
   media.set_up_opencv()
   try:
@@ -50,6 +53,8 @@ def run(program: Callable[[], None], argv: list[str]) -> int:
       program()
   except UserError as error:
     return _end(2, f"error: {error}")
+  except (StorageError, StorageFault) as error:
+    return _end(_TRY_AGAIN, f"error: {error}")
   except KeyboardInterrupt:
     return _end(130, interrupts.GOES_ON)
   except Exception as error:

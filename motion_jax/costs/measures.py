@@ -18,7 +18,7 @@ from motion_jax.costs.flops import stage_flops
 from motion_jax.data import pipeline
 from motion_jax.data.clips import Sampler
 from motion_jax.data.inputs import configured_source
-from motion_jax.data.rows import empty_row
+from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.data.sources import Source
 from motion_jax.methods import make_method, method_class
 from motion_jax.methods.base import Method
@@ -113,7 +113,7 @@ def communicated(config: ConfigDict) -> dict:
 def abstract_step(config: ConfigDict) -> tuple:
   """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
   parts = built(config, sharding.make_mesh(), jax.random.key(config.seed))
-  row = empty_row(parts.method.sampler("train"))
+  row = for_devices(empty_row(parts.method.sampler("train")))
   batch = {
     name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
     for name, array in row.items()
@@ -159,7 +159,7 @@ def pipeline_rate(
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   """A batch of random pixels, in the shapes of the recipe's sampler."""
   rng = np.random.default_rng(0)
-  row = empty_row(make_method(config).sampler("train"))
+  row = for_devices(empty_row(make_method(config).sampler("train")))
   rows = [row] * config.train.batch_size
   batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
   for name, array in batch.items():

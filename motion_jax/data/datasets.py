@@ -79,7 +79,9 @@ class _Examples(Sequence):
     return len(self.files)
 
   def __getitem__(self, index: int) -> dict:
-    return self.features.deserialize_example_np(self.files[index])
+    data = self.files[index]
+    with sources.decode_errors("a damaged record"):
+      return self.features.deserialize_example_np(data)
 
 
 def is_name(name: str) -> bool:

@@ -18,12 +18,13 @@ from motion_jax.data import disk, flow_files, motion_codec
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.record_files import RecordFiles
-from motion_jax.data.sources import Source
+from motion_jax.data.sources import Source, decode_errors
 from motion_jax.data.subsets import Subset
 
 logger = logging.getLogger("motion_jax")
 
 METHODS = ("raft", "variational")
+_DAMAGED = "its prepared motion is damaged"
 
 
 class FlowRecords:
@@ -82,8 +83,14 @@ class FlowRecords:
     return name in self._firsts
 
   def head(self, name: str) -> Head:
-    """Reads the number of frames, their size and their strengths of a video."""
-    return flow_files.unpack_head(self._records[self._firsts[name]])
+    """Reads the number of frames, their size and their strengths of a video.
+
+    Raises:
+      DecodeError: if its motion is damaged.
+      StorageFault: if it cannot be read.
+    """
+    with decode_errors(_DAMAGED):
+      return flow_files.unpack_head(self._records[self._firsts[name]])
 
   def frames(
     self, head: Head, indices: Sequence[int], size: tuple[int, int] | None = None
@@ -97,7 +104,14 @@ class FlowRecords:
 
     Returns:
       For each index [H, W, channels] uint8, the code of `motion_codec`.
+
+    Raises:
+      DecodeError, StorageFault: as for `head`.
     """
+    with decode_errors(_DAMAGED):
+      return self._decoded(head, indices, size)
+
+  def _decoded(self, head, indices, size):
     wanted = np.unique(np.asarray(indices, np.int64))
     first, found = self._firsts[head.id] + 1, {}
     for chunk in np.unique(wanted // flow_files.CHUNK):

@@ -225,19 +225,3 @@ def place(
   height, width = frame.shape[:2]
   np.copyto(canvas[:height, :width], frame, casting="unsafe")
   return height, width
-
-
-def diagnose(record: Record, sampler: Callable | None = None) -> str:
-  """Decodes a bad record again and returns the reason why it is bad.
-
-  Args:
-    record: what to decode.
-    sampler: what could not use it, if that is known; see `clips.Sampler`.
-  """
-  try:
-    for seed in range(4 if sampler else 0):  # each takes other frames
-      sampler(record, np.random.default_rng(seed))
-    read_record(record, lambda count, fps: [0, count // 2, count - 1])
-  except (DecodeError, OSError, MemoryError) as error:
-    return " ".join(str(error).split()) or type(error).__name__
-  return "some of its frames, or the copy of another process, cannot be decoded"

@@ -9,11 +9,13 @@ import numpy as np
 
 from motion_jax.data.clips import Sampler
 from motion_jax.data.host import AUTO, plan_input
-from motion_jax.data.rows import Rows, empty_row
+from motion_jax.data.rows import Rows, empty_row, with_arrays_of
 from motion_jax.data.sources import Source
 from motion_jax.data.stream import Stream
 
 logger = logging.getLogger("motion_jax")
+
+_STAND_INS = 3  # rows that are decoded in search of one for a row that cannot be
 
 
 def make_pipeline(
@@ -60,7 +62,12 @@ def make_pipeline(
 
 
 class _HostRows(grain.transforms.Map):
-  """The records of one host: of every global batch, the rows that are its own."""
+  """The records of one host: of every global batch, the rows that are its own.
+
+  A row that cannot be decoded gets the arrays of one that follows it in the global
+  batch, the same on any number of hosts: zeros are not what networks should take the
+  statistics of batch normalisation of.
+  """
 
   def __init__(
     self,
@@ -75,4 +82,15 @@ class _HostRows(grain.transforms.Map):
 
   def map(self, position) -> dict[str, np.ndarray]:
     batch, row = divmod(int(position), self._rows)
-    return self._records[batch * self._batch_size + self._first + row]
+    place = self._first + row
+    found = self._row(batch, place)
+    for step in range(1, min(_STAND_INS + 1, self._batch_size)):
+      if found["valid"]:
+        break
+      other = self._row(batch, (place + step) % self._batch_size)
+      if other["valid"]:
+        return with_arrays_of(found, other)
+    return found
+
+  def _row(self, batch: int, place: int) -> dict[str, np.ndarray]:
+    return self._records[batch * self._batch_size + place]

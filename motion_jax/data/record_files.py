@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from array_record.python.array_record_module import ArrayRecordReader
 
+from motion_jax.data import storage
+
 try:
   import resource
 except ImportError:  # on Windows
@@ -43,12 +45,20 @@ class RecordFiles:
 
     Raises:
       IndexError: if there is no such record.
+      DecodeError: if it is damaged.
+      StorageFault: if its file cannot be read.
     """
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
     number = bisect.bisect_right(self._ends, index)
     first = self._ends[number - 1] if number else 0
-    (record,) = self._reader(number).read([index - first])
+    with storage.reading_records(self._paths[number]):
+      try:
+        (record,) = self._reader(number).read([index - first])
+      except Exception:
+        with self._lock:  # a stale handle stays so until the file is opened anew
+          self._open.pop(number, None)
+        raise
     return record
 
   def __getstate__(self):

@@ -6,10 +6,11 @@ when it is opened.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 Kind = Literal["video", "image", "frames"]
@@ -17,6 +18,40 @@ Kind = Literal["video", "image", "frames"]
 
 class DecodeError(Exception):
   """The media of a record cannot be opened, or a frame that they promise, decoded."""
+
+
+class StorageFault(Exception):
+  """Storage fails now, which says nothing of the record; see `storage`.
+
+  Attributes:
+    path: of the file that could not be read.
+    reason: in the words of the operating system.
+  """
+
+  def __init__(self, path: str | os.PathLike, reason: str):
+    super().__init__(path, reason)
+    self.path, self.reason = os.fspath(path), reason
+
+  def __str__(self) -> str:
+    return f"{self.path} cannot be read: {self.reason}"
+
+
+@contextlib.contextmanager
+def decode_errors(what: str = "") -> Iterator[None]:
+  """Turns every exception into a `DecodeError`, with the exception as its cause.
+
+  A damaged file can make the libraries return anything, and raise anything later on.
+
+  Args:
+    what: is damaged, for the message.
+  """
+  try:
+    yield
+  except (DecodeError, StorageFault):
+    raise
+  except Exception as error:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise DecodeError(f"{what}: {reason}" if what else reason) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import av
 import numpy as np
@@ -16,21 +15,6 @@ _SEEK_GAP = 8  # frames; rolling forward over fewer is cheaper than a seek
 _DEFAULT_FPS = 25.0  # of streams that state no rate
 # These have no index. Their readers look for a decoding time, and stop at any picture.
 _SEEKING_BY_DECODING_TIME = ("mpegts", "mpeg")
-
-
-@contextlib.contextmanager
-def decode_errors() -> Iterator[None]:
-  """Turns every exception into a `DecodeError`, with the exception as its cause.
-
-  A damaged file can make the libraries return anything, and raise anything later on.
-  """
-  try:
-    yield
-  except DecodeError:
-    raise
-  except Exception as error:
-    reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-    raise DecodeError(reason or type(error).__name__) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from motion_jax.data import timeline
 from motion_jax.data.decoder import Decoder, Media
-from motion_jax.data.sources import DecodeError
+from motion_jax.data.sources import DecodeError, decode_errors
 
 
 class VideoReader:
@@ -33,7 +33,7 @@ class VideoReader:
       DecodeError: if the file cannot be opened or holds no video frames.
     """
     self._passed = None  # pictures that counting has passed by
-    with timeline.decode_errors():
+    with decode_errors():
       self._decoder = Decoder(media)
       try:
         line = timeline.from_header(self._decoder.container, self._decoder.stream)
@@ -79,7 +79,7 @@ class VideoReader:
       DecodeError: if one of the frames cannot be decoded.
     """
     self._convert = convert
-    with timeline.decode_errors():
+    with decode_errors():
       return self._read(np.asarray(indices, np.int64))
 
   def frames(self, short_side: int | None = None) -> Iterator[np.ndarray]:
@@ -95,7 +95,7 @@ class VideoReader:
     Raises:
       DecodeError: where the file is damaged, after the frames before the damage.
     """
-    with timeline.decode_errors():
+    with decode_errors():
       if self._timeline.from_header:
         self._timeline = self._from_packets()
       self._decoder.rewind()

@@ -14,7 +14,6 @@ from motion_jax.evaluation.frame_map import FrameMap
 from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
-from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 
@@ -36,9 +35,9 @@ def make_evaluators(
     config: a whole config.
     sources: its data.
     mesh: from `sharding.make_mesh`.
-    workdir: for lists of predictions and of bad files.
+    workdir: for lists of predictions and of bad files, and what is unfinished.
   """
-  bad_files = hosts.own_file(workdir / "bad_files.txt")
+  bad_files = workdir / "bad_files.txt"
   held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
   found: list[Evaluator] = [held_out]
   if "video_accuracy" in method.evaluators:
@@ -48,7 +47,7 @@ def make_evaluators(
     found.append(FrameMap(held_out, config, workdir))
   if config.eval.get("probe", False):  # supervised trainings have no such key
     try:
-      found.append(Retrieval(method, config, sources, mesh))
+      found.append(Retrieval(method, config, sources, mesh, workdir))
     except UserError as error:
       labelled = has_labels(sources.train) and has_labels(sources.heldout)
       logger.info("no retrieval: %s", error if labelled else "the data have no labels")

@@ -1,23 +1,20 @@
 """Features of whole videos: the mean of an encoder over evenly spaced clips."""
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax.data.clips import Sampler
-from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.sources import Source
+from motion_jax.evaluation.parts import Parts
+from motion_jax.evaluation.passes import value_of_each
 from motion_jax.ops import augment, crops
-from motion_jax.scale import hosts, sharding
-
-logger = logging.getLogger("motion_jax")
+from motion_jax.scale import sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +65,9 @@ class FeatureExtractor:
     views: Sampler,
     *,
     threads: int | None = None,
-    on_batch: Callable[[dict], None] = lambda batch: None,
+    text: str = "features",
+    parts: Parts | None = None,
+    on_rows: Callable[[dict], None] = lambda rows: None,
   ) -> list[Features]:
     """Computes the features of a source, decoding every video once for all modules.
 
@@ -77,37 +76,25 @@ class FeatureExtractor:
       source: the videos.
       views: which clips are taken.
       threads: that decode.
-      on_batch: is called with every host batch, for accounts and progress.
+      text: for the progress bar.
+      parts: of an earlier start, from which this one goes on.
+      on_rows: is called with the rows of each batch that this process has decoded.
 
     Returns:
       One `Features` per module.
     """
     arrays = [nnx.split(module)[1] for module in modules]
-    sums, counts, damaged = {}, {}, set()
-    for batch in evaluation_batches(
-      source,
-      views,
-      batch_size=self._batch_size,
-      seed=0,
-      threads=threads,
-      agree=hosts.agreed,
-    ):
-      on_batch(batch)
-      rows = sharding.shard_batch(
-        self._mesh, {name: batch[name] for name in ("video", "extent")}
-      )
-      encoded = jnp.stack(
-        [self._encode(a, rows["video"], rows["extent"]) for a in arrays]
-      )
-      encoded = np.asarray(jax.device_get(encoded), np.float64)
-      for row in np.flatnonzero(batch["valid"]):
-        index = int(batch["index"][row])
-        sums[index] = sums.get(index, 0.0) + encoded[:, row]
-        counts[index] = counts.get(index, 0) + 1
-      damaged.update(batch["index"][~batch["valid"]].tolist())
-    positions = sorted(sums.keys() - damaged)
-    means = np.asarray([sums[p] / counts[p] for p in positions], np.float32)
+
+    def encode(rows, batch):
+      on_rows(rows)
+      found = [self._encode(a, batch["video"], batch["extent"]) for a in arrays]
+      return np.stack([*map(sharding.own_rows, found)], axis=1)
+
+    options = dict(batch_size=self._batch_size, seed=0, threads=threads)
+    positions, means = value_of_each(
+      encode, source, views, self._mesh, text=text, parts=parts, **options
+    )
     means = means.reshape(-1, len(arrays), modules[0].features)
-    positions = np.asarray(positions, np.int32)
     labels = np.asarray(source.labels, np.int32)[positions]
+    positions = positions.astype(np.int32)
     return [Features(mean, labels, positions) for mean in means.swapaxes(0, 1)]

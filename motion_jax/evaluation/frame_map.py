@@ -30,13 +30,15 @@ class FrameMap:
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/frame_map': in [0, 1]}."""
     source = self._held_out.source
-    names, boxes, scores = [], [], []
-    for batch, found in self._held_out.outputs(params, aux, self._sampler):
-      for row, person in zip(*np.nonzero(batch["person"]), strict=True):
-        names.append(source.id_of(int(batch["index"][row])))
-        boxes.append(batch["boxes"][row, person])
-        scores.append(found["probabilities"][row, person])
-    return {"eval/frame_map": self._score(names, np.array(boxes), np.array(scores))}
+    positions, found = self._held_out.value_of_each(
+      params, aux, self._sampler, _scored_people, self._workdir
+    )
+    if not len(positions):  # then there are no axes of people and scores either
+      return {"eval/frame_map": self._score([], found, found)}
+    frames, people = np.nonzero(found[..., 0])
+    names = [source.id_of(position) for position in positions[frames].tolist()]
+    rows = found[frames, people]
+    return {"eval/frame_map": self._score(names, rows[:, 1:5], rows[:, 5:])}
 
   def _score(self, names, boxes, scores) -> float:
     notes = self._held_out.source.notes
@@ -64,3 +66,9 @@ class FrameMap:
       ):
         corners = ",".join(f"{side:.4f}" for side in box)
         file.write(f"{name.replace('/', ',')},{corners},{action},{value:.5f}\n")
+
+
+def _scored_people(rows, outputs):
+  """[rows, people, 5 + actions]: whether someone is there, the box, the scores."""
+  person = rows["person"][..., None]
+  return np.concatenate([person, rows["boxes"], outputs["probabilities"]], axis=-1)

@@ -5,6 +5,7 @@ all its clips, each of which shares half its frames with the next.
 """
 
 import logging
+import pathlib
 
 import numpy as np
 from jax.sharding import Mesh
@@ -24,29 +25,36 @@ class _OfAllClips(FrozenEncoder):
   """A protocol of MAS.
 
   Args:
-    method, config, mesh: see `FrozenEncoder`.
+    method, config, mesh, workdir: see `FrozenEncoder`.
     source: all videos of the prepared data set.
     cost: C of the linear SVMs.
   """
 
   def __init__(
-    self, method, config: ConfigDict, source: Source, mesh: Mesh, *, cost: float = 1.0
+    self,
+    method,
+    config: ConfigDict,
+    source: Source,
+    mesh: Mesh,
+    workdir: pathlib.Path,
+    *,
+    cost: float = 1.0,
   ):
     config = config.copy_and_resolve_references()
     with config.unlocked():
       config.method.segments = False
-      config.eval.clips, config.eval.overlap = 0, 0.5
-    super().__init__(method, config, {source.name: source}, mesh)
-    self._source, self._cost = source, cost
+      config.eval.clips, config.eval.overlap, config.eval.cost = 0, 0.5, cost
+    super().__init__(method, config, {source.name: source}, mesh, workdir)
+    self._source = source
 
 
 class Aslan(_OfAllClips):
   """Same action or not; raises UserError for a data set without pairs."""
 
-  def __init__(self, method, config, source: Source, mesh: Mesh, *, cost: float = 1.0):
+  def __init__(self, method, config, source: Source, *options, **named):
     if "pairs" not in source.notes:
       raise UserError(f"{source.name} holds no pairs; delete it and prepare it again")
-    super().__init__(method, config, source, mesh, cost=cost)
+    super().__init__(method, config, source, *options, **named)
 
   def scores(self, found: Features) -> dict[str, float]:
     """Returns aslan_accuracy, aslan_accuracy_error and aslan_auc, in [0, 1]."""
@@ -62,7 +70,7 @@ class Aslan(_OfAllClips):
     one, other = (features[[rows[pair[side]] for pair in usable]] for side in (0, 1))
     same, folds = (np.asarray([pair[place] for pair in usable]) for place in (2, 3))
     measures = pairs.pair_measures(one, other)
-    values = pairs.pair_scores(measures, same, folds, cost=self._cost)
+    values = pairs.pair_scores(measures, same, folds, cost=self._config.eval.cost)
     return {f"aslan_{name}": value for name, value in values.items()}
 
 
@@ -72,7 +80,7 @@ class Yupenn(_OfAllClips):
   def scores(self, found: Features) -> dict[str, float]:
     """Returns yupenn_accuracy, in [0, 1]."""
     with logs.progress_bar(len(found.labels), "videos left out") as show:
-      options = dict(cost=self._cost, show=show)
+      options = dict(cost=self._config.eval.cost, show=show)
       accuracy = scenes.leave_one_out_accuracy(found.features, found.labels, **options)
     return {"yupenn_accuracy": accuracy}
 

@@ -1,6 +1,7 @@
 """Retrieval, k-NN and a linear classifier on frozen features."""
 
 import logging
+import pathlib
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -19,21 +20,30 @@ class Retrieval(FrozenEncoder):
   """The training part is the gallery, the held-out part asks.
 
   Args:
-    method, config, mesh: see `FrozenEncoder`; `eval.linear` adds the linear classifier.
+    method, config, mesh, workdir: see `FrozenEncoder`; `eval.linear` adds the linear
+      classifier.
     sources: both parts, of each of which `eval.max_videos` are taken.
 
   Raises:
     UserError: if the data have no labels, or they do not serve.
   """
 
-  def __init__(self, method, config: ConfigDict, sources: Sources, mesh: Mesh):
+  def __init__(
+    self,
+    method,
+    config: ConfigDict,
+    sources: Sources,
+    mesh: Mesh,
+    workdir: pathlib.Path,
+  ):
     limit, self._with_linear = config.eval.max_videos, config.eval.linear
     train, heldout = (
       subset_of_size(part, limit) for part in (sources.train, sources.heldout)
     )
     common_classes(train, heldout)
     warn_of_gaps(train, heldout)
-    super().__init__(method, config, {"training": train, "held-out": heldout}, mesh)
+    parts = {"training": train, "held-out": heldout}
+    super().__init__(method, config, parts, mesh, workdir)
 
   def scores(self, train: Features, heldout: Features) -> dict[str, float]:
     """Returns shares of the held-out videos, in [0, 1].

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from motion_jax.config import UserError
 from motion_jax.data.inputs import test_views
 from motion_jax.evaluation.held_out import HeldOut
-from motion_jax.evaluation.measures.scores import telling
-from motion_jax.evaluation.measures.views import VideoScores
+from motion_jax.evaluation.measures.scores import telling, top_accuracy
 
 logger = logging.getLogger("motion_jax")
 
@@ -42,26 +42,33 @@ class VideoAccuracy:
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/top1': share of the videos}, and top5 of more than 5 classes."""
     source = self._held_out.source
-    scores = VideoScores(len(source), len(self._classes))
-    for batch, found in self._held_out.outputs(params, aux, self._views):
-      scores.add(batch["index"], batch["valid"], found["probabilities"])
-    lost = len(source) - int(scores.seen().sum())
+    positions, scores = self._held_out.value_of_each(
+      *(params, aux, self._views, _probabilities, self._workdir), dtype=np.float64
+    )
+    if not len(positions):
+      raise UserError(f"no video of {source.name} can be decoded: there is no accuracy")
+    lost = len(source) - len(positions)
     if lost:
       logger.warning("%d of %d videos do not count: damaged", lost, len(source))
     if jax.process_index() == 0:
-      self._write(scores)
-    labels = np.asarray(source.labels)
+      self._write(positions, scores)
+    labels = np.asarray(source.labels)[positions]
     ks = telling((1, 5), len(self._classes))
-    return {f"eval/top{k}": scores.accuracy(labels, k) for k in ks}
+    found = top_accuracy(scores, labels, ks=ks)
+    return {f"eval/{name}": value for name, value in found.items()}
 
-  def _write(self, scores):
-    source, best = self._held_out.source, scores.probabilities()
+  def _write(self, positions, scores):
+    source, guesses = self._held_out.source, scores.argmax(1)
     lines = ["video\tclass\tpredicted\tprobability"]
-    for index in np.flatnonzero(scores.seen()):
-      guess = int(best[index].argmax())
-      true = self._classes[source.labels[index]]
-      cells = (source.id_of(index), true, self._classes[guess])
-      lines.append("\t".join((*cells, f"{best[index, guess]:.4f}")))
+    for position, guess, row in zip(positions, guesses, scores, strict=True):
+      true = self._classes[source.labels[position]]
+      cells = (source.id_of(position), true, self._classes[guess])
+      lines.append("\t".join((*cells, f"{row[guess]:.4f}")))
     text = "\n".join(lines) + "\n"
     path = self._workdir / "predictions.tsv"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def _probabilities(rows, outputs):
+  del rows
+  return outputs["probabilities"]

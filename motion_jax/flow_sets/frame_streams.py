@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from motion_jax.data import storage
 from motion_jax.data.media import whole_video
 from motion_jax.data.sources import DecodeError, Source
 
@@ -39,9 +40,12 @@ class FrameStream:
       yield from part
 
   def _decoded(self, source, index, short_side):
+    record = None
     try:
-      yield from whole_video(source[index], short_side)
+      record = source[index]
+      yield from whole_video(record, short_side)
     except (DecodeError, OSError) as error:
+      storage.check_files(record)  # what its storage does not give is no damage
       self.damage = str(error) or type(error).__name__
 
 

@@ -8,9 +8,11 @@ each other is in `cluster`.
 import hashlib
 import os
 import pathlib
+import pickle
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +23,7 @@ from motion_jax.config import UserError
 
 _TURN_SECONDS = 24 * 3600  # a data set may be made meanwhile
 _SHARED_SECONDS = 60  # network file systems may show a new file late
+_GATHERED = 2**26  # bytes of all processes that are gathered at a time
 
 # Names in the config of what may differ between hosts, such as where data lie.
 OWN_SETTINGS = r"data\.(path|data_dir|\w+_list|threads|workers)"
@@ -113,47 +116,51 @@ def is_file(path: pathlib.Path) -> bool:
 
 def from_process_zero(values: Mapping[str, float]) -> dict[str, float]:
   """The values of process 0, exactly, for decisions that all must take alike."""
-  if jax.process_count() == 1:
-    return dict(values)
-  bits = np.asarray([*values.values()], np.float64).view(np.uint32)
-  if not len(bits):
-    return {}
-  bits = np.asarray(multihost_utils.broadcast_one_to_all(bits), np.uint32)
-  return dict(zip(values, bits.view(np.float64).tolist(), strict=True))
+  return everyones(dict(values))[0]
 
 
-def agreed(counts: np.ndarray) -> np.ndarray:
-  """What all processes have alike, such as the rows that each could make of videos.
+def everyones(value: Any) -> list[Any]:
+  """What each process has here, anything that can be pickled, alike in all of them."""
+  count = jax.process_count()
+  if count == 1:
+    return [value]
+  own = pickle.dumps(value)
+  step = _GATHERED // count
+  sizes = np.asarray([len(own) // step, len(own) % step], np.int32)
+  whole, rest = np.asarray(multihost_utils.process_allgather(sizes), np.int64).T
+  sizes = (whole * step + rest).tolist()
+  step = min(step, 1 << max(sizes).bit_length())  # few lengths, each compiled once
+  found = [bytearray() for _ in sizes]
+  for start in range(0, max(sizes), step):
+    piece = np.zeros(step, np.uint8)
+    some = np.frombuffer(own[start : start + step], np.uint8)
+    piece[: len(some)] = some
+    for whole, part in zip(
+      found, multihost_utils.process_allgather(piece), strict=True
+    ):
+      whole += part.tobytes()
+  return [
+    pickle.loads(memoryview(each)[:size])
+    for each, size in zip(found, sizes, strict=True)
+  ]
+
+
+def gathered(numbers: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """What all processes have of things with numbers, sorted by number.
 
   Args:
-    counts: [N] int, this process's.
+    numbers: [n] int, of this process; of equal ones the first process's counts.
+    rows: [n, ...] of the same type in all processes; where n is 0, of any shape.
 
   Returns:
-    [N] int; 0 where they differ.
+    numbers [N] and rows [N, ...] of all, bit for bit, in every process.
   """
-  if jax.process_count() == 1:
-    return counts
-  found = multihost_utils.process_allgather(counts.astype(np.int32))
-  return np.where((found == found[0]).all(0), found[0], 0)
-
-
-def own_file(path: pathlib.Path) -> pathlib.Path:
-  """A file that each process has for itself: 'name.txt', 'name.1.txt', ..."""
-  index = jax.process_index()
-  return path.with_suffix(f".{index}{path.suffix}") if index else path
-
-
-def merge_own_files(path: pathlib.Path) -> None:
-  """Appends the lines of the other processes' `own_file`s, each once; removes these."""
-  if jax.process_index() != 0:
-    return
-  text = dict(encoding="utf-8", errors="surrogateescape")
-  for other in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}")):
-    known = path.read_text(**text).splitlines() if path.exists() else []
-    new = [line for line in other.read_text(**text).splitlines() if line not in known]
-    with path.open("a", **text) as file:
-      file.writelines(f"{line}\n" for line in new)
-    other.unlink()
+  found = everyones((numbers, rows))
+  numbers = np.concatenate([each for each, _ in found])
+  some = [each for _, each in found if len(each)]
+  rows = np.concatenate(some) if some else rows
+  numbers, first = np.unique(numbers, return_index=True)
+  return numbers, rows[first]
 
 
 def is_lost_contact(error: BaseException) -> bool:

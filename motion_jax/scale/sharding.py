@@ -64,6 +64,13 @@ def join_rows(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
   }
 
 
+def own_rows(array: jax.Array) -> np.ndarray:
+  """Of what every device has of a joined batch, [B, ...], the rows of this process."""
+  rows = len(array) // jax.process_count()
+  first = rows * jax.process_index()
+  return np.asarray(array.addressable_data(0))[first : first + rows]
+
+
 def place(tree, shardings):
   """Puts arrays that every process has whole, or that lie there already, on a mesh.
 

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from motion_jax.config import UserError, completed, local_path
+from motion_jax.config import UserError, completed
 from motion_jax.scale import hosts
 from motion_jax.training.damage import damaged_part, has_no_training
 from motion_jax.training.state import TrainState
@@ -55,13 +54,23 @@ class Checkpoints:
         enable_async_checkpointing=True,
       ),
     )
-    # A checkpoint gets its name when it is complete, so that one process sees it is
-    # enough.
-    self._settle_on(hosts.largest(self._newest()))
+    self.latest_step()
 
   def latest_step(self) -> int | None:
-    """The last complete checkpoint's step, None when there is none."""
-    return self._manager.latest_step()
+    """The last complete checkpoint's step, alike in all processes; None: there is none.
+
+    To be called in each. A checkpoint gets its name when it is complete, so that one
+    process sees it is enough, and the others wait until they do, too.
+    """
+    latest = hosts.largest(self._newest())
+    return latest if latest >= 0 and self.has(latest) else None
+
+  def has(self, step: int) -> bool:
+    """Whether there is that complete checkpoint; as `latest_step`, of all processes."""
+    if not hosts.largest(step in self.steps()):
+      return False
+    self._wait_until(lambda: step in self.steps(), step)
+    return True
 
   def save(
     self, state: TrainState, iterator, config: Mapping, metrics: Mapping[str, float]
@@ -110,7 +119,7 @@ class Checkpoints:
       for step in filter(lambda step: step > good, self.steps()):
         self._set_aside(step)
     hosts.barrier("skipped")
-    self._settle_on(good)
+    self._wait_until(lambda: (self.steps() or [-1])[-1] == good, good)
 
   def steps(self) -> list[int]:
     """The steps of all complete checkpoints."""
@@ -177,14 +186,12 @@ class Checkpoints:
     step = self._manager.latest_step()
     return -1 if step is None else step
 
-  def _settle_on(self, newest: int) -> None:
-    """Waits until this process sees that checkpoint as the newest; -1: none."""
-
+  def _wait_until(self, is_seen, step):
     hosts.wait_for_storage(
-      lambda: (self.steps() or [-1])[-1] == newest,
+      is_seen,
       f"process {jax.process_index()} sees the checkpoints {self.steps()} in "
-      f"{self._directory}, of which another one sees {newest} as the newest: the "
-      "storage that the hosts share shows them different files; try again later",
+      f"{self._directory}, where another one sees {step}: the storage that the hosts "
+      "share shows them different files; try again later",
     )
 
   def _newest_good(self, before: float = float("inf")) -> int:
@@ -248,42 +255,6 @@ class Checkpoints:
         f"a checkpoint could not be written to {self._directory} ({stays}): "
         f"{str(error)[:300]}; free some space and run the same command again"
       ) from error
-
-
-def locate(
-  path: str | os.PathLike, step: int | None = None
-) -> tuple[pathlib.Path, int]:
-  """Finds a checkpoint.
-
-  Args:
-    path: folder of a run, or one of its checkpoints (`run/checkpoints/120`).
-    step: which checkpoint; None for the latest.
-
-  Returns:
-    (folder of the run, step).
-
-  Raises:
-    UserError: if there is no such complete checkpoint.
-  """
-  path = local_path(path)
-  if path.parent.name == "checkpoints" and path.name.isdecimal():
-    path, step = path.parents[1], int(path.name)
-  if hosts.is_file(path):
-    raise UserError(
-      f"{path} is no run; of PyTorch weights this makes one: python -m "
-      f"motion_jax.convert --weights={path} --config=... --workdir=..."
-    )
-  if not hosts.largest((path / "checkpoints").is_dir()):
-    raise UserError(f"no checkpoint in {path}; train first, or give another folder")
-  checkpoints = Checkpoints(path)
-  steps = checkpoints.steps()
-  checkpoints.close()
-  if not steps or (step is not None and step not in steps):
-    raise UserError(
-      f"{path} holds no complete checkpoint{f' of step {step}' if step else ''}; "
-      f"complete are those of {steps}"
-    )
-  return path, steps[-1] if step is None else step
 
 
 def _as_stored(aux, stored):

@@ -5,10 +5,9 @@ import pathlib
 import shlex
 
 from motion_jax import logs
-from motion_jax.data.bad_files import BadFiles
 from motion_jax.data.inputs import Sources
-from motion_jax.data.sources import Source
-from motion_jax.scale import hosts
+from motion_jax.data.sources import DecodeError, Source, StorageFault
+from motion_jax.training.bad_files import BadFiles
 from motion_jax.training.verdict import verdict
 
 logger = logging.getLogger("motion_jax")
@@ -29,7 +28,6 @@ def write_report(
 
   rows = logs.read_rows(workdir / "metrics.jsonl")
   bad_files = workdir / "bad_files.txt"
-  hosts.merge_own_files(bad_files)
   summary = {key: value for row in rows for key, value in row.items()}
   summary["parameters"] = parameters
   summary["bad_files"] = len(BadFiles(sources.train, bad_files, max_fraction=1.0))
@@ -61,6 +59,13 @@ def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   names += [] if "frame_map" in method.evaluators else ["visualize"]
   init_from = shlex.quote(f"--config.init_from={workdir}")
   # Images have no motion to be tested on.
-  other = " --config.data.path=VIDEOS" if source[0].kind == "image" else ""
+  other = " --config.data.path=VIDEOS" if _has_images(source) else ""
   start = "python -m motion_jax.main --config=configs"
   return [f"{start}/{name}.py {init_from}{other}" for name in names]
+
+
+def _has_images(source):
+  try:
+    return source[0].kind == "image"
+  except (DecodeError, StorageFault, OSError):  # damaged, or gone
+    return False

@@ -9,7 +9,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from motion_jax.methods import make_method
-from motion_jax.training import checkpoint
+from motion_jax.training import runs
+from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
 
 
 class TrainedEncoder:
@@ -80,13 +81,13 @@ def load_encoder(
   Raises:
     UserError: if there is no such checkpoint.
   """
-  workdir, step = checkpoint.locate(workdir, step)
-  checkpoints = checkpoint.Checkpoints(workdir)
+  workdir, step = runs.locate(workdir, step)
+  checkpoints = Checkpoints(workdir)
   config = ConfigDict(checkpoints.config(step))
   config.model.lowering = lowering or config.model.lowering
   method = make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
   weights = checkpoints.restore_weights(step, *weights)
   checkpoints.close()
-  heads = () if config.get(checkpoint.ENCODER_ONLY) else method.classifiers(*weights)
+  heads = () if config.get(ENCODER_ONLY) else method.classifiers(*weights)
   return TrainedEncoder(method.encoder(*weights), config, step, heads)

@@ -29,7 +29,8 @@ from motion_jax.data.inputs import configured_sources, test_views
 from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.methods import make_method
 from motion_jax.scale import sharding
-from motion_jax.training import checkpoint
+from motion_jax.training import runs
+from motion_jax.training.checkpoint import Checkpoints
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run", required=True)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "number of measurements of each")
@@ -40,11 +41,11 @@ def main(argv):
   media.set_up_opencv()
   command.use_compilation_cache()
   command.keep_freed_memory()
-  run, step = checkpoint.locate(_WORKDIR.value)
-  config = ConfigDict(checkpoint.Checkpoints(run).config(step))
+  run, step = runs.locate(_WORKDIR.value)
+  config = ConfigDict(Checkpoints(run).config(step))
   mesh, method = sharding.make_mesh(), make_method(config)
   weights = jax.jit(method.init)(jax.random.key(0))
-  params, aux = checkpoint.Checkpoints(run).restore_weights(step, *weights)
+  params, aux = Checkpoints(run).restore_weights(step, *weights)
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     sources = configured_sources(config.data)
