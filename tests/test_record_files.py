@@ -91,7 +91,7 @@ def test_the_start_up_line_says_what_is_read_ahead(monkeypatch):
     "data.threads change it"
   )
   assert str(host.plan_input(10**6, 8, workers=0, threads=2)).startswith(
-    "input: 2 threads, 0.0 GB"
+    "input: 2 threads, 10 MB"
   )
 
 

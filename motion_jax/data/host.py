@@ -32,9 +32,12 @@ class InputPlan:
 
   def __str__(self) -> str:
     who = f"{self.workers} worker processes x " if self.workers else ""
+    size = f"{self.megabytes:.0f} MB"
+    if self.megabytes >= 1e3:
+      size = f"{self.megabytes / 1e3:.1f} GB"
     return (
-      f"input: {who}{self.threads} threads, {self.megabytes / 1e3:.1f} GB read ahead; "
-      "data.workers, data.threads change it"
+      f"input: {who}{self.threads} threads, {size} read ahead; data.workers, "
+      "data.threads change it"
     )
 
 
