@@ -147,10 +147,9 @@ def report(topology: Topology, config: ConfigDict, compiled: Compiled) -> dict:
     "teraflops_compiled": compiled.costs.get("flops", 0.0) / 1e12,
     "gigabytes_compiled": compiled.costs.get("bytes accessed", 0.0) / 1e9,
   }
-  if topology.limits:
-    found["least_step_seconds"] = teraflops / topology.limits.teraflops
+  found["least_step_seconds"] = teraflops / topology.limits.teraflops
   scopes = cycles.by_scope(compiled.text)
-  if scopes and topology.limits and topology.limits.gigahertz:
+  if scopes and topology.limits.gigahertz:
     seconds = sum(scopes.values()) / topology.limits.gigahertz / 1e9
     found["compilers_estimate"] = {
       "megacycles": sum(scopes.values()) / 1e6,

@@ -14,6 +14,7 @@ logger = logging.getLogger("motion_jax")
 
 _TRIES = 8  # compilations of one search
 _FINE = 16  # a search ends within a 16th of the answer
+_AIM = 0.97  # share of the memory that the next try is to need
 _GROWTH = 64  # at most so many times the rows that are known to fit are tried
 
 
@@ -34,7 +35,7 @@ def fit(topology: Topology, config: ConfigDict) -> dict:
   unit = search.unit()
   rows = -(-config.train.batch_size // (devices * unit)) * unit
   most = unit * largest(
-    rows // unit, lambda units: search.needed(units * unit), topology.capacity
+    rows // unit, lambda units: search.compiled(units * unit), topology.capacity
   )
   return {
     "config": config.name,
@@ -46,13 +47,15 @@ def fit(topology: Topology, config: ConfigDict) -> dict:
   }
 
 
-def largest(rows: int, memory: Callable[[int], float | None], capacity: float) -> int:
+def largest(
+  rows: int, compiled: Callable[[int], tuple[bool, float | None]], capacity: float
+) -> int:
   """The most rows that fit, to within a 16th.
 
   Args:
     rows: that are tried first.
-    memory: GiB that so many rows need; None if they do not fit, it is not known how
-      much.
+    compiled: tells whether so many rows fit, and the GiB that they need: where they do
+      not fit a part of these, or None.
     capacity: GiB that there are.
 
   Returns:
@@ -60,17 +63,18 @@ def largest(rows: int, memory: Callable[[int], float | None], capacity: float) -
   """
   low, high, known = 0, None, {}
   for _ in range(_TRIES):
-    needed = memory(rows)
+    fits, needed = compiled(rows)
     if needed is not None:
       known[rows] = needed
-    if needed is not None and needed <= capacity:
+    if fits:
       low = max(low, rows)
     else:
       high = rows if high is None else min(high, rows)
     least = max(1, low // _FINE)
     if high is not None and high - low <= least:
       break
-    guess = _guess(known, capacity, 2 * low if high is None else (low + high) // 2)
+    otherwise = 2 * low if high is None else (low + high) // 2
+    guess = _guess(known, _AIM * capacity, otherwise)
     rows = max(guess, low + least)
     rows = min(rows, _GROWTH * low if high is None else high - 1)
   return low
@@ -110,13 +114,12 @@ class _Search:
     few = [count for count in parts if rows / count <= most]
     tries = [(count, False) for count in few] + [(count, True) for count in parts]
     for count, remat in tries[:_TRIES]:
-      needed = self.needed(rows, count, remat)
-      if needed is not None and needed <= self._topology.capacity:
+      if self.compiled(rows, count, remat)[0]:
         return self._changed(rows, count, remat)
     return None
 
-  def needed(self, rows, parts=1, remat=False):
-    """GiB that so many rows per device need, None if that is not told."""
+  def compiled(self, rows, parts=1, remat=False):
+    """Whether so many rows per device fit, and what is known of the GiB they need."""
     compiled = compile_for(self._topology, self._sized(rows, parts, remat))
     needed = compiled.gibibytes["needed"]
     told = {"fits": compiled.fits, "needed_gibibytes": needed}
@@ -130,7 +133,7 @@ class _Search:
       "fits" if compiled.fits else "does not fit",
       compiled.seconds,
     )
-    return needed
+    return compiled.fits, needed
 
   def _sized(self, rows, parts=1, remat=False):
     config = self._config.copy_and_resolve_references()

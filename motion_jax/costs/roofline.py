@@ -33,8 +33,8 @@ class Peak:
 # By words of `device_kind`; the first that fits counts. A TPU v2, v3 or 7x device is
 # one of the two cores of a chip.
 PEAKS = {
-  "TPU v2": Peak(23, 350),
-  "TPU v3": Peak(61.5, 450),
+  "TPU v2": Peak(23, 350, 7.48, 0.7),
+  "TPU v3": Peak(61.5, 450, 15.48, 0.94),
   "TPU v4": Peak(275, 1228, 30.75, 1.05),
   "TPU v5 lite": Peak(197, 819, 15.75, 1.5),
   "TPU v5e": Peak(197, 819, 15.75, 1.5),

@@ -11,7 +11,7 @@ from motion_jax.config import UserError
 from motion_jax.costs import roofline
 from motion_jax.scale import sharding
 
-_EXAMPLES = "v5e:4x4, v6e:8x8, v4:2x2x1, v5p:2x2x2"
+_EXAMPLES = "v5e:4x4, v6e:8x8, v4:2x2x1, v5p:2x2x2; of GPUs h100:8, h200:8, a100:8"
 # Two cores of a chip are one device of these, as on the machines themselves.
 _MEGACORE = ("v4", "v5p")
 _GPUS_OF_A_HOST = 8
@@ -70,7 +70,7 @@ class Topology:
     name: of a TPU slice as libtpu has it, or a GPU and how many, such as 'h100:8'.
     mesh: over the devices.
     kind: what JAX calls one of them.
-    limits: of one of them; None if unknown.
+    limits: of one of them.
     capacity: GiB of one that a program can have: of GPUs, the share that JAX takes.
     compiler: its name and version.
     options: for it.
@@ -80,8 +80,8 @@ class Topology:
     """Loads the compiler; it looks for no accelerator.
 
     Raises:
-      UserError: for an unknown name, and where the compiler is not installed or not
-        the one for this JAX; the message has the fix.
+      UserError: for an unknown name, devices of unknown memory, and where the compiler
+        is not installed or not the one for this JAX; the message has the fix.
     """
     self.name = name
     kind = name.partition(":")[0]
@@ -93,7 +93,12 @@ class Topology:
     self.mesh = sharding.make_mesh(devices)
     self.kind = _GPUS[kind]["kind"] if is_gpu else devices[0].device_kind
     self.limits = roofline.peak(self.kind)
-    self.capacity = (self.limits and self.limits.gibibytes) or float("inf")
+    if self.limits is None or not self.limits.gibibytes:
+      raise UserError(
+        f"how much memory a program can have of a {self.kind} is not known yet: add it "
+        "to PEAKS of motion_jax/costs/roofline.py"
+      )
+    self.capacity = self.limits.gibibytes
     if is_gpu:
       self.capacity *= float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", 0.75))
     self.options = _missing(_GPU_OPTIONS) if is_gpu else {}
@@ -101,12 +106,14 @@ class Topology:
 
 def _tpus(kind, name):
   options = {"chip_config_name": "megacore"} if kind in _MEGACORE else {}
+  if re.search(":1x", name):  # a host with one chip, where others have 2x2 or more
+    options["chips_per_host_bounds"] = (1, 1, 1)
   try:
     found = topologies.get_topology_desc(name, platform="tpu", **options)
   except Exception as error:
     raise UserError(
       f"libtpu knows no topology {name!r} ({_first_line(error)}); give one such as "
-      f"{_EXAMPLES}, or another number of {', '.join(_GPUS)}"
+      f"{_EXAMPLES}"
     ) from error
   return found.devices
 

@@ -62,9 +62,8 @@ def main():
         continue
       print(recipe, topology, flush=True)
       if not options.list and (row := compiled(recipe, topology)):
-        rows[recipe, topology] = row
-        keep(rows)
-  PAGE.write_text(with_table(PAGE.read_text(), rows))
+        keep(stored() | {(recipe, topology): row})  # others may fill it meanwhile
+  PAGE.write_text(with_table(PAGE.read_text(), ordered(stored())))
 
 
 def stored():
