@@ -74,8 +74,7 @@ def test_an_absent_data_set_has_as_many_records(recipe, changes, count):
 @pytest.mark.parametrize(
   ("recipe", "shapes"),
   [
-    ("modist.py:kinetics400", {"motion": (2, 16, 256, 455, 1)}),
-    ("joint.py:ucf101", {"motion": (2, 16, 160, 213, 1)}),
+    ("modist.py:synthetic_actions", {"motion": (2, 8, 40, 71, 1)}),
     ("detect.py:ava", {"boxes": (16, 4), "actions": (16, 80)}),
     ("finetune.py:hmdb51,recipe=mas", {"video": (16, 128, 227, 3), "label": ()}),
   ],
@@ -169,6 +168,21 @@ def compiled(config, topology, *flags):
   result = children.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
   assert result.returncode == 0, result.stderr
   return json.loads(result.stdout)
+
+
+def test_the_page_shows_the_rows_that_are_kept():
+  table = load(ROOT / "tests" / "benchmarks" / "compiled_table.py")
+  rows, page = table.stored(), table.PAGE.read_text()
+  assert rows and table.with_table(page, table.ordered(rows)) == page
+  refused = {"needed": 16.4, "capacity": 15.75}
+  row = dict(recipe="mosi.py:ucf101", topology="v5e:2x4: 8 x TPU v5 lite", fits=False)
+  row |= dict(batch_size=80, rows_per_device=10.0, memory_gibibytes=refused)
+  assert table.cells(row)[1:5] == (
+    "v5e:2x4",
+    "80 (10)",
+    "16.4 of 15.8, **does not fit**",
+    "",
+  )
 
 
 SMALL = ("mosi", "modist", "mas", "joint", "finetune", "detect")
