@@ -6,7 +6,10 @@ import re
 from motion_jax.costs.program import walk
 
 _DEPTH = 2  # of scopes told apart
-_OF_JAX = ("while", "body", "cond", "closed_call", "checkpoint", "rematted_computation")
+_OF_JAX = {
+  *("while", "body", "cond", "closed_call", "eval_jaxpr"),
+  *("checkpoint", "rematted_computation"),
+}
 
 
 def by_scope(program: str) -> dict[str, float]:
