@@ -18,6 +18,12 @@ stderr.
 `--communication=8,64,256` runs nothing either, but compiles the step for so many
 devices that exist in name only, each with as many rows of the batch, and tells what
 they send each other. Sizes are of float32, the convolutions those of accelerators.
+
+`--topology=v5e:4x4` compiles the step for TPUs or GPUs that need not be there, with
+their own compilers: memory and whether it fits, the compiler's estimate of the time,
+its most expensive scopes, communication. TPU slices have libtpu's names (pip install -e
+'.[tpu]'), GPUs are h100:8, h200:8, a100:8 ('.[cuda13]'). With `--fit` it is compiled
+until the largest batch is found, and how the recipe's own fits. No data are opened.
 """
 
 import json
@@ -31,10 +37,13 @@ from absl import flags
 
 from motion_jax import logs
 from motion_jax.commands import command
-from motion_jax.config import UserError, choose
-from motion_jax.costs import communication, roofline
+from motion_jax.config import UserError, choose, local_path
+from motion_jax.costs import ahead, communication, roofline
+from motion_jax.costs.fit import fit
 from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages
 from motion_jax.costs.timing import measure
+from motion_jax.costs.topology import Topology
+from motion_jax.data.absent import with_classes
 from motion_jax.models.conv import LOWERINGS
 from motion_jax.training.plan import check_batch
 
@@ -66,8 +75,18 @@ _COMMUNICATION = flags.DEFINE_list(
 _ROWS = flags.DEFINE_integer(
   "rows_per_device",
   0,
-  "Of the batch, for --communication; 0: the recipe's on 8.",
+  "Of the batch. 0: for --communication the recipe's on 8; for --topology all of it, "
+  "or the next larger number that the devices divide.",
   lower_bound=0,
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology",
+  "",
+  "Devices to compile for, such as v5e:4x4, h100:8; they need not exist.",
+)
+_FIT = flags.DEFINE_bool("fit", False, "Find the batch that fits, with --topology.")
+_PROGRAM = flags.DEFINE_string(
+  "program", "", "File for the text of the compiled program, with --topology."
 )
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
 
@@ -75,6 +94,10 @@ _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input ra
 def main() -> None:
   config = _CONFIG.value
   limits = _checked(config)
+  config = with_classes(config)
+  if _TOPOLOGY.value:
+    _compile(config, _TOPOLOGY.value)
+    return
   if _COMMUNICATION.value:
     _communicate(config, _COMMUNICATION.value)
     return
@@ -114,7 +137,8 @@ def table(result: dict) -> str:
       texts = {
         k: f"{100 * v:.2f} %" if is_share else _text(v) for k, v in value.items()
       }
-      lines += [f"  {name}", *(f"    {k:22s}{text}" for k, text in texts.items())]
+      width = max(22, *(len(k) + 2 for k in texts)) if texts else 0
+      lines += [f"  {name}", *(f"    {k:{width}s}{text}" for k, text in texts.items())]
     else:
       lines.append(f"  {name:24s}{_text(value)}")
   return "\n".join(lines)
@@ -129,6 +153,13 @@ def _show(result):
   print(table(result), file=sys.stderr, flush=True)
 
 
+def _show_with_operations(result):
+  print(json.dumps(result), flush=True)
+  operations = result.pop("operations", [])
+  print(table(result), file=sys.stderr, flush=True)
+  print(communication.table(operations), file=sys.stderr, flush=True)
+
+
 def _checked(config):
   """Raises UserError for wrong flags before anything takes time; limits of --peak."""
   for section in ("method", "model", "optim", "train"):
@@ -139,6 +170,8 @@ def _checked(config):
       )
   for lowering in _COMPARE.value:
     choose("--compare lowering", lowering, LOWERINGS)
+  if _FIT.value and not _TOPOLOGY.value:
+    raise UserError("--fit needs the devices: give --topology=v5e:4x4, h100:8, ...")
   return roofline.given(_PEAK.value) if _PEAK.value else None
 
 
@@ -161,6 +194,30 @@ def _roofline(limits, result):
   )
 
 
+def _compile(config, name):
+  """Compiles for devices that need not be there."""
+  topology, batch_size = Topology(name), config.train.batch_size
+  logs.to_console()
+  devices, parts = topology.mesh.size, config.train.accumulate_steps
+  rows = _ROWS.value or -(-batch_size // (devices * parts)) * parts
+  if rows * devices != batch_size:
+    changed = sized(config, rows * devices)
+    logger.warning("%d rows on each of %d devices: %s", rows, devices, changed)
+    config.update_from_flattened_dict(changed)
+  if _FIT.value:
+    found = fit(topology, config)
+    print(json.dumps(found), flush=True)
+    found.pop("tries")  # told as they came
+    print(table(found), file=sys.stderr, flush=True)
+    return
+  check_batch(config, devices)
+  config = ahead.prepared(config)
+  compiled = ahead.compile_for(topology, config)
+  if _PROGRAM.value:
+    local_path(_PROGRAM.value).write_text(compiled.text)
+  _show_with_operations(ahead.report(topology, config, compiled))
+
+
 def _communicate(config, counts):
   for count in counts:
     if not count.isdecimal() or not int(count):
@@ -177,11 +234,7 @@ def _communicate(config, counts):
   command.use_compilation_cache()
   config = scaled(config, int(counts[0]), _ROWS.value)
   check_batch(config, int(counts[0]))
-  result = communicated(config)
-  print(json.dumps(result), flush=True)
-  operations = result.pop("operations")
-  print(table(result), file=sys.stderr)
-  print(communication.table(operations), file=sys.stderr, flush=True)
+  _show_with_operations(communicated(config))
 
 
 def _scale():

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 
+from motion_jax.costs.program import walk
+
 _KINDS = (
   "all-gather",
   "all-reduce",
@@ -92,15 +94,13 @@ def collectives(program: str, devices: int) -> Iterator[Collective]:
     Every collective operation between several devices. Those in a loop count as often
     as it runs (once, where that is unknown), those in a branch once.
   """
-  bodies, entry = _computations(program)
-  waiting = [(entry, 1)]
-  while waiting:
-    name, times = waiting.pop()
-    for line in bodies[name]:
-      waiting += [(inner, times * n) for inner, n in _called(line, bodies)]
-      match = re.search(rf" = (.*?) ({'|'.join(_KINDS)})\(", line)
-      if match and (group := _group_size(line, devices)) > 1:
-        yield Collective(match[2], _stage(line), _size(match[1]), group, times)
+  for line, times, scopes in walk(program):
+    match = re.search(rf" = (.*?) ({'|'.join(_KINDS)})(-start)?\(", line)
+    if match and (group := _group_size(line, devices)) > 1:
+      # What only starts has operands and results, all-reduce of older compilers not.
+      is_pair = match[3] and (match[2] != "all-reduce" or match[1].startswith("(("))
+      size = _size(match[1], is_pair)
+      yield Collective(match[2], _stage(scopes), size, group, times)
 
 
 def table(operations: list[dict]) -> str:
@@ -112,30 +112,6 @@ def table(operations: list[dict]) -> str:
       f"{row['sent_megabytes']:13.4f}  {row['stage']}"
     )
   return "\n".join(lines)
-
-
-def _computations(program):
-  """({name: lines}, name of the first one to run)."""
-  bodies, entry, lines = {}, "", []
-  for line in program.splitlines():
-    start = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$", line)
-    if start:
-      lines = bodies[start[2]] = []
-      entry = start[2] if start[1] else entry
-    else:
-      lines.append(line)
-  return bodies, entry
-
-
-def _called(line, bodies):
-  """Computations that an operation runs, each with how often."""
-  trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-  times = int(trips[1]) if trips and " while(" in line else 1
-  lists = re.findall(
-    r"(?:body|calls|to_apply|\w*computations?)=(\{.*?\}|%[\w.\-]+)", line
-  )
-  names = re.findall(r"%([\w.\-]+)", " ".join(lists))
-  return [(name, times) for name in names if name in bodies]
 
 
 def _group_size(line, devices):
@@ -152,9 +128,15 @@ def _group_size(line, devices):
   return len(listed[1].split(",")) if listed else devices
 
 
-def _size(shapes):
-  """Bytes of the arrays in a text such as '(f32[8,3]{1,0}, bf16[])'."""
+def _size(shapes, is_pair):
+  """Bytes of the arrays in a text such as '(f32[8,3]{1,0}, bf16[])'.
+
+  Of a pair of operands and results these count, tokens 'u32[]' not.
+  """
   arrays = re.findall(r"(\w+)\[([\d,]*)\]", shapes)
+  if is_pair:
+    arrays = [array for array in arrays if array != ("u32", "")]
+    arrays = arrays[len(arrays) // 2 :]
   return sum(
     _itemsize(dtype) * math.prod(int(n) for n in shape.split(",") if n)
     for dtype, shape in arrays
@@ -165,9 +147,8 @@ def _itemsize(dtype):
   return _BYTES.get(dtype) or max(1, int(re.search(r"\d+", dtype)[0]) // 8)
 
 
-def _stage(line):
-  """The scopes in an operation's metadata; one operation may serve several."""
-  name = re.search(r'op_name="([^"]*)"', line)
-  found = re.findall(r"(transpose\()?jvp\((\w*)\)", name[1] if name else "")
+def _stage(scopes):
+  """The stages in the scopes of an operation, which may serve several."""
+  found = re.findall(r"(transpose\()?jvp\((\w*)\)", scopes)
   stages = {(stage or "loss") + (" backward" if back else "") for back, stage in found}
   return ", ".join(sorted(stages)) or "rest"

@@ -16,6 +16,7 @@ from motion_jax.config import UserError
 from motion_jax.costs import communication
 from motion_jax.costs.flops import stage_flops
 from motion_jax.data import pipeline
+from motion_jax.data.absent import absent_source
 from motion_jax.data.clips import Sampler
 from motion_jax.data.inputs import configured_source
 from motion_jax.data.rows import empty_row, for_devices
@@ -110,10 +111,17 @@ def communicated(config: ConfigDict) -> dict:
   }
 
 
-def abstract_step(config: ConfigDict) -> tuple:
-  """A recipe's (train step, state, batch), the last two as shapes: nothing is made."""
-  parts = built(config, sharding.make_mesh(), jax.random.key(config.seed))
-  row = for_devices(empty_row(parts.method.sampler("train")))
+def abstract_step(config: ConfigDict, mesh: Mesh | None = None) -> tuple:
+  """A recipe's (train step, state, batch), the last two as shapes: nothing is made.
+
+  Args:
+    config: a whole config, with its number of classes; no data are opened.
+    mesh: that the step is for; None for one over all devices.
+  """
+  mesh = sharding.make_mesh() if mesh is None else mesh
+  parts = built(config, mesh, jax.random.key(config.seed))
+  sampler = parts.method.sampler("train", absent_source(config.data))
+  row = for_devices(empty_row(sampler))
   batch = {
     name: jax.ShapeDtypeStruct((config.train.batch_size, *array.shape), array.dtype)
     for name, array in row.items()
@@ -159,7 +167,8 @@ def pipeline_rate(
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:
   """A batch of random pixels, in the shapes of the recipe's sampler."""
   rng = np.random.default_rng(0)
-  row = for_devices(empty_row(make_method(config).sampler("train")))
+  sampler = make_method(config).sampler("train", absent_source(config.data))
+  row = for_devices(empty_row(sampler))
   rows = [row] * config.train.batch_size
   batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
   for name, array in batch.items():

@@ -19,36 +19,41 @@ class Peak:
   Attributes:
     teraflops: 1e12 dense bfloat16 (V100 and T4: float16) operations per second.
     gigabytes: 1e9 bytes of memory per second.
+    gibibytes: 2**30 bytes of memory: of a TPU, what its compiler leaves to a program;
+      of a GPU, what its driver reports. 0: not looked up.
+    gigahertz: clock of a TPU's matrix units; their number times it gives the TFLOP/s.
   """
 
   teraflops: float
   gigabytes: float
+  gibibytes: float = 0.0
+  gigahertz: float = 0.0
 
 
 # By words of `device_kind`; the first that fits counts. A TPU v2, v3 or 7x device is
 # one of the two cores of a chip.
 PEAKS = {
-  "TPU v2": Peak(23, 350),
-  "TPU v3": Peak(61.5, 450),
-  "TPU v4": Peak(275, 1228),
-  "TPU v5 lite": Peak(197, 819),
-  "TPU v5e": Peak(197, 819),
-  "TPU v5": Peak(459, 2765),
-  "TPU v5p": Peak(459, 2765),
-  "TPU v6 lite": Peak(918, 1640),
-  "TPU v6e": Peak(918, 1640),
+  "TPU v2": Peak(23, 350, 7.48, 0.7),
+  "TPU v3": Peak(61.5, 450, 15.48, 0.94),
+  "TPU v4": Peak(275, 1228, 30.75, 1.05),
+  "TPU v5 lite": Peak(197, 819, 15.75, 1.5),
+  "TPU v5e": Peak(197, 819, 15.75, 1.5),
+  "TPU v5": Peak(459, 2765, 95.74, 1.75),
+  "TPU v5p": Peak(459, 2765, 95.74, 1.75),
+  "TPU v6 lite": Peak(918, 1640, 31.25, 1.75),
+  "TPU v6e": Peak(918, 1640, 31.25, 1.75),
   "TPU7x": Peak(2307 / 2, 7380 / 2),  # Google Cloud's page of TPU7x (Ironwood)
   "GB200": Peak(2500, 8000),  # GB200 NVL72: 360 PFLOPS (sparse), 576 TB/s for 72
   "B200": Peak(2250, 8000),  # HGX B200: 36 PFLOPS (sparse), 64 TB/s for 8
   "GH200": Peak(989, 4000),
-  "H200": Peak(989, 4800),
+  "H200": Peak(989, 4800, 139.8),
   "H100 PCIe": Peak(756, 2000),
   "H100 NVL": Peak(835, 3938),
-  "H100": Peak(989, 3350),
+  "H100": Peak(989, 3350, 79.1),
   "A100-SXM4-40GB": Peak(312, 1555),
   "A100-PCIE-40GB": Peak(312, 1555),
   "A100 80GB PCIe": Peak(312, 1935),
-  "A100": Peak(312, 2039),
+  "A100": Peak(312, 2039, 79.1),
   "A10G": Peak(70, 600),  # of AWS, slower than the A10
   "A10": Peak(125, 600),
   "L40S": Peak(362, 864),

@@ -9,12 +9,14 @@ import os
 import pathlib
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from motion_jax.config import UserError, choose
 from motion_jax.data import disk, flow_files, motion_codec
+from motion_jax.data.absent import AbsentSource
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
 from motion_jax.data.record_files import RecordFiles
@@ -126,6 +128,12 @@ class FlowRecords:
     return [found[int(index)] for index in indices]
 
 
+class AbsentFlow(NamedTuple):
+  """Stands for the motion of an `AbsentSource`, of which only the shape is known."""
+
+  channels: int
+
+
 def open_flow(
   source: Source,
   *,
@@ -134,7 +142,7 @@ def open_flow(
   interval: int,
   short_side: int | None = None,
   data_dir: str = "",
-) -> FlowRecords:
+) -> FlowRecords | AbsentFlow:
   """Opens the prepared motion of a source's videos.
 
   Args:
@@ -152,6 +160,8 @@ def open_flow(
   """
   choose("data.flow", method, METHODS)
   choose("kind of prepared motion", store, [*motion_codec.CHANNELS])
+  if isinstance(source, AbsentSource):
+    return AbsentFlow(motion_codec.CHANNELS[store])
   path = flow_folder(source, method, store, interval, data_dir)
   command = flow_command(source.name, method, store, interval, short_side, data_dir)
   if not path.is_dir():

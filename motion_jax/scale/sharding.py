@@ -1,7 +1,7 @@
 """One mesh axis `data`: batches and queues are split, all else is replicated."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -10,12 +10,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from motion_jax.config import UserError
 
 
-def make_mesh() -> Mesh:
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   """The mesh over all devices of all processes, process by process.
 
   So the rows of a process follow one another in a global batch (`join_rows`).
+
+  Args:
+    devices: instead of those that there are.
   """
-  devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
+  devices = jax.devices() if devices is None else devices
+  devices = sorted(devices, key=lambda each: (each.process_index, each.id))
   # Auto: with the default Explicit axes, gathers and reshapes of sharded arrays raise.
   return Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
 
