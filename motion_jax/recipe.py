@@ -146,7 +146,9 @@ def recipe(
       try:
         config.update(table)
       except KeyError as error:
-        error.add_note(f"Table {condition!r} sets it; add it to the first one, ''.")
+        error.add_note(
+          f"Table {condition!r} sets it: misspelt, or else add it to the first one, ''."
+        )
         raise
     config.lock()
   return config.unlock()

@@ -18,6 +18,7 @@ from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
+from motion_jax.methods.settings import check_training_settings
 from motion_jax.models.common import parameter_count
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import optim, starting_point, state
@@ -58,6 +59,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       sources = open_sources(config.data)
     config = with_records(config, sources)
     mesh = sharding.make_mesh()
+    check_training_settings(config)
     check_batch(config, mesh.size)
     checkpoints = opened.enter_context(_open_checkpoints(config.train, workdir))
     resumed = checkpoints.latest_step()
@@ -108,6 +110,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
     # Compile ahead of the loop, in which nothing is traced, compiled or transferred
     # but what is asked for. Processes wait here for the slowest.
+    held_out.check(current.params, current.aux)
     with stop.part("compiling, which the next start need not do again"):
       if first_step < plan.total_steps:
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))

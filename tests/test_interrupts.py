@@ -130,9 +130,22 @@ def test_a_second_ctrl_c_ends_a_compilation(tmp_path):
     heard.wait_for("COMPILING")
     process.send_signal(signal.SIGINT)
     heard.wait_for("stopping after compiling")
+    time.sleep(1)
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
     code = heard.end(process)
   assert time.monotonic() - sent < 3
   assert code == 130
-  assert heard.text().endswith("stopped; the same command goes on from here\n")
+  assert heard.text().endswith("the same command goes on from what was saved before\n")
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 2, [signal.SIGTERM] * 3])
+def test_a_signal_that_a_wrapper_passes_on_again_counts_once(numbers):
+  with stopping.StopSignal() as stop:
+    for number in numbers:
+      signal.raise_signal(number)
+    assert stop.requested
+  with pytest.raises(KeyboardInterrupt), stopping.StopSignal():
+    signal.raise_signal(signal.SIGINT)
+    time.sleep(0.7)
+    signal.raise_signal(signal.SIGINT)

@@ -11,6 +11,7 @@ from test_config import CONFIGS, load
 from tiny_benchmark import Colours
 
 from motion_jax import logs, methods, train
+from motion_jax.config import UserError
 from motion_jax.evaluation import held_out
 
 
@@ -30,6 +31,24 @@ def in_place_of_the_step(monkeypatch, wrap):
   """Lets `wrap` make the step of the loop from the compiled one."""
   original = train.compile_step
   monkeypatch.setattr(train, "compile_step", lambda *given: wrap(original(*given)))
+
+
+def test_what_an_evaluation_would_stumble_over_is_told_before_the_training(
+  monkeypatch, config, tmp_path
+):
+  def predict(self, params, aux, batch):
+    return {"loss": jax.numpy.zeros(len(batch["valid"]))}
+
+  monkeypatch.setattr(Colours, "predict", predict)
+  monkeypatch.setattr(train, "compile_step", None)
+  with pytest.raises(ValueError, match="'mask' among them"):
+    train.train(config, tmp_path)
+
+
+def test_a_key_that_every_training_needs_is_named(config, tmp_path):
+  del config.optim["name"], config.train["duration"]
+  with pytest.raises(UserError, match=r"lacks optim\.name, train\.duration"):
+    train.train(config, tmp_path)
 
 
 def leaking_step(monkeypatch):

@@ -8,7 +8,7 @@ import tiny
 from test_config import CONFIGS, load
 
 from motion_jax.config import UserError
-from motion_jax.methods import make_method
+from motion_jax.methods import base, make_method
 
 NAMES = ("mosi", "modist", "mas", "joint", "finetune", "detect")
 CONFIG = {name: load(CONFIGS / f"{name}.py").get_config("smoke") for name in NAMES}
@@ -93,3 +93,9 @@ def test_keys_that_every_method_needs_are_named():
   del config.data["fps"], config.method["mean"]
   with pytest.raises(UserError, match=r"lacks method\.mean, data\.fps"):
     make_method(config)
+
+
+def test_a_loss_of_another_shape_than_its_mask_is_refused():
+  """Of [B] labels beside [B, 1] outputs, which numpy's rules make [B, B]."""
+  with pytest.raises(ValueError, match=r"\(8, 8\) and their mask \(8,\)"):
+    base.masked_mean(np.zeros((8, 8)), np.ones(8, bool))

@@ -5,10 +5,11 @@ import shlex
 
 import pytest
 from commands import parsed
+from test_config import CONFIGS, load
 
 from motion_jax.data.inputs import Sources
 from motion_jax.data.sources import DecodeError, Record
-from motion_jax.methods import METHODS
+from motion_jax.methods import METHODS, make_method
 from motion_jax.training import report
 
 
@@ -72,6 +73,18 @@ def test_a_run_ends_with_the_commands_to_try_next(
     assert config.data.path == ("VIDEOS" if kind == "image" else None)
     modes.append(config.mode)
   assert modes == expected
+
+
+@pytest.mark.parametrize(("name", "network"), [("mosi", "r2d3d_18"), ("mas", "r3d_10")])
+def test_a_small_run_ends_with_how_it_is_fine_tuned(name, network, tmp_path):
+  method = make_method(load(CONFIGS / f"{name}.py").get_config())
+  source = Videos([Record("a", "video", b"")])
+  source.name = "synthetic_actions"
+  *_, last = report.next_commands(tmp_path, source, method)
+  code, config, _ = parsed(shlex.split(last)[3:])
+  assert (code, config.model.name) == (0, network)
+  assert config.model.width == method.config.model.width
+  assert config.init_from == str(tmp_path)
 
 
 def test_a_run_whose_first_record_is_damaged_ends_as_others_do(tmp_path):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.data.clips import Sampler
 from motion_jax.data.evaluation_batches import evaluation_batches
-from motion_jax.data.rows import for_devices
+from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.data.sources import Source
 from motion_jax.evaluation.parts import UNFINISHED, Parts
 from motion_jax.evaluation.passes import Rows, joined_batches, value_of_each
@@ -62,6 +62,19 @@ class HeldOut:
 
   def __len__(self) -> int:
     return len(self.source if self._records is None else self._records)
+
+  def check(self, params, aux) -> None:
+    """Traces an evaluation: a method's mistakes are told before it trains for long."""
+    rows = sharding.evaluation_rows(self._config.eval.batch_size, self._mesh)
+    batch = {
+      name: jax.ShapeDtypeStruct((rows, *array.shape), array.dtype)
+      for name, array in for_devices(empty_row(self._sampler)).items()
+    }
+
+    def measured(params, aux, batch):
+      return self._method.measured(self.predict(params, aux, batch))
+
+    jax.eval_shape(measured, params, aux, batch)
 
   def __call__(self, params, aux) -> dict[str, float]:
     """Returns {'eval/<metric>': mean over all valid held-out examples}."""

@@ -33,8 +33,9 @@ class Method:
   may stay as they are. `params` is what the optimiser changes; `aux` all else that a
   training changes or keeps, here {'stats': statistics of batch normalisation}.
 
-  A batch holds the sampler's arrays [B, ...] and `valid` [B] bool, which is False for
-  rows that could not be decoded and for padding: they count in no loss and no metric.
+  A batch holds the sampler's arrays [B, ...], the row's `index` [B] int32 in the source
+  and `valid` [B] bool, which is False for rows that could not be decoded and for
+  padding: they count in no loss and no metric.
 
   Args:
     config: a whole config.
@@ -188,9 +189,9 @@ class Method:
   def save_figures(self, directory: pathlib.Path, batch: Batch, key: jax.Array) -> None:
     """Writes pictures of the first training inputs, labels drawn in.
 
-    Of these arguments, `loss` makes what is drawn at step 0. Random choices are made
-    for as many rows as `batch["extent"]` has, and only the first rows are drawn: the
-    other arrays may end before.
+    Of these arguments, `loss` makes what is drawn at step 0. With several processes
+    `extent` has the rows of all of them, the other arrays those of this one: make the
+    random choices for all rows of `extent`, and draw the first rows.
     """
 
   def save_results(
@@ -255,7 +256,12 @@ class Method:
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-  """The mean of the values where `mask`; 0 if that is nowhere."""
+  """The mean of the values where `mask`, of the same shape; 0 if that is nowhere."""
+  if jnp.shape(values) != jnp.shape(mask):
+    raise ValueError(
+      f"losses {jnp.shape(values)} and their mask {jnp.shape(mask)}: give one loss per "
+      "network input; labels [B] beside outputs [B, 1] make [B, B]"
+    )
   return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 

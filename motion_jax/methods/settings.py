@@ -26,14 +26,7 @@ def check_settings(config: ConfigDict, method: ConfigDict) -> None:
     UserError: names the key, what it takes and what was found.
   """
   sections = {"method": method, "model": config.model, "data": config.data}
-  lacking = [
-    f"{section}.{key}"
-    for section, keys in _NEEDED.items()
-    for key in keys
-    if key not in sections[section]
-  ]
-  if lacking:
-    raise UserError(f"the config lacks {', '.join(lacking)}, which every method needs")
+  _check_there(sections, _NEEDED)
   for section, rules in {"method": _METHOD, "model": _MODEL, "data": _DATA}.items():
     for key, rule in rules.items():
       if key not in sections[section]:
@@ -51,6 +44,23 @@ _NEEDED = {
   "model": ("name", "width"),
   "data": ("interval", "fps", "short_side", "canvas"),
 }
+_TRAINING = {"optim": ("name", "learning_rate"), "train": ("duration", "batch_size")}
+
+
+def check_training_settings(config: ConfigDict) -> None:
+  """Raises UserError, naming them, for keys that every training needs."""
+  _check_there(config, _TRAINING)
+
+
+def _check_there(sections, needed):
+  lacking = [
+    f"{section}.{key}"
+    for section, keys in needed.items()
+    for key in keys
+    if key not in sections[section]
+  ]
+  if lacking:
+    raise UserError(f"the config lacks {', '.join(lacking)}, which every method needs")
 
 
 class _Rule(NamedTuple):

@@ -6,10 +6,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 _PATIENCE_SECONDS = 1.0  # of a second Ctrl-C, for the main thread to end by itself
-GOES_ON = "stopped; the same command goes on from here"
+ONE_PRESS_SECONDS = 0.5  # wrappers such as `timeout` pass a signal on twice
+GOES_ON = "stopped; the same command goes on from what was saved before"
 
 
 @contextlib.contextmanager
@@ -48,7 +50,10 @@ def _listen(reader, answer):
       continue
     seen.append(number[0])
     if len(seen) == 1:
+      first = time.monotonic()
       answer()
+    elif time.monotonic() < first + ONE_PRESS_SECONDS:
+      seen.pop()
     elif seen.count(signal.SIGINT) > 1:
       reader.settimeout(_PATIENCE_SECONDS)
       with contextlib.suppress(TimeoutError):

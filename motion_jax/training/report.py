@@ -61,7 +61,11 @@ def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   # Images have no motion to be tested on.
   other = " --config.data.path=VIDEOS" if _has_images(source) else ""
   start = "python -m motion_jax.main --config=configs"
-  return [f"{start}/{name}.py {init_from}{other}" for name in names]
+  found = [f"{start}/{name}.py {init_from}{other}" for name in names]
+  if source.name == "synthetic_actions" and not method.evaluators:
+    network = method.config.model.name
+    found.append(f"{start}/finetune.py:{source.name},network={network} {init_from}")
+  return found
 
 
 def _has_images(source):

@@ -5,11 +5,13 @@ import logging
 import os
 import signal
 import threading
+import time
 
 import jax
 from jax.experimental import multihost_utils
 
 from motion_jax.training import interrupts
+from motion_jax.training.interrupts import ONE_PRESS_SECONDS
 
 logger = logging.getLogger("motion_jax")
 
@@ -28,7 +30,7 @@ class StopSignal:
   """
 
   def __enter__(self):
-    self.requested = False
+    self.requested, self._pressed = False, 0.0
     self._doing, self._interruptible = "the part of the set-up under way", False
     self._together = jax.process_count() > 1
     self._before = {}
@@ -80,11 +82,13 @@ class StopSignal:
     logger.warning("stopping%s; press Ctrl-C again to stop at once", after)
 
   def _request(self, number, frame):
+    if number == signal.SIGINT:
+      if self._pressed and time.monotonic() > self._pressed + ONE_PRESS_SECONDS:
+        signal.default_int_handler(number, frame)
+      self._pressed = self._pressed or time.monotonic()
     if self._together:
       os.kill(os.getpid(), signal.SIGTERM)
     else:
       self.requested = True
-    if number == signal.SIGINT:
-      signal.signal(number, self._before[number])
     if self.requested and self._interruptible:
       raise Stopped
