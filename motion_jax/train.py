@@ -186,7 +186,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
-    write_report(workdir, sources, parameters, method)
+    most = config.eval.get("max_videos", 0)
+    write_report(workdir, sources, parameters, method, most)
     log.pictures(plan.total_steps, figures)
   log.close()
   return values

@@ -137,6 +137,8 @@ def test_slurm_starts_a_process_per_gpu_and_queues_again():
     ((75, 134, 75), 75, 3),
     ((2,), 2, 1),
     ((1,), 1, 1),
+    ((127,), 127, 1),  # no python
+    ((143,), 143, 1),  # at its time limit
   ],
 )
 def test_a_slurm_job_starts_again_when_storage_has_failed(

@@ -112,9 +112,16 @@ def test_rows_ahead_fit_into_memory_and_keep_threads_busy(
   assert plan.workers * 2**29 <= memory / 4
 
 
-def test_a_limit_of_the_control_group_counts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("own", ["/", "/system.slice/job_7", "/elsewhere"])
+def test_a_limit_of_a_control_group_counts(own, tmp_path, monkeypatch):
+  """Of its own, or of one around it."""
+  (tmp_path / "own").write_text(f"1:name=systemd:/x\n0::{own}\n")
+  (tmp_path / "system.slice" / "job_7").mkdir(parents=True)
+  monkeypatch.setattr(host, "_OWN_GROUP", tmp_path / "own")
   monkeypatch.setattr(host, "_CGROUP", tmp_path)
   free, all_cores = host.memory(), host.cores()
+  if "job" in own:
+    tmp_path = tmp_path / "system.slice"
   (tmp_path / "cpu.max").write_text("150000 100000\n")
   (tmp_path / "memory.max").write_text("1000000\n")
   assert host.memory() == 10**6 and host.cores() == min(2, all_cores)

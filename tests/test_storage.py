@@ -204,6 +204,10 @@ def test_a_file_that_is_gone_is_masked_and_a_folder_that_is_gone_is_not(
   (videos / "a.mp4").rename(videos / "x.mp4")
   row = row_of(source, index)
   assert not row["valid"] and b"No such file" in row["reason"]
+  take = source.ids.index("take")
+  (videos / "take").rename(videos / "took")  # a video that is a folder
+  row = row_of(source, take)
+  assert not row["valid"] and b"No such file" in row["reason"]
   videos.rename(videos.with_name("gone"))
   with pytest.raises(storage.StorageError, match=r"a\.mp4 cannot be read: No such"):
     row_of(source, index)
@@ -269,6 +273,21 @@ def test_a_file_whose_handle_is_stale_is_opened_anew(prepared, monkeypatch):
   with pytest.raises(StorageFault, match="Stale file handle"):
     fresh[1]
   assert fresh[1] == source[1] and Stale.opened == 2
+
+
+def test_a_prepared_record_is_read_again_before_it_is_masked(prepared, monkeypatch):
+  source, _ = prepared
+  expected, read, failed = row_of(source, 2), type(source).__getitem__, []
+
+  def once(self, index):
+    if not failed:
+      failed.append(index)
+      raise DecodeError("damaged in shard: lost for a moment")
+    return read(self, index)
+
+  monkeypatch.setattr(type(source), "__getitem__", once)
+  same(row_of(source, 2), expected)
+  assert failed == [2]
 
 
 def test_a_file_of_records_that_is_cut_off_is_damaged(prepared):

@@ -8,6 +8,7 @@ import pathlib
 
 AUTO = -1  # of data.threads and data.workers: by the host
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
+_OWN_GROUP = pathlib.Path("/proc/self/cgroup")
 _THREADED = 16  # cores that one process keeps busy; more wait for its interpreter lock
 _CORES_OF_WORKER = 4
 _WORKER = 2**29  # bytes of a process that has loaded this program
@@ -77,16 +78,16 @@ def default_threads(processes: int = 1) -> int:
 
 
 def cores() -> int:
-  """The cores that this process may use: its affinity, and the limit of its group."""
+  """The cores that this process may use: its affinity, and the limits of its groups."""
   if hasattr(os, "sched_getaffinity"):
     count = len(os.sched_getaffinity(0))
   else:
     count = os.cpu_count() or 1
-  quota, _, period = _read("cpu.max").partition(" ")  # version 2
-  quota = quota or _read("cpu/cpu.cfs_quota_us")  # version 1
-  period = period or _read("cpu/cpu.cfs_period_us")
-  if quota.isdecimal() and period.isdecimal():
-    count = min(count, -(-int(quota) // int(period)))
+  limits = [text.partition(" ")[::2] for text in _limits("cpu.max")]  # version 2
+  limits.append((_read("cpu/cpu.cfs_quota_us"), _read("cpu/cpu.cfs_period_us")))  # 1
+  for quota, period in limits:
+    if quota.isdecimal() and period.isdecimal():
+      count = min(count, -(-int(quota) // int(period)))
   return max(1, count)
 
 
@@ -96,10 +97,17 @@ def memory() -> int:
   for line in _lines("/proc/meminfo"):
     if line.startswith("MemAvailable:"):
       found = [1024 * int(line.split()[1])]
-  for limit in map(_read, ("memory.max", "memory/memory.limit_in_bytes")):
+  for limit in (*_limits("memory.max"), _read("memory/memory.limit_in_bytes")):
     if limit.isdecimal():
       found.append(int(limit))
   return min(found)
+
+
+def _limits(name: str) -> list[str]:
+  """A limit of this process's control group, and of those around it."""
+  own = next((line[3:] for line in _lines(_OWN_GROUP) if line[:3] == "0::"), "/")
+  folder = pathlib.PurePosixPath(own.lstrip("/"))
+  return [_read(str(group / name)) for group in (folder, *folder.parents)]
 
 
 def _read(name: str) -> str:

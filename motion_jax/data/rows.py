@@ -9,6 +9,7 @@ a run by itself. Storage that fails does, after some minutes; see `storage`.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import grain
@@ -54,7 +55,8 @@ class Rows(grain.transforms.RandomMap):
 
   def __init__(self, source: Source, sampler: Sampler):
     self._source, self.sampler = source, sampler
-    self._patience = storage.Patience()
+    name = str(source.name)
+    self._patience = storage.Patience(root=name if os.path.isabs(name) else "")
 
   def random_map(self, index, rng: np.random.Generator) -> dict[str, np.ndarray]:
     reading, state = _Reading(self._source, int(index)), rng.bit_generator.state
@@ -116,7 +118,10 @@ class _Reading:
     self._source, self.index, self.record = source, index, None
 
   def __call__(self) -> Record:
-    self.record = self._source[self.index]
+    try:
+      self.record = self._source[self.index]
+    except DecodeError:  # its file may have been lost for a moment
+      self.record = self._source[self.index]
     return self.record
 
   @property

@@ -70,16 +70,18 @@ class Patience:
   """Waits for storage, in all threads of a process together.
 
   Args:
+    root: folder that all files lie in, as a file or folder that is missing below it is
+      missing for itself; '' if they lie anywhere.
     seconds: after which a read that fails again and again ends the run.
   """
 
-  def __init__(self, seconds: float | None = None):
-    self._seconds = PATIENCE if seconds is None else seconds
+  def __init__(self, root: str = "", seconds: float | None = None):
+    self._root, self._seconds = root, PATIENCE if seconds is None else seconds
     self._lock, self._woke = threading.Lock(), 0.0
     self._fails, self._spent = False, False
 
   def __reduce__(self):
-    return Patience, (self._seconds,)  # worker processes wait by themselves
+    return Patience, (self._root, self._seconds)  # worker processes wait by themselves
 
   def read(
     self, attempt: Callable[[], Result], files: Callable[[], Iterable]
@@ -108,7 +110,8 @@ class Patience:
       except (DecodeError, OSError, MemoryError) as error:
         paths = [*files()] or [getattr(error, "filename", None)]
         paths = [path for path in paths if path]
-        found = next(filter(None, map(_fault, paths)), None)
+        faults = (_fault(path, root=self._root) for path in paths)
+        found = next(filter(None, faults), None)
         if not found:
           if is_sure or not paths:
             raise DecodeError(reason_of(error)) from error
@@ -169,11 +172,13 @@ def reason_of(error: BaseException) -> str:
   return " ".join(str(error).split()) or type(error).__name__
 
 
-def _fault(path: str | os.PathLike, ends_only: bool = False) -> StorageFault | None:
+def _fault(
+  path: str | os.PathLike, ends_only: bool = False, root: str = ""
+) -> StorageFault | None:
   """Reads a file, or lists a folder; None if what fails is the file's own affair.
 
-  That a single file is gone, or must not be read, is so; not if its folder is gone too,
-  or empty: that is where a mount was.
+  That it is gone, or must not be read, is so as long as there is something else in its
+  root; without a root, in its folder. An empty one is where a mount was.
   """
   try:
     mode = os.stat(path).st_mode
@@ -182,7 +187,7 @@ def _fault(path: str | os.PathLike, ends_only: bool = False) -> StorageFault | N
     elif stat.S_ISREG(mode):  # a pipe would wait for a writer
       _read(path, ends_only)
   except OSError as error:
-    own = error.errno in _OF_A_FILE and not ends_only and _has_others(path)
+    own = error.errno in _OF_A_FILE and not ends_only and _has_others(path, root)
     return None if own else StorageFault(path, error.strerror or str(error))
   except ValueError:  # no path at all
     return None
@@ -198,10 +203,13 @@ def _read(path: str | os.PathLike, ends_only: bool) -> None:
       pass
 
 
-def _has_others(path: str | os.PathLike) -> bool:
-  """Whether the folder of a path is there, and not empty."""
+def _has_others(path: str | os.PathLike, root: str) -> bool:
+  """Whether the root is there and not empty, and really holds the path."""
+  folder = os.path.dirname(os.path.realpath(path))
+  root = os.path.realpath(root) if root else folder
   try:
-    with os.scandir(os.path.dirname(os.path.realpath(path))) as entries:
-      return next(entries, None) is not None
-  except OSError:
+    with os.scandir(root) as entries:
+      is_there = next(entries, None) is not None
+    return is_there and os.path.commonpath([root, folder]) == root
+  except (OSError, ValueError):  # of another drive
     return False

@@ -14,7 +14,7 @@ logger = logging.getLogger("motion_jax")
 
 
 def write_report(
-  workdir: pathlib.Path, sources: Sources, parameters: int, method
+  workdir: pathlib.Path, sources: Sources, parameters: int, method, most: int
 ) -> None:
   """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
@@ -23,6 +23,7 @@ def write_report(
     sources: what it was trained on, and what was held out.
     parameters: size of its networks.
     method: that has learned.
+    most: held-out videos that evaluators of features take; 0 for all.
   """
   from motion_jax.visualize.curves import save_curves
 
@@ -35,8 +36,9 @@ def write_report(
   figures = workdir / "figures"
   figures.mkdir(exist_ok=True)  # a method need not draw any
   save_curves(figures / "curves.png", rows)
-  counts = dict(videos=len(sources.heldout), classes=len(sources.heldout.classes or ()))
-  lines = verdict(summary, method.headline, **counts)
+  count, classes = len(sources.heldout), len(sources.heldout.classes or ())
+  videos = min(count, most or count)
+  lines = verdict(summary, method.headline, videos=videos, classes=classes)
   logger.info(
     "done; all numbers are in summary.json\n%s\n"
     "  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
