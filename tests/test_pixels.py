@@ -34,8 +34,11 @@ def test_frames_are_turned_and_mirrored_as_the_file_says(matrix, expected):
     assert np.stack(list(reader.frames())).shape[1:] == reader.read([0])[0].shape
 
 
+@pytest.mark.parametrize("in_file", [True, False])
 @pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG")])
-def test_high_dynamic_range_is_told_once(tmp_path, caplog, monkeypatch, curve, name):
+def test_high_dynamic_range_is_told_once(
+  tmp_path, caplog, monkeypatch, curve, name, in_file
+):
   path = tmp_path / "sunset.mp4"
   media_files.write_video(
     path,
@@ -43,12 +46,50 @@ def test_high_dynamic_range_is_told_once(tmp_path, caplog, monkeypatch, curve, n
     pix_fmt="yuv420p10le",
     encoder={"color_trc": str(curve), "color_primaries": "9", "colorspace": "9"},
   )
+  if not in_file:
+    path.write_bytes(_without(path.read_bytes(), b"colr"))
   monkeypatch.setattr(pixels, "_told", False)
   with caplog.at_level("WARNING", "motion_jax"):
     for _ in range(2):
       media_files.read_frames(path, [0, 2])
   (line,) = caplog.messages
   assert f"{path} has a high dynamic range ({name})" in line
+
+
+def _without(media, box):
+  assert media.count(box) == 1
+  return media.replace(box, b"free")
+
+
+def test_the_shape_of_pixels_may_stand_in_the_pictures_alone():
+  told = media_files.video_bytes(20, aspect=2)
+  for media in (told, _without(told, b"pasp")):
+    with video.VideoReader(media) as reader:
+      frames = reader.read([3, 17])
+      whole = list(reader.frames())
+      assert {frame.shape for frame in (*frames, *whole)} == {(48, 192, 3)}
+      np.testing.assert_array_equal(frames, [whole[3], whole[17]])
+      assert next(reader.frames(short_side=24)).shape == (24, 96, 3)
+
+
+def test_of_two_shapes_of_pixels_that_of_the_file_counts():
+  media = media_files.video_bytes(3, aspect=2)
+  at = media.index(b"pasp") + 4
+  media = media[:at] + (3).to_bytes(4, "big") + media[at + 4 :]
+  with video.VideoReader(media) as reader:
+    assert reader.read([1])[0].shape == next(reader.frames()).shape == (48, 288, 3)
+
+
+def test_a_wrong_size_in_the_file_does_not_make_two_ways_of_reading_differ():
+  media = media_files.video_bytes(20)
+  at = media.index(b"avc1", media.index(b"stsd")) + 28
+  assert media[at : at + 2] == (96).to_bytes(2, "big")
+  media = media[:at] + (160).to_bytes(2, "big") + media[at + 2 :]
+  with video.VideoReader(media) as reader:
+    frame = reader.read([3])[0]
+    # Shown as wide as the file says: pixels are 96 / 160 as wide as high.
+    assert frame.shape == (48, 58, 3)
+    np.testing.assert_array_equal(frame, list(reader.frames())[3])
 
 
 _TEXTURE = cv2.GaussianBlur(

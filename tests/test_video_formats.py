@@ -7,7 +7,7 @@ import media_files
 import numpy as np
 import pytest
 
-from motion_jax.data import video
+from motion_jax.data import decoder, video
 
 _COUNT = 50
 _OPEN_GOP = "keyint=10:min-keyint=10:bframes=3:b-adapt=0:scenecut=0:open-gop=1"
@@ -95,6 +95,23 @@ def test_frames_found_by_seeking_are_those_in_order(tmp_path, codec, suffix):
   path = tmp_path / f"video.{suffix}"
   _write(path, codec)
   _check(path)
+
+
+@pytest.mark.parametrize("codec", ["h264 open", "hevc open", "mpeg2", "mpeg4"])
+def test_nothing_is_skipped_that_pictures_before_a_key_frame_need(tmp_path, codec):
+  path = tmp_path / "video.mp4"
+  _write(path, codec)
+  with av.open(str(path)) as container:
+    times = [frame.pts for frame in container.decode(video=0)]
+  fewer = 0
+  for first in range(10):
+    wanted = {*times[first::10]}
+    reader = decoder.Decoder(path)
+    shown = [frame.pts for frame in reader.pictures(wanted=wanted, skips=True)]
+    reader.close()
+    assert wanted <= {*shown} and shown == sorted({*shown})
+    fewer += len(shown) < _COUNT // 2
+  assert fewer
 
 
 @pytest.mark.long

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
 import io
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import av
+import numpy as np
 from av.stream import Disposition
 
 from motion_jax.data import pixels
@@ -21,6 +20,7 @@ _LENIENT = (
   {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
 _UNPROBED = {"skip_frame": "all", "analyzeduration": "1", "fpsprobesize": "0"}
+_HELD = 300  # packets; most files have a key frame in that many
 
 
 class Decoder:
@@ -28,24 +28,24 @@ class Decoder:
 
   Attributes:
     container, stream: PyAV's; others after `rewind`.
-    to_rgb: makes images of the pictures; see `pixels.Converter`.
     fresh: nothing has been read since the file was opened.
     probed: it was opened as libavformat does by itself: several frames are decoded to
       find out what the header of an mp4 file tells, which takes as long as all else.
   """
 
-  def __init__(self, media: Media):
+  def __init__(self, media: Media, *, probed: bool = False):
     """Opens a file.
 
     Args:
       media: a path, or the bytes of a video file.
+      probed: see the attribute; files that are not mp4 always are.
 
     Raises:
       DecodeError: if it holds no video.
       av.FFmpegError: if it cannot be opened.
     """
     self._media = media
-    self.probed = not _is_mp4(media)
+    self.probed = probed or not _is_mp4(media)
     self._open()
 
   def probe(self) -> None:
@@ -65,11 +65,21 @@ class Decoder:
     try:
       self.stream = _best_stream(self.container)
       self.stream.thread_type = "NONE"
-      self.to_rgb = pixels.Converter(self.stream, name)
+      self._convert = pixels.Converter(self.stream, name)
     except BaseException:
       self.container.close()
       raise
-    self.fresh = True
+    self.fresh, self._is_checked = True, self.probed
+
+  def to_rgb(self, frame: av.VideoFrame, short_side: int | None = None) -> np.ndarray:
+    """Makes an image of a picture; see `pixels.Converter`."""
+    if not self._is_checked:
+      self._is_checked = True
+      if not self._convert.agrees_with(self.stream.codec_context):
+        probed = Decoder(self._media, probed=True)
+        self._convert = probed._convert
+        probed.close()
+    return self._convert(frame, short_side)
 
   def close(self) -> None:
     self.container.close()
@@ -95,7 +105,7 @@ class Decoder:
     packets: Iterable[av.Packet] | None = None,
     *,
     wanted: Set[int] = frozenset(),
-    keys: Sequence[int] = (),
+    skips: bool = False,
     sizes: Mapping[int, int] | None = None,
   ) -> Iterator[av.VideoFrame]:
     """Decodes on from where the file stands.
@@ -104,57 +114,50 @@ class Decoder:
       packets: what to decode; None for all that follow.
       wanted: time stamps. If any are given, pictures that no other one refers to are
         left out unless wanted, and decoding ends with the last wanted one.
-      keys: sorted time stamps of the key frames, if known: behind a wanted picture
-        nothing is decoded up to the key frame before the next one.
+      skips: between two wanted pictures, nothing is decoded up to the last key frame
+        that is shown before the second one.
       sizes: bytes of the key frame with each time stamp. If the first one met differs,
         there are no pictures: after a seek into MPEG-PS, times can be off by one.
     """
     context = self.stream.codec_context
     context.open(strict=False)  # libdav1d would never forget what was skipped before
     unsent, whole, key, came = set(wanted), True, None, False
-    # Time stamps of the key frame behind us, and of the one to go on from.
-    behind, start, left_out = -math.inf, _key_before(wanted, keys), False
+    held, left_out = [], False  # until it is known whether a key frame makes them vain
     for packet in packets or self.packets():
-      if packet.is_keyframe:
-        behind = packet.pts if keys else behind
-        if key is None:
-          key = packet
-          if sizes and sizes.get(key.pts) != key.size:
-            return
-      if start > behind and packet.size:
-        left_out = True
-        continue
+      if key is None and packet.is_keyframe:
+        key = packet
+        if sizes and sizes.get(key.pts) != key.size:
+          return
+      if skips and packet.size and unsent:
+        if packet.is_keyframe and packet.pts is not None and packet.pts <= min(unsent):
+          left_out, key = left_out or bool(held), packet
+          held.clear()
+        if packet.pts not in unsent and len(held) < _HELD:
+          held.append(packet)
+          continue
       if left_out:
         left_out = False
         yield from context.decode(None)  # what it holds back; then it starts anew
         context.flush_buffers()
-      is_wanted = not wanted or packet.pts in wanted
-      if packet.pts in unsent:
-        unsent.remove(packet.pts)
-        start = _key_before(unsent, keys)
-      if whole is not is_wanted:
-        whole = is_wanted
-        context.skip_frame = "DEFAULT" if whole else "NONREF"
-      try:
-        frames = context.decode(packet)
-      except av.InvalidDataError:
-        if _is_complete(packet, key, came):
-          raise
-        continue
-      came = came or bool(frames)
-      yield from frames
-      if wanted and not unsent:
-        if packet.size:
-          yield from context.decode(None)
-        return
-
-
-def _key_before(times: Set[int], keys: Sequence[int]) -> float:
-  """The time stamp of the key frame that the first picture is decoded from."""
-  if not times or not keys:
-    return -math.inf
-  number = bisect.bisect_right(keys, min(times)) - 1
-  return keys[number] if number >= 0 else -math.inf
+      for sent in (*held, packet):
+        is_wanted = not wanted or sent.pts in wanted
+        unsent.discard(sent.pts)
+        if whole is not is_wanted:
+          whole = is_wanted
+          context.skip_frame = "DEFAULT" if whole else "NONREF"
+        try:
+          frames = context.decode(sent)
+        except av.InvalidDataError:
+          if _is_complete(sent, key, came):
+            raise
+          continue
+        came = came or bool(frames)
+        yield from frames
+        if wanted and not unsent:
+          if sent.size:
+            yield from context.decode(None)
+          return
+      held.clear()
 
 
 def _is_complete(packet, key, came: bool) -> bool:

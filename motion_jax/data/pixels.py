@@ -39,9 +39,21 @@ class Converter:
     context = stream.codec_context
     self._aspect = stream.sample_aspect_ratio
     self._size = (context.height, context.width) if context.width else None
-    curve = _HIGH_DYNAMIC_RANGE.get(context.color_trc)
-    if curve:
-      _warn_of_range(name, curve)
+    self._curve = _HIGH_DYNAMIC_RANGE.get(context.color_trc)
+    if self._curve:
+      _warn_of_range(name, self._curve)
+
+  def agrees_with(self, context: av.VideoCodecContext) -> bool:
+    """Tells whether the stream turned out to be what the file said of it.
+
+    Args:
+      context: has decoded a frame.
+    """
+    return (
+      self._size == (context.height, context.width)
+      and (self._aspect or context.sample_aspect_ratio or 1) == (self._aspect or 1)
+      and self._curve == _HIGH_DYNAMIC_RANGE.get(context.color_trc)
+    )
 
   def __call__(self, frame: av.VideoFrame, short_side: int | None = None) -> np.ndarray:
     """Converts a frame.

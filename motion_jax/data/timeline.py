@@ -56,7 +56,7 @@ class Timeline:
 
   def runs(
     self, targets: np.ndarray, stream, fresh: bool
-  ) -> tuple[list[tuple[list[int], int | None]], list[int]]:
+  ) -> list[tuple[list[int], int | None]]:
     """Splits sorted targets where a seek saves reading.
 
     Args:
@@ -65,12 +65,11 @@ class Timeline:
       fresh: nothing has been read yet, so that the first run may need no seek.
 
     Returns:
-      Runs of time stamps, with where to seek to before; None for no seek. And the key
-      frames, if they had to be known.
+      Time stamps, and where to seek to before; None for no seek.
     """
     if len(targets) == 1 and self.from_header:  # spares the list of key frames
       near = fresh and targets[0] <= self.pts[min(_SEEK_GAP, self.count - 1)]
-      return [(targets.tolist(), None if near else int(targets[0]))], []
+      return [(targets.tolist(), None if near else int(targets[0]))]
     keys, seeks = self.keys, self.seeks
     if keys is None:
       entries = stream.index_entries
@@ -86,11 +85,10 @@ class Timeline:
     is_far = key_ranks - previous > _SEEK_GAP
     starts = np.flatnonzero(is_far | (np.arange(len(targets)) == 0))
     parts = np.split(targets, starts[1:])
-    runs = [
+    return [
       (part.tolist(), int(seeks[key_before[start]]) if is_far[start] else None)
       for part, start in zip(parts, starts, strict=True)
     ]
-    return runs, keys.tolist()
 
   def with_first_pictures(self, shown: set[int]) -> Timeline:
     """Drops those pictures before the first key frame that are not in `shown`."""

@@ -185,11 +185,10 @@ class VideoReader:
     """Decodes the pictures with the sorted time stamps; None if one is missing."""
     decoder, found, seek = self._decoder, {}, None
     try:
-      runs, keys = self._timeline.runs(targets, decoder.stream, decoder.fresh)
-      for run, seek in runs:
+      for run, seek in self._timeline.runs(targets, decoder.stream, decoder.fresh):
         if seek is not None:
           decoder.seek(seek)
-        self._decode_run(run, found, keys)
+        self._decode_run(run, found, skips=True)
     except av.FFmpegError:
       if seek is None:
         raise
@@ -201,15 +200,12 @@ class VideoReader:
     return found if len(found) == len(targets) else None
 
   def _decode_run(
-    self,
-    run: list[int],
-    found: dict[int, np.ndarray],
-    keys: Sequence[int] = (),
+    self, run: list[int], found: dict[int, np.ndarray], *, skips: bool = False
   ) -> None:
     """Rolls forward until the pictures of `run` are in `found`, or passed by."""
     wanted, missing = set(run), len(run)
     sizes = self._timeline.sizes
-    for frame in self._decoder.pictures(wanted=wanted, keys=keys, sizes=sizes):
+    for frame in self._decoder.pictures(wanted=wanted, skips=skips, sizes=sizes):
       if frame.pts in wanted and frame.pts not in found:
         found[frame.pts] = self._convert(self._decoder.to_rgb(frame))
         missing -= 1
