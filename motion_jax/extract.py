@@ -85,7 +85,8 @@ def extract(
   extractor = FeatureExtractor(module, config, mesh, batch_size)
   folder = out.with_name(out.name + ".parts")
   parts = Parts(folder, "extract", config, nnx.state(module), source)
-  if folder.exists() and {*folder.iterdir()} - {parts.folder}:
+  names = {path.name for path in folder.glob("[!.]*")}  # .nfs* come and go
+  if hosts.everyones(names - {parts.folder.name})[0]:
     raise UserError(
       f"{folder} holds unfinished work of another encoder, folder or setting; delete "
       "it or choose another --out"

@@ -251,9 +251,13 @@ def test_features_of_a_folder_survive_an_interruption(
     patch.setattr(Rows, "parts", stop_late)
     with pytest.raises(KeyboardInterrupt):
       _extract(run, source, tmp_path / "part.npz", threads=1)
-  with pytest.raises(UserError, match="another encoder, folder or setting"):
-    _extract(run, source, tmp_path / "part.npz", clips=3)
+  shutil.copytree(videos, tmp_path / "others")
+  others = open_source(tmp_path / "others", split="all")
+  for of, clips in ((source, 3), (others, 2)):
+    with pytest.raises(UserError, match="another encoder, folder or setting"):
+      _extract(run, of, tmp_path / "part.npz", clips=clips)
   (left,) = (tmp_path / "part.npz.parts").iterdir()
+  (left.parent / ".nfs0001").touch()  # a file that another process still has open
   (left / "99999999.npz").write_bytes(b"damaged by a crash")
   with monkeypatch.context() as patch:
     patch.setattr(Rows, "parts", stop_late)  # it would stop again at all of them

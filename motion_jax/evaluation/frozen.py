@@ -74,11 +74,11 @@ class FrozenEncoder:
 
   def _measured_before(self) -> dict[str, float]:
     """What an earlier start found of random initialisation; {} if there was none."""
-    values, path = {}, self._workdir / _RANDOM
+    values, path, wanted = {}, self._workdir / _RANDOM, self._of_random()
     if jax.process_index() == 0 and path.exists():
       with contextlib.suppress(ValueError, KeyError):
         about = json.loads(path.read_text())
-        values = about["values"] if about["of"] == self._of_random() else {}
+        values = about["values"] if about["of"] == wanted else {}
     return hosts.from_process_zero(values)
 
   def _of_random(self) -> list[str]:

@@ -87,7 +87,7 @@ def value_of_each(
     (positions [N] of the records in the source, values [N, ...]), sorted.
   """
   means = _Means(dtype)
-  if parts and jax.process_index() == 0:
+  if parts:
     means.positions, means.values = parts.load()
   done, _ = hosts.gathered(*(np.asarray(means.positions, np.int64),) * 2)
   rest = np.setdiff1d(np.arange(len(source)), done)

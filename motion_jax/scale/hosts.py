@@ -135,14 +135,11 @@ def everyones(value: Any) -> list[Any]:
     piece = np.zeros(step, np.uint8)
     some = np.frombuffer(own[start : start + step], np.uint8)
     piece[: len(some)] = some
-    for whole, part in zip(
-      found, multihost_utils.process_allgather(piece), strict=True
-    ):
-      whole += part.tobytes()
-  return [
-    pickle.loads(memoryview(each)[:size])
-    for each, size in zip(found, sizes, strict=True)
-  ]
+    pieces = multihost_utils.process_allgather(piece)
+    for whole, part, size in zip(found, pieces, sizes, strict=True):
+      whole += memoryview(part)[: max(0, size - start)]  # the rest fills up
+  found.reverse()
+  return [pickle.loads(found.pop()) for _ in sizes]
 
 
 def gathered(numbers: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,11 +153,13 @@ def gathered(numbers: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     numbers [N] and rows [N, ...] of all, bit for bit, in every process.
   """
   found = everyones((numbers, rows))
-  numbers = np.concatenate([each for each, _ in found])
-  some = [each for _, each in found if len(each)]
-  rows = np.concatenate(some) if some else rows
-  numbers, first = np.unique(numbers, return_index=True)
-  return numbers, rows[first]
+  numbers = np.unique(np.concatenate([each for each, _ in found]))
+  shape = next((each.shape[1:] for _, each in found if len(each)), rows.shape[1:])
+  rows = np.empty((len(numbers), *shape), rows.dtype)
+  for own, its_rows in reversed(found):
+    if len(own):
+      rows[np.searchsorted(numbers, own)] = its_rows
+  return numbers, rows
 
 
 def is_lost_contact(error: BaseException) -> bool:
