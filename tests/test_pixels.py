@@ -43,6 +43,7 @@ def test_high_dynamic_range_is_told_once(
   media_files.write_video(
     path,
     3,
+    b_frames=0,  # such files are not probed
     pix_fmt="yuv420p10le",
     encoder={"color_trc": str(curve), "color_primaries": "9", "colorspace": "9"},
   )
@@ -62,7 +63,7 @@ def _without(media, box):
 
 
 def test_the_shape_of_pixels_may_stand_in_the_pictures_alone():
-  told = media_files.video_bytes(20, aspect=2)
+  told = media_files.video_bytes(20, b_frames=0, aspect=2)
   for media in (told, _without(told, b"pasp")):
     with video.VideoReader(media) as reader:
       frames = reader.read([3, 17])
@@ -73,7 +74,7 @@ def test_the_shape_of_pixels_may_stand_in_the_pictures_alone():
 
 
 def test_of_two_shapes_of_pixels_that_of_the_file_counts():
-  media = media_files.video_bytes(3, aspect=2)
+  media = media_files.video_bytes(3, b_frames=0, aspect=2)
   at = media.index(b"pasp") + 4
   media = media[:at] + (3).to_bytes(4, "big") + media[at + 4 :]
   with video.VideoReader(media) as reader:
@@ -81,7 +82,7 @@ def test_of_two_shapes_of_pixels_that_of_the_file_counts():
 
 
 def test_a_wrong_size_in_the_file_does_not_make_two_ways_of_reading_differ():
-  media = media_files.video_bytes(20)
+  media = media_files.video_bytes(20, b_frames=0)
   at = media.index(b"avc1", media.index(b"stsd")) + 28
   assert media[at : at + 2] == (96).to_bytes(2, "big")
   media = media[:at] + (160).to_bytes(2, "big") + media[at + 2 :]
