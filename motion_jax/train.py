@@ -18,7 +18,6 @@ from motion_jax.evaluation.evaluators import make_evaluators
 from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
-from motion_jax.methods.settings import check_training_settings
 from motion_jax.models.common import parameter_count
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import optim, starting_point, state
@@ -59,7 +58,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       sources = open_sources(config.data)
     config = with_records(config, sources)
     mesh = sharding.make_mesh()
-    check_training_settings(config)
     check_batch(config, mesh.size)
     checkpoints = opened.enter_context(_open_checkpoints(config.train, workdir))
     resumed = checkpoints.latest_step()
@@ -81,8 +79,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     batches = opened.enter_context(_open_batches(config, sources.train, sampler))
     most = config.data.max_bad_fraction
     bad_files = BadFiles(sources.train, workdir / "bad_files.txt", most)
-    evaluators = make_evaluators(method, config, sources, mesh, workdir)
-    held_out = evaluators[0]
+    held_out, *_ = evaluators = make_evaluators(method, config, sources, mesh, workdir)
     schedule = optim.make_schedule(config.optim, plan)
     optimizer = optim.make_optimizer(config.optim, schedule)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -104,9 +101,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     log = logs.Logs(workdir, step=first_step)  # drops what comes again
     clips = config.train.batch_size * method.clips_per_example
     parameters = parameter_count(current.params)
-    _announce(config, sources, held_out, parameters, clips, plan.total_steps, workdir)
-    if first_step:
-      logger.info("resumed at step %d", first_step)
+    steps = first_step, plan.total_steps
+    _announce(config, sources, held_out, parameters, clips, steps, workdir)
 
     # Compile ahead of the loop, in which nothing is traced, compiled or transferred
     # but what is asked for. Processes wait here for the slowest.
@@ -153,8 +149,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         losses.check()
         row = jax.device_get(current.metrics.compute())
         health.check(step, row)
-        perf = progress.measure(step)
-        _log(log, step, plan, row, method.headline, schedule, *perf)
+        _log(log, step, plan, row, method.headline, schedule, *progress.measure(step))
         current = current.replace(metrics=no_metrics())
       stop.after(step)
       with progress.pause():
@@ -172,9 +167,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
           if not stop.requested:
             values |= measure(evaluator)
     checkpoints.wait()
-    last = plan.total_steps
-    if checkpoints.latest_step() == last:
-      complete = not _unmeasured(evaluators, last, workdir)
+    if checkpoints.latest_step() == plan.total_steps:
+      complete = not _unmeasured(evaluators, plan.total_steps, workdir)
 
   # From here on signals end the process as usual: all is saved.
   if stop.requested and not complete:
@@ -186,8 +180,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
-    most = config.eval.get("max_videos", 0)
-    write_report(workdir, sources, parameters, method, most)
+    write_report(workdir, sources, parameters, method, config.eval)
     log.pictures(plan.total_steps, figures)
   log.close()
   return values
@@ -275,7 +268,8 @@ def _of_whole_batch(rows):
   return {**rows, "extent": np.tile(rows["extent"], repeats)}
 
 
-def _announce(config, sources, held_out, parameters, clips, total_steps, workdir):
+def _announce(config, sources, held_out, parameters, clips, steps, workdir):
+  first, total = steps
   logger.info(
     "data: %s, %d to train on, %d held out",
     *(sources.train.name, len(sources.train), len(held_out)),
@@ -283,9 +277,11 @@ def _announce(config, sources, held_out, parameters, clips, total_steps, workdir
   logger.info("network: %s, %s parameters", config.model.name, f"{parameters:,}")
   logger.info(
     "batch: %d sources, %d clips; %d steps",
-    *(config.train.batch_size, clips, total_steps),
+    *(config.train.batch_size, clips, total),
   )
   logger.info("workdir: %s", workdir)
+  if first:
+    logger.info("resumed at step %d", first)
 
 
 def _log(log, step, plan, row, headline, schedule, perf, perf_text):

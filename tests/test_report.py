@@ -30,7 +30,7 @@ def written(folder, caplog, monkeypatch, kind="video", method="mosi"):
   (folder / "metrics.jsonl").write_text(text + "\n")
   source = Videos([Record("a", kind, b"")])
   with caplog.at_level("INFO", "motion_jax"):
-    report.write_report(folder, Sources(source, source), 7, METHODS[method], 0)
+    report.write_report(folder, Sources(source, source), 7, METHODS[method], {})
   return caplog.text.splitlines()
 
 

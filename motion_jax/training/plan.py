@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError, steps_of
 from motion_jax.data.host import AUTO
+from motion_jax.methods.settings import check_training_settings
 from motion_jax.scale import sharding
 
 logger = logging.getLogger("motion_jax")
@@ -111,7 +112,11 @@ def _tell_of_no_effect(config, plan):
 
 
 def check_batch(config: ConfigDict, devices: int) -> None:
-  """Raises UserError for batch sizes that do not fit the devices or each other."""
+  """Raises UserError for what no training can do without, and batches that do not fit.
+
+  These must suit the devices and each other.
+  """
+  check_training_settings(config)
   train = config.train
   for name in (
     "train.accumulate_steps",

@@ -4,6 +4,8 @@ import logging
 import pathlib
 import shlex
 
+from ml_collections import ConfigDict
+
 from motion_jax import logs
 from motion_jax.data.inputs import Sources
 from motion_jax.data.sources import DecodeError, Source, StorageFault
@@ -14,7 +16,7 @@ logger = logging.getLogger("motion_jax")
 
 
 def write_report(
-  workdir: pathlib.Path, sources: Sources, parameters: int, method, most: int
+  workdir: pathlib.Path, sources: Sources, parameters: int, method, options: ConfigDict
 ) -> None:
   """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
@@ -23,7 +25,7 @@ def write_report(
     sources: what it was trained on, and what was held out.
     parameters: size of its networks.
     method: that has learned.
-    most: held-out videos that evaluators of features take; 0 for all.
+    options: of its evaluations: `max_videos` are what those of features take, or all.
   """
   from motion_jax.visualize.curves import save_curves
 
@@ -37,7 +39,7 @@ def write_report(
   figures.mkdir(exist_ok=True)  # a method need not draw any
   save_curves(figures / "curves.png", rows)
   count, classes = len(sources.heldout), len(sources.heldout.classes or ())
-  videos = min(count, most or count)
+  videos = min(count, options.get("max_videos", 0) or count)
   lines = verdict(summary, method.headline, videos=videos, classes=classes)
   logger.info(
     "done; all numbers are in summary.json\n%s\n"
