@@ -51,6 +51,7 @@ def test_a_pretext_at_chance_is_told_once_and_not_too_early(caplog):
   assert "0.130 after 50% of the training" in caplog.text
   health = Health(100, {"pretext_accuracy": 0.125})
   health.check(90, {"pretext_accuracy": 0.3})
+  Health(3, {"pretext_accuracy": 0.125}).check(3, {"pretext_accuracy": 0.1})  # a trial
   assert len(caplog.messages) == 1
 
 

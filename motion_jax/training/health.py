@@ -9,6 +9,7 @@ logger = logging.getLogger("motion_jax")
 
 _COLLAPSED = 0.05  # spread of features; 1 if they lie evenly on a sphere
 _CHANCE_AFTER, _COLLAPSE_AFTER = 0.5, 0.1  # shares of the training
+_TRIAL = 100  # steps below which nobody expects a training to learn
 _LEARNED = 0.1  # of the way from chance to 1
 
 
@@ -25,7 +26,7 @@ class Health:
 
   def check(self, step: int, values: Mapping[str, float]) -> None:
     """Warns of what is wrong at `step` with {metric: value}."""
-    done = step / self._total_steps
+    done = step / self._total_steps if self._total_steps >= _TRIAL else 0.0
     for name, chance in self._chance.items() if done >= _CHANCE_AFTER else ():
       if values[name] < chance + _LEARNED * (1 - chance):
         self._tell(
