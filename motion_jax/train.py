@@ -106,9 +106,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
     # Compile ahead of the loop, in which nothing is traced, compiled or transferred
     # but what is asked for. Processes wait here for the slowest.
-    held_out.check(current.params, current.aux)
     with stop.part("compiling, which the next start need not do again"):
       if first_step < plan.total_steps:
+        held_out.check(current.params, current.aux)
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
 
     def measure(evaluator):  # each makes a row of metrics.jsonl

@@ -135,6 +135,16 @@ def test_curves_draw_a_panel_per_metric_with_the_colour_of_each_phase(tmp_path):
     assert (abs(picture - train) < 12).all(-1).any() == shows_train
 
 
+def test_what_was_measured_once_is_no_curve_beside_others(tmp_path):
+  once = {"step": 30, "eval/retrieval_r1": 0.2, "eval/random_init/retrieval_r1": 0.1}
+  save_curves(tmp_path / "without.png", ROWS)
+  save_curves(tmp_path / "with.png", [*ROWS, once])
+  save_curves(tmp_path / "alone.png", [once])
+  without, beside = (_picture(tmp_path / f"{n}.png") for n in ("without", "with"))
+  assert without.shape == beside.shape and (without == beside).all()
+  assert (tmp_path / "alone.png").exists()
+
+
 def test_no_curves_are_written_when_there_is_nothing_to_draw(tmp_path):
   save_curves(tmp_path / "none.png", [{"step": 1}])
   assert not (tmp_path / "none.png").exists()

@@ -29,9 +29,11 @@ def save_curves(
   Args:
     path: PNG to write; nothing is written when no row has any of the keys.
     rows: rows of metrics.jsonl, each with 'step' and some metrics.
-    keys: metrics to plot, in this order; default: all numbers in the rows.
+    keys: metrics to plot, in this order; default: all numbers in the rows, but not
+      what was measured once only, unless that holds for all.
   """
-  if keys is None:
+  chosen = keys is not None
+  if not chosen:
     found = (k for row in rows for k, v in row.items() if _is_number(v))
     keys = [key for key in dict.fromkeys(found) if key != "step"]
   panels = {}
@@ -42,6 +44,9 @@ def save_curves(
       panels.setdefault(metric, []).append((phase, np.array(points, float)))
   if not panels:
     return
+  if not chosen:
+    longest = {name: max(len(p) for _, p in curves) for name, curves in panels.items()}
+    panels = {k: v for k, v in panels.items() if longest[k] > 1} or panels
   columns = min(COLUMNS, len(panels))
   lines = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(4.4 * columns, 3.1 * lines), dpi=110, layout="constrained")
