@@ -1,5 +1,6 @@
 """Ctrl-C before the first step is answered at once, and the same command goes on."""
 
+import gc
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import children
 import pytest
 from conftest import ROOT
 
-from motion_jax.training import stopping
+from motion_jax.training import interrupts, stopping
 
 # `tiny_main` on the embedded videos, which are made slowly; `busy` lets the handlers of
 # Python wait, as a compiler does.
@@ -84,6 +85,22 @@ class Heard:
     code = process.wait(seconds)
     self._thread.join()
     return code
+
+
+def test_an_interruption_that_meets_the_garbage_collector_is_not_lost(capfd):
+  """There, and in destructors, Python prints exceptions and goes on."""
+
+  def collect(phase, _):
+    if phase == "start":
+      gc.callbacks.remove(collect)
+      raise stopping.Stopped
+
+  gc.callbacks.append(collect)
+  with pytest.raises(stopping.Stopped), interrupts.answered(lambda: None):
+    gc.collect()
+    for _ in range(1000):
+      time.sleep(0.01)
+  assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow

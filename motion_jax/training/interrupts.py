@@ -1,6 +1,7 @@
 """An answer to Ctrl-C at once, whatever the program is doing."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -20,7 +21,9 @@ def answered(answer: Callable[[], None]):
 
   Python's own handlers, which this leaves as they are, run in the main thread alone,
   when it is not busy: a compilation or a thread that it waits for takes up to a minute.
-  Elsewhere than in the main thread nothing is answered.
+  Elsewhere than in the main thread nothing is answered. A KeyboardInterrupt that those
+  handlers raise where Python only prints exceptions (in a destructor, or in a callback
+  of the garbage collector, as JAX has one) is raised once more, behind that place.
 
   Args:
     answer: says what the program does before it ends; runs in another thread.
@@ -34,12 +37,35 @@ def answered(answer: Callable[[], None]):
   thread = threading.Thread(target=_listen, args=(reader, answer), daemon=True)
   thread.start()
   try:
-    yield
+    with _raised_again():
+      yield
   finally:
     signal.set_wakeup_fd(before)
     writer.close()
     thread.join()
     reader.close()
+
+
+@contextlib.contextmanager
+def _raised_again():
+  before, timers = sys.unraisablehook, []
+  main = ctypes.c_ulong(threading.main_thread().ident)
+
+  def hook(unraisable):
+    kind = unraisable.exc_type
+    if not issubclass(kind, KeyboardInterrupt):
+      return before(unraisable)
+    again = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    timers.append(threading.Timer(0.01, again, [main, ctypes.py_object(kind)]))
+    timers[-1].start()
+
+  sys.unraisablehook = hook
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
+    for timer in timers:
+      timer.cancel()
 
 
 def _listen(reader, answer):
