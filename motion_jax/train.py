@@ -198,7 +198,7 @@ def compile_step(train_step, state, batch_shapes):
 
 @contextlib.contextmanager
 def _open_checkpoints(config, workdir):
-  checkpoints = Checkpoints(workdir, keep=config.keep, best=config.best)
+  checkpoints = Checkpoints(workdir, keep=config.keep, best=config.best, clean=True)
   if config.skip_damaged:
     checkpoints.skip_damaged()
   try:

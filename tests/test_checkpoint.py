@@ -79,6 +79,20 @@ def test_the_best_and_the_latest_are_kept(tmp_path):
   assert checkpoints.latest_step() == 5
 
 
+def test_a_training_deletes_what_a_killed_one_has_left(tmp_path):
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(trained(1), data(), CONFIG, {})
+  checkpoints.close()
+  half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+  shutil.copytree(tmp_path / "checkpoints" / "1", half)
+  Checkpoints(tmp_path).close()  # a reader; the training may be at work
+  assert half.exists()
+  checkpoints = Checkpoints(tmp_path, clean=True)
+  assert checkpoints.latest_step() == 1
+  checkpoints.close()
+  assert [path.name for path in half.parent.iterdir()] == ["1"]
+
+
 def test_weights_alone_can_be_restored(tmp_path):
   checkpoints = Checkpoints(tmp_path)
   current = trained(2)

@@ -36,9 +36,13 @@ class Checkpoints:
     keep: how many of the latest checkpoints to keep, beside the best one.
     best: name of a held-out metric, higher is better, whose best checkpoint is kept
       too; of those that were evaluated before they were saved.
+    clean: delete what a killed training has left of a checkpoint; for trainings alone,
+      since a reader would delete what a training is writing.
   """
 
-  def __init__(self, workdir: pathlib.Path, *, keep: int = 2, best: str = ""):
+  def __init__(
+    self, workdir: pathlib.Path, *, keep: int = 2, best: str = "", clean: bool = False
+  ):
     self._directory = workdir.absolute() / "checkpoints"
     preserve = [policies.LatestN(keep)]
     if best:
@@ -52,6 +56,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(preserve),
         enable_async_checkpointing=True,
+        cleanup_tmp_directories=clean,
       ),
     )
     self.latest_step()
