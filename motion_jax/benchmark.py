@@ -15,6 +15,10 @@ stderr.
   --count_only              compiles and runs nothing: for recipes too large for this
                             machine
 
+`--input` measures the input pipeline alone: its rate, processor time and bytes of a
+source; and, with `--topology` or `--need=SOURCES_PER_SECOND` of a host's devices,
+whether the host keeps up, if it has as many cores as this one or `--host_cores=N`.
+
 `--communication=8,64,256` runs nothing either, but compiles the step for so many
 devices that exist in name only, each with as many rows of the batch, and tells what
 they send each other. Sizes are of float32, the convolutions those of accelerators.
@@ -39,8 +43,10 @@ from motion_jax import logs
 from motion_jax.commands import command
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.costs import ahead, communication, roofline
+from motion_jax.costs.feed import in_words, input_costs, input_rate, verdict
 from motion_jax.costs.fit import fit
-from motion_jax.costs.measures import communicated, input_rate, scaled, sized, stages
+from motion_jax.costs.measures import communicated, scaled, sized, stages
+from motion_jax.costs.table import table
 from motion_jax.costs.timing import measure
 from motion_jax.costs.topology import Topology
 from motion_jax.data.absent import with_classes
@@ -89,11 +95,19 @@ _PROGRAM = flags.DEFINE_string(
   "program", "", "File for the text of the compiled program, with --topology."
 )
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
+_INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline alone.")
+_NEED = flags.DEFINE_float(
+  "need", 0.0, "Sources per second that a host's devices take, for --input."
+)
+_HOST_CORES = flags.DEFINE_integer("host_cores", 0, "For --input; 0: as here.")
 
 
 def main() -> None:
   config = _CONFIG.value
   limits = _checked(config)
+  if _INPUT.value:
+    _feed(config)
+    return
   config = with_classes(config)
   if _TOPOLOGY.value:
     _compile(config, _TOPOLOGY.value)
@@ -122,30 +136,11 @@ def main() -> None:
     if rate["sources_per_second"]:
       seconds = config.train.batch_size / rate["sources_per_second"]
       result["stage_seconds"]["input"] = seconds
-      result["input_rate_to_need"] = result["step_seconds"] / seconds
+      result["input_rate_to_need"] = ratio = result["step_seconds"] / seconds
+      result["input"] = in_words(ratio)
     if _ROOFLINE.value:
       result |= _roofline(limits, result)
     _show(result)
-
-
-def table(result: dict) -> str:
-  """A result as aligned lines."""
-  lines = []
-  for name, value in result.items():
-    if isinstance(value, dict):
-      is_share = name.endswith("_shares")
-      texts = {
-        k: f"{100 * v:.2f} %" if is_share else _text(v) for k, v in value.items()
-      }
-      width = max(22, *(len(k) + 2 for k in texts)) if texts else 0
-      lines += [f"  {name}", *(f"    {k:{width}s}{text}" for k, text in texts.items())]
-    else:
-      lines.append(f"  {name:24s}{_text(value)}")
-  return "\n".join(lines)
-
-
-def _text(value):
-  return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _show(result):
@@ -216,6 +211,21 @@ def _compile(config, name):
   if _PROGRAM.value:
     local_path(_PROGRAM.value).write_text(compiled.text)
   _show_with_operations(ahead.report(topology, config, compiled))
+
+
+def _feed(config):
+  """Measures the input of this machine for devices that need not be there."""
+  logs.to_console()
+  found = {"config": config.name, **input_costs(config, _INPUT_SECONDS.value)}
+  need = _NEED.value
+  if _TOPOLOGY.value:
+    topology, config = Topology(_TOPOLOGY.value), ahead.prepared(with_classes(config))
+    check_batch(config, topology.mesh.size)
+    logger.info("compiling the step for %s", topology.name)
+    step = ahead.report(topology, config, ahead.compile_for(topology, config))
+    found |= ahead.expected(topology, step)
+    need = config.train.batch_size / topology.hosts / found["step_seconds"]
+  _show(found | (verdict(found, need, _HOST_CORES.value) if need else {}))
 
 
 def _communicate(config, counts):

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from test_config import CONFIGS, load
 
-from motion_jax.costs import measures
+from motion_jax.costs import feed, measures
 
 SMOKE = f"--config={ROOT}/configs/mosi.py:smoke"
 
@@ -50,6 +50,32 @@ def test_with_a_peak_the_roofline_of_any_device_is_told(pictures, tmp_path):
   assert found["stage_seconds"]["input"] == pytest.approx(
     8 / found["sources_per_second"]
   )
+
+
+@pytest.mark.slow
+def test_the_input_alone_is_told_beside_what_a_host_needs(pictures):
+  data = ["--config.data.name=folder", f"--config.data.path={pictures}"]
+  words = [SMOKE, *data, "--input", "--input_seconds=0.3"]
+  result = benchmark(*words, "--need=1e6", "--host_cores=3")
+  assert result.returncode == 0, result.stderr
+  [found] = map(json.loads, result.stdout.splitlines())
+  each = found["core_milliseconds_per_source"]
+  assert 0 < each < 1e3 and found["sources_per_second"] > 1
+  assert found["host_cores_needed"] == pytest.approx(1e3 * each)
+  assert found["input_rate_to_need"] == pytest.approx(3 / found["host_cores_needed"])
+  assert found["input"].startswith("input-bound: the devices wait")
+  assert f"{1e3 * each:.1f} of 3 cores" in found["input"]
+  bytes_of_canvas = found["device_megabytes_per_source"] * 1e6
+  height, width = load(CONFIGS / "mosi.py").get_config("smoke").data.canvas
+  assert bytes_of_canvas == pytest.approx(height * width * 3, rel=0.01)
+
+
+def test_what_the_input_gives_is_put_in_words():
+  costs = {"core_milliseconds_per_source": 10.0, "host_cores": 2}
+  assert feed.verdict(costs, 100.0)["input"].startswith("not input-bound; ")
+  assert feed.verdict(costs, 180.0)["input"].startswith("just enough input; ")
+  assert feed.verdict(costs, 201.0)["input"].startswith("input-bound: ")
+  assert feed.verdict(costs, 201.0, cores=8)["input"].startswith("not input-bound; ")
 
 
 @pytest.mark.slow

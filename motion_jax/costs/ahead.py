@@ -11,7 +11,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
-from motion_jax.config import steps_of
+from motion_jax.config import UserError, steps_of
 from motion_jax.costs import communication, cycles
 from motion_jax.costs.flops import stage_flops
 from motion_jax.costs.measures import abstract_step
@@ -159,6 +159,23 @@ def report(topology: Topology, config: ConfigDict, compiled: Compiled) -> dict:
     }
   sent = communication.summary(compiled.text, devices)
   return found | {"scope_shares": _shares(scopes or flops)} | sent
+
+
+def expected(topology: Topology, report: dict) -> dict:
+  """The time of a step as far as it is known, as `step_seconds`, and what it is.
+
+  Raises:
+    UserError: if the step does not fit.
+  """
+  if not report["fits"]:
+    raise UserError(
+      f"the step does not fit into {topology.name}: --fit tells what does"
+    )
+  if "compilers_estimate" in report:
+    seconds = report["compilers_estimate"]["step_seconds"]
+    return {"step_seconds": seconds, "step_seconds_are": "the compiler's estimate"}
+  words = "at the peak rate of the devices, which no step reaches"
+  return {"step_seconds": report["least_step_seconds"], "step_seconds_are": words}
 
 
 def _shares(scopes, most=_SCOPES):

@@ -1,7 +1,5 @@
-"""What a recipe's training step takes: operations, communication, input."""
+"""What a recipe's training step takes: operations and communication."""
 
-import contextlib
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -12,15 +10,10 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from motion_jax.config import UserError
 from motion_jax.costs import communication
 from motion_jax.costs.flops import stage_flops
-from motion_jax.data import pipeline
 from motion_jax.data.absent import absent_source
-from motion_jax.data.clips import Sampler
-from motion_jax.data.inputs import configured_source
 from motion_jax.data.rows import empty_row, for_devices
-from motion_jax.data.sources import Source
 from motion_jax.methods import make_method, method_class
 from motion_jax.methods.base import Method
 from motion_jax.models.common import parameter_count
@@ -127,41 +120,6 @@ def abstract_step(config: ConfigDict, mesh: Mesh | None = None) -> tuple:
     for name, array in row.items()
   }
   return parts.step, jax.eval_shape(parts.create), batch
-
-
-def input_rate(config: ConfigDict, seconds: float) -> dict:
-  """Sources per second of the input pipeline alone; None without the data set."""
-  try:
-    source = configured_source(config.data, "train")
-  except UserError as error:
-    return {"sources_per_second": None, "input_note": " ".join(str(error).split())}
-  sampler, data = make_method(config).sampler("train", source), config.data
-  options = {"threads": data.threads, "workers": data.workers}
-  rate = pipeline_rate(
-    source, sampler, config.train.batch_size, seconds=seconds, **options
-  )
-  return {"sources_per_second": rate}
-
-
-def pipeline_rate(
-  source: Source, sampler: Sampler, batch_size: int, *, seconds: float, **options
-) -> float:
-  """Records per second of the training input without a model.
-
-  Args:
-    source, sampler, batch_size, **options: as for `pipeline.make_pipeline`.
-    seconds: how long to measure; the start-up is not counted.
-  """
-  stream = pipeline.make_pipeline(
-    source, sampler, batch_size=batch_size, seed=0, **options
-  )
-  with contextlib.closing(iter(stream)) as batches:
-    next(batches)
-    records, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds or not records:
-      next(batches)
-      records += batch_size
-  return records / elapsed
 
 
 def example_batch(config: ConfigDict) -> dict[str, np.ndarray]:

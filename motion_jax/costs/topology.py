@@ -69,6 +69,7 @@ class Topology:
   Attributes:
     name: of a TPU slice as libtpu has it, or a GPU and how many, such as 'h100:8'.
     mesh: over the devices.
+    hosts: that they have.
     kind: what JAX calls one of them.
     limits: of one of them.
     capacity: GiB of one that a program can have: of GPUs, the share that JAX takes.
@@ -91,6 +92,7 @@ class Topology:
     _avoid_accelerators()
     devices = _gpus(kind, shape) if is_gpu else _tpus(kind, shape)
     self.mesh = sharding.make_mesh(devices)
+    self.hosts = len({device.process_index for device in devices})
     self.kind = _GPUS[kind]["kind"] if is_gpu else devices[0].device_kind
     self.limits = roofline.peak(self.kind)
     if self.limits is None or not self.limits.gibibytes:

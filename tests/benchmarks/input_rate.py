@@ -23,7 +23,7 @@ import av
 from absl import app, flags
 from ml_collections import config_flags
 
-from motion_jax.costs.measures import pipeline_rate
+from motion_jax.costs.feed import pipeline_rate
 from motion_jax.data import flow_files, media
 from motion_jax.data.inputs import configured_source
 from motion_jax.data.rows import empty_row
@@ -53,8 +53,8 @@ def main(argv):
   rows = []
   for _ in range(_ROUNDS.value):
     bare = _measured(lambda: _bare_rate(tasks))
-    ours = _measured(lambda: pipeline_rate(source, sampler, batch, **options))
-    rows.append((*bare, *ours))
+    rate, used = pipeline_rate(source, sampler, batch, **options)
+    rows.append((*bare, rate, 1e3 * used))
     print("bare {:.1f}/s {:.2f} ms CPU, pipeline {:.1f}/s {:.2f} ms".format(*rows[-1]))
   bare, bare_cpu, ours, cpu = map(statistics.median, zip(*rows, strict=True))
   ratio = statistics.median(row[2] / row[0] for row in rows)
