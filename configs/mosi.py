@@ -84,7 +84,7 @@ TABLES = {
   ),
   "imagenet": dict(
     method=dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),  # code
-    eval=dict(probe=False),  # images do not move
+    eval=dict(probe=False, online_videos=0),  # images do not move
   ),
   # R-2D3D-18 of width 16 on 8x64x64 clips: minutes on two CPU cores. With dropout 0.5,
   # the paper's, a network this narrow learns late.

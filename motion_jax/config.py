@@ -27,6 +27,7 @@ ADDED = {
   "data.heldout_by": "file",
   "data.flow_short_side": None,  # motion of any size
   "data.records": "",  # unknown
+  "eval.online_videos": 0,
   "eval.place_scores": False,
   "method.projection_norm": False,
   "method.segments": False,

@@ -23,7 +23,8 @@ class _Lines:
 
 
 def progress_bar(*args, **options) -> tqdm.tqdm:
-  """A `tqdm.tqdm` on stderr; where that is a file, a whole line a minute."""
+  """A `tqdm.tqdm` on stderr; where that is a file, a whole line each full minute."""
   if not sys.stderr.isatty():
-    options |= dict(file=_Lines(sys.stderr), mininterval=_FILE_SECONDS, ncols=0)
+    seconds = dict(mininterval=_FILE_SECONDS, delay=_FILE_SECONDS)
+    options |= dict(file=_Lines(sys.stderr), ncols=0, **seconds)
   return tqdm.tqdm(*args, **options)

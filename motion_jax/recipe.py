@@ -62,6 +62,9 @@ PRETRAIN = dict(
     every="5%",  # of the training: the pretext task on held-out videos or images
     batch_size=16,
     max_sources=1600,
+    # k-NN of so many videos of each split, one clip each, as often; 0: none. Where the
+    # data have labels, which the training never sees.
+    online_videos=256,
     # What the encoder is worth on labelled videos, where the data have labels:
     probe=True,  # retrieval and k-NN beside random initialisation
     linear=True,  # and a linear classifier

@@ -15,6 +15,7 @@ from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.evaluation.evaluators import make_evaluators
+from motion_jax.evaluation.online import make_online
 from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
@@ -79,7 +80,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     batches = opened.enter_context(_open_batches(config, sources.train, sampler))
     most = config.data.max_bad_fraction
     bad_files = BadFiles(sources.train, workdir / "bad_files.txt", most)
-    held_out, *_ = evaluators = make_evaluators(method, config, sources, mesh, workdir)
+    where = sources, mesh, workdir
+    held_out, *others = made = make_evaluators(method, config, *where)
+    online = make_online(method, config, *where, made)
+    often = [held_out, *online]
     schedule = optim.make_schedule(config.optim, plan)
     optimizer = optim.make_optimizer(config.optim, schedule)
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -111,20 +115,22 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         held_out.check(current.params, current.aux)
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
 
+    health = Health(plan.total_steps, method.chance)
+
     def measure(evaluator):  # each makes a row of metrics.jsonl
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
       remove_unfinished(workdir)
-      if evaluator is held_out:
-        text = logs.metrics_text(measured, method.headline)
+      if evaluator in often:
+        text = logs.metrics_text(measured, (*method.headline, "online_knn_top1"))
         logger.info("step %d/%d  %s", step, plan.total_steps, text)
+      health.check_encoder(step, measured)
       return hosts.from_process_zero(measured)
 
     stop.trains()
     progress, losses = logs.Progress(plan.total_steps, clips, first_step), LossWatch()
-    health = Health(plan.total_steps, method.chance)
     with progress.pause():  # make up for what a signal or a crash has left unmeasured
-      due = plan.due(step, evaluators) if first_step else []
+      due = plan.due(step, often, others) if first_step else []
       for evaluator in _unmeasured(due, step, workdir):
         if not stop.requested:
           values |= measure(evaluator)
@@ -154,7 +160,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       stop.after(step)
       with progress.pause():
         # Who sends signals has little patience: the next start makes up for these.
-        due, values = [] if stop.requested else plan.due(step, evaluators), {}
+        due, values = [] if stop.requested else plan.due(step, often, others), {}
         for evaluator in due[:1]:  # before saving: `train.best` is one of its values
           values |= measure(evaluator)
         stopping = stop.requested  # once: a signal may come at any time
@@ -168,7 +174,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
             values |= measure(evaluator)
     checkpoints.wait()
     if checkpoints.latest_step() == plan.total_steps:
-      complete = not _unmeasured(evaluators, plan.total_steps, workdir)
+      complete = not _unmeasured([*often, *others], plan.total_steps, workdir)
 
   # From here on signals end the process as usual: all is saved.
   if stop.requested and not complete:
@@ -180,7 +186,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
-    write_report(workdir, sources, parameters, method, config.eval)
+    few = [each.size for each in online]
+    write_report(workdir, sources, parameters, method, config.eval, *few)
     log.pictures(plan.total_steps, figures)
   log.close()
   return values

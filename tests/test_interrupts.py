@@ -53,6 +53,7 @@ def command(place, folder):
     *(sys.executable, "-c", PROGRAM, place, f"--config={ROOT}/configs/mosi.py:smoke"),
     *(f"--workdir={folder}/run", f"--config.data.data_dir={folder}/data"),
     *("--config.train.best=", "--config.eval.probe=False"),
+    "--config.eval.online_videos=0",
   ]
 
 

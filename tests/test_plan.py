@@ -21,14 +21,14 @@ def smoke(**train):
   return config
 
 
-def test_all_evaluators_are_due_less_often_than_the_first_and_each_time_is_saved():
+def test_all_evaluators_are_due_less_often_than_the_first_ones_and_each_time_is_saved():
   config = smoke(duration="30 steps", checkpoint_every="7 steps")
   config.eval.update(every="5 steps", test_every="12 steps")
   plan = make_plan(config, examples=80)
   steps = range(1, 31)
-  due = {step: "".join(plan.due(step, "abc")) for step in steps}
+  due = {step: "".join(plan.due(step, ["a", "b"], ["c"])) for step in steps}
   assert [s for s in steps if due[s] == "abc"] == [12, 24, 30]
-  assert [s for s in steps if due[s] == "a"] == [5, 10, 15, 20, 25]
+  assert [s for s in steps if due[s] == "ab"] == [5, 10, 15, 20, 25]
   assert all(plan.is_checkpoint(step) for step in steps if due[step])
   assert {7, 14, 21, 28} <= {s for s in steps if plan.is_checkpoint(s)}
 

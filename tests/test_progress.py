@@ -10,15 +10,16 @@ import tqdm
 from motion_jax import logs, progress
 
 
-def run(monkeypatch, is_terminal, **options):
+def run(monkeypatch, is_terminal, seconds=0, **options):
   file = io.StringIO()
   file.isatty = lambda: is_terminal
   monkeypatch.setattr(sys, "stderr", file)
-  monkeypatch.setattr(progress, "_FILE_SECONDS", 0)
+  monkeypatch.setattr(progress, "_FILE_SECONDS", seconds)
   with progress.progress_bar(total=40, unit=" videos", desc="testing", **options) as it:
     for _ in range(40):
       it.update(1)
-      it.refresh()
+      if not seconds:
+        it.refresh()
   return file.getvalue()
 
 
@@ -33,6 +34,11 @@ def test_a_file_gets_whole_lines_with_the_time_left(monkeypatch):
 
 def test_a_bar_that_is_removed_leaves_no_blank_line_in_a_file(monkeypatch):
   assert "\n\n" not in run(monkeypatch, False, leave=False)
+
+
+def test_what_is_done_at_once_leaves_no_line_in_a_file(monkeypatch):
+  assert run(monkeypatch, False, seconds=60, leave=False) == ""
+  assert "testing" in run(monkeypatch, True, seconds=60, leave=False)
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):

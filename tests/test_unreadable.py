@@ -25,6 +25,7 @@ from motion_jax.data.rows import Rows
 from motion_jax.evaluation import parts
 from motion_jax.evaluation.features import FeatureExtractor
 from motion_jax.evaluation.held_out import HeldOut
+from motion_jax.evaluation.online import Online
 from motion_jax.evaluation.retrieval import Retrieval
 from motion_jax.methods.base import Method
 from motion_jax.scale import cluster, hosts, sharding
@@ -144,12 +145,15 @@ def measure(folder, workdir, address="", index=0):
   config, mesh = small(), sharding.make_mesh()
   held_out = HeldOut(source, Brightness(config), config, mesh, workdir / f"bad{index}")
   found["metrics"] = [held_out({}, {}), sorted(decoded)]
-  halves = (
-    open_source(folder, split=s, heldout_fraction=0.4) for s in ("train", "test")
+  halves = Sources(
+    *(open_source(folder, split=s, heldout_fraction=0.4) for s in ("train", "test"))
   )
-  config.eval.clips, config.eval.linear = CLIPS[0], False
-  retrieval = Retrieval(tiny.Frozen(config), config, Sources(*halves), mesh, workdir)
-  found["retrieval"] = retrieval(*tiny.Frozen.TRAINED)
+  config.eval.update(clips=CLIPS[0], linear=False, online_videos=16)
+  retrieval = Retrieval(tiny.Frozen(config), config, halves, mesh, workdir)
+  online = Online(tiny.Frozen(config), config, halves, mesh, workdir, like=retrieval)
+  found["retrieval"], found["online"] = (
+    evaluator(*tiny.Frozen.TRAINED) for evaluator in (retrieval, online)
+  )
   if address:
     with pytest.raises(KeyboardInterrupt):
       features(source, 0, workdir / "interrupted", stop_after=8)
@@ -206,8 +210,9 @@ def test_two_hosts_decode_half_each_and_find_the_same(videos, tmp_path, monkeypa
   assert one["metrics"][0] == pytest.approx(expected["metrics"][0], rel=1e-5)
   assert one["metrics"][0]["eval/contrast"] > 1
 
-  assert one["retrieval"] == other["retrieval"]
-  assert one["retrieval"].keys() == expected["retrieval"].keys()
+  for name in ("retrieval", "online"):
+    assert one[name] == other[name]
+    assert one[name].keys() == expected[name].keys()
 
   # One process goes on where two were interrupted, with what they have left alone.
   decoded, zero = count_decoded(), damaged[0][0]

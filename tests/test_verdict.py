@@ -41,6 +41,29 @@ def test_beside_an_accuracy_of_labels_is_the_best_constant_guess():
   assert line.endswith("0.500  (best constant guess 0.400)")
 
 
+def test_the_knn_of_few_videos_is_told_where_there_is_none_of_all():
+  values = {"eval/online_knn_top1": 0.3, "eval/random_init/online_knn_top1": 0.1}
+  options = dict(videos=9000, classes=400, few=(64, 8))
+  line, note = verdict(values, (), **options)
+  assert line.endswith("(untrained 0.100, chance 0.125): better than untrained")
+  assert "of 64 videos" in note
+  values["eval/knn_top1"] = 0.2
+  assert [x.split()[0] for x in verdict(values, (), **options)] == ["knn_top1"]
+
+
+def test_an_encoder_no_better_than_untrained_is_told_once_in_the_second_half(caplog):
+  health, untrained = Health(100, {}), {"eval/random_init/online_knn_top1": 0.2}
+  same, better = ({"eval/online_knn_top1": x, **untrained} for x in (0.2, 0.21))
+  health.check_encoder(49, same)
+  health.check_encoder(60, better)
+  health.check_encoder(60, {"eval/loss": 2.0})
+  assert not caplog.text
+  for step in (60, 80):
+    health.check_encoder(step, same)
+  assert len(caplog.messages) == 1
+  assert "online_knn_top1 is 0.200 after 60% of the training" in caplog.text
+
+
 def test_a_pretext_at_chance_is_told_once_and_not_too_early(caplog):
   health = Health(100, {"pretext_accuracy": 0.125})
   health.check(49, {"pretext_accuracy": 0.12})

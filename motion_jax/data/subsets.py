@@ -13,6 +13,8 @@ from motion_jax.config import UserError
 from motion_jax.data.labels import has_labels
 from motion_jax.data.sources import Record, Source
 
+_OF_EACH = 8  # records of a class, at least, where only some are taken
+
 
 @dataclasses.dataclass(frozen=True)
 class Subset(Source):
@@ -89,6 +91,36 @@ def subset_of_size(source: Source, limit: int, *, seed: int = 0) -> Source:
     return low_shot(source, fraction=limit / len(source), seed=seed)
   ranked = sorted(range(len(source)), key=lambda p: _rank(seed, source.id_of(p)))
   return Subset.of(source, sorted(ranked[:limit]))
+
+
+def few_of_both(
+  train: Source, heldout: Source, limit: int, *, seed: int = 0
+) -> tuple[Source, Source]:
+  """Takes about `limit` records of each part, of the same classes.
+
+  Of many classes it takes a few, each with records enough to be told by: hundreds of
+  classes with a record each would tell little.
+
+  Args:
+    train, heldout: with labels.
+    limit: how many of each part; a class gives as many as the others, if it has them.
+    seed: another seed draws other classes and records.
+
+  Raises:
+    UserError: if the parts share less than two classes.
+  """
+  shared = sorted({*train.labels} & {*heldout.labels})
+  if len(shared) < 2:
+    raise UserError(f"{train.name}: {len(shared)} classes are in both parts; 2 are few")
+  count = max(2, limit // _OF_EACH)
+  ranked = sorted(shared, key=lambda label: _rank(seed, train.classes[label]))
+  classes = {*ranked[:count]}
+  few = []
+  for source in (train, heldout):
+    places = [p for p, label in enumerate(source.labels) if label in classes]
+    per_class = max(1, limit // len(classes))
+    few.append(low_shot(Subset.of(source, places), per_class=per_class, seed=seed))
+  return few[0], few[1]
 
 
 def _rank(seed: int, name: str) -> bytes:

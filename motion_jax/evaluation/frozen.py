@@ -20,22 +20,23 @@ from motion_jax.scale import hosts
 
 logger = logging.getLogger("motion_jax")
 
-_RANDOM = "random_init.json"
-
 
 class FrozenEncoder:
   """Measures the features of a method's encoder; a protocol writes `scores`.
 
   The same network at random initialisation stands beside it: only the difference was
-  learned. It is measured once, and kept in random_init.json.
+  learned. It is measured once, and kept in the file `random_init`.
 
   Args:
     method: with `init` and `encoder`.
     config: a whole config; `data`, `method` (size, mean, std) and `eval` are read.
     sources: the videos, by what they are called.
     mesh: from `sharding.make_mesh`.
-    workdir: for random_init.json, and for parts of a pass that is interrupted.
+    workdir: for `random_init`, and for parts of a pass that is interrupted.
+    like: one of the same method and mesh, which lends its compiled network.
   """
+
+  random_init = "random_init.json"  # of each protocol that one run can have
 
   def __init__(
     self,
@@ -44,14 +45,20 @@ class FrozenEncoder:
     sources: Mapping[str, Source],
     mesh: Mesh,
     workdir: pathlib.Path,
+    *,
+    like: "FrozenEncoder | None" = None,
   ):
     self._method, self._config, self._sources = method, config, sources
     self._workdir = workdir
-    self._random = method.encoder(*jax.jit(method.init)(jax.random.key(config.seed)))
     self._random_values: dict[str, float] = {}
+    self._told: set[str] = set()  # of damaged videos
+    self._views = feature_views(config)
+    if like is not None:
+      self._random, self._extract = like._random, like._extract
+      return
+    self._random = method.encoder(*jax.jit(method.init)(jax.random.key(config.seed)))
     rows = config.eval.batch_size
     self._extract = FeatureExtractor(self._random, config, mesh, rows)
-    self._views = feature_views(config)
 
   def scores(self, *found: Features) -> dict[str, float]:
     """Returns {name: value} of the features of each source."""
@@ -69,12 +76,12 @@ class FrozenEncoder:
       self._random_values = {f"eval/random_init/{k}": v for k, v in other.items()}
       about = {"of": self._of_random(), "values": self._random_values}
       self._workdir.mkdir(parents=True, exist_ok=True)
-      logs.write_json(self._workdir / _RANDOM, about)
+      logs.write_json(self._workdir / self.random_init, about)
     return {f"eval/{k}": v for k, v in values.items()} | self._random_values
 
   def _measured_before(self) -> dict[str, float]:
     """What an earlier start found of random initialisation; {} if there was none."""
-    values, path, wanted = {}, self._workdir / _RANDOM, self._of_random()
+    values, path, wanted = {}, self._workdir / self.random_init, self._of_random()
     if jax.process_index() == 0 and path.exists():
       with contextlib.suppress(ValueError, KeyError):
         about = json.loads(path.read_text())
@@ -97,7 +104,8 @@ class FrozenEncoder:
     text = f"features of {name} videos"
     found = self._extract(encoders, source, self._views, text=text, **options)
     lost = sorted({*range(len(source))} - {*found[0].positions.tolist()})
-    if lost:
+    if lost and name not in self._told:
+      self._told.add(name)
       logger.warning(
         "%d of %d %s videos do not count: damaged: %s",
         *(len(lost), len(source), name, ", ".join(map(source.id_of, lost[:5]))),

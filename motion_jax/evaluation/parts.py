@@ -23,7 +23,9 @@ logger = logging.getLogger("motion_jax")
 UNFINISHED = "unfinished"  # folder for parts in that of a run
 
 _SECONDS = 60  # between two parts; shorter passes leave none
-_FREE = r"eval\.batch_size|data\.(threads|workers)"  # what determines nothing
+_FREE = (
+  r"eval\.(batch_size|online_videos)|data\.(threads|workers)"  # what determines nothing
+)
 _begun: set[pathlib.Path] = set()  # folders of the passes of this process
 
 

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Mapping
 
+import jax
+
 from motion_jax.training.verdict import PAGE
 
 logger = logging.getLogger("motion_jax")
@@ -26,7 +28,7 @@ class Health:
 
   def check(self, step: int, values: Mapping[str, float]) -> None:
     """Warns of what is wrong at `step` with {metric: value}."""
-    done = step / self._total_steps if self._total_steps >= _TRIAL else 0.0
+    done = self._done(step)
     for name, chance in self._chance.items() if done >= _CHANCE_AFTER else ():
       if values[name] < chance + _LEARNED * (1 - chance):
         self._tell(
@@ -40,7 +42,26 @@ class Health:
         text = f"{name} is {values[name]:.3f}: features of all videos are nearly alike"
         self._tell(name, f"{text}, the encoder has collapsed")
 
+  def check_encoder(self, step: int, values: Mapping[str, float]) -> None:
+    """Warns of an encoder that is no better than the untrained one beside it.
+
+    Args:
+      step: of the training.
+      values: {'eval/<score>': share, 'eval/random_init/<score>': untrained}.
+    """
+    done, score = self._done(step), "online_knn_top1"
+    value, untrained = (values.get(f"eval/{x}{score}") for x in ("", "random_init/"))
+    if None not in (value, untrained) and done >= _CHANCE_AFTER and value <= untrained:
+      self._tell(
+        score,
+        f"{score} is {value:.3f} after {done:.0%} of the training, and that of the "
+        f"untrained network {untrained:.3f}: features are not getting better",
+      )
+
+  def _done(self, step):
+    return step / self._total_steps if self._total_steps >= _TRIAL else 0.0
+
   def _tell(self, name, text):
-    if name not in self._told:
+    if name not in self._told and jax.process_index() == 0:  # all have the same values
       self._told.add(name)
       logger.warning("%s; %s, 'When nothing is learned', may help", text, PAGE)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
@@ -35,11 +34,11 @@ class Plan:
   def is_last(self, step: int) -> bool:
     return step == self.total_steps
 
-  def due(self, step: int, evaluators: Sequence) -> Sequence:
-    """Those of a step: at times the first one alone, at times and at the end all."""
+  def due(self, step: int, often: list, others: list) -> list:
+    """Evaluators of a step: at times the first ones, at times and at the end all."""
     if self.is_last(step) or step % self.test_every == 0:
-      return evaluators
-    return evaluators[:1] if step % self.eval_every == 0 else []
+      return [*often, *others]
+    return often if step % self.eval_every == 0 else []
 
   def is_checkpoint(self, step: int) -> bool:
     times = (self.checkpoint_every, self.eval_every, self.test_every)

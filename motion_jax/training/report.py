@@ -16,7 +16,12 @@ logger = logging.getLogger("motion_jax")
 
 
 def write_report(
-  workdir: pathlib.Path, sources: Sources, parameters: int, method, options: ConfigDict
+  workdir: pathlib.Path,
+  sources: Sources,
+  parameters: int,
+  method,
+  options: ConfigDict,
+  few: tuple[int, int] = (0, 0),
 ) -> None:
   """Writes summary.json and the curves; tells where the encoder is and what comes next.
 
@@ -26,6 +31,7 @@ def write_report(
     parameters: size of its networks.
     method: that has learned.
     options: of its evaluations: `max_videos` are what those of features take, or all.
+    few: see `verdict`.
   """
   from motion_jax.visualize.curves import save_curves
 
@@ -40,7 +46,7 @@ def write_report(
   save_curves(figures / "curves.png", rows)
   count, classes = len(sources.heldout), len(sources.heldout.classes or ())
   videos = min(count, options.get("max_videos", 0) or count)
-  lines = verdict(summary, method.headline, videos=videos, classes=classes)
+  lines = verdict(summary, method.headline, videos=videos, classes=classes, few=few)
   logger.info(
     "done; all numbers are in summary.json\n%s\n"
     "  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"

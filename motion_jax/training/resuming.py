@@ -49,6 +49,7 @@ def check_resumable(
 def _free_settings(stored: dict, current: dict) -> str:
   """A pattern of the settings that may differ, given both sections `data`."""
   free = r"train\.(allow_config_change|skip_damaged)|data\.(threads|workers)"
+  free += r"|eval\.online_videos"  # changes nothing that is learned
   if stored["name"] == current["name"] != "folder":
     free += r"|data\.(heldout_by|heldout_fraction|frame_folders)"  # of folders alone
   before = stored["records"]  # '' of older runs

@@ -4,11 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 PAGE = "docs/evaluation.md"
-_SHARES = ("retrieval_r1", "knn_top1", "linear_top1", "top1", "top5", "frame_map")
+_ONLINE = "online_knn_top1"  # tells less than the others, of fewer videos
+_OF_CLASSES = ("retrieval_r1", "knn_top1", "linear_top1", _ONLINE, "top1")
+_SHARES = (*_OF_CLASSES, "top5", "frame_map")
 
 
 def verdict(
-  values: Mapping[str, float], names: Sequence[str], *, videos: int, classes: int
+  values: Mapping[str, float],
+  names: Sequence[str],
+  *,
+  videos: int,
+  classes: int,
+  few: tuple[int, int] = (0, 0),
 ) -> list[str]:
   """Lines about the few numbers that tell most.
 
@@ -21,31 +28,33 @@ def verdict(
     names: of the method's own metrics.
     videos: how many were held out.
     classes: of their labels; 0 without.
+    few: videos and classes of what is measured often.
 
   Returns:
     A line per number, and one that explains the words.
   """
-  lines, compared = [], False
+  lines, compared = [], 0
   for name in dict.fromkeys((*names, *_SHARES)):
     value = values.get(f"eval/{name}")
-    if value is None:
+    if value is None or (name == _ONLINE and "eval/knn_top1" in values):
       continue
     beside, words = [], ""
+    count, labels = few if name == _ONLINE else (videos, classes)
     untrained = values.get(f"eval/random_init/{name}")
     if untrained is not None:
       beside.append(f"untrained {untrained:.3f}")
-      words, compared = _compared(value, untrained, videos), True
+      words, compared = _compared(value, untrained, count), count
     guess = values.get(f"eval/{name.removesuffix('_accuracy')}_constant")
     if guess is not None and name.endswith("_accuracy"):
       beside.append(f"best constant guess {guess:.3f}")
-    if classes and name in ("retrieval_r1", "knn_top1", "linear_top1", "top1"):
-      beside.append(f"chance {1 / classes:.3f}")
+    if labels and name in _OF_CLASSES:
+      beside.append(f"chance {1 / labels:.3f}")
     note = f"  ({', '.join(beside)})" if beside else ""
     lines.append(f"  {name:24s}{value:.3f}{note}{words}")
   if compared:
     lines.append(
-      f"  'the same' means: of {videos} videos, differences below "
-      f"{_spread(0.5, videos):.2f} or less may be chance; see {PAGE}"
+      f"  'the same' means: of {compared} videos, differences below "
+      f"{_spread(0.5, compared):.2f} or less may be chance; see {PAGE}"
     )
   return lines
 
