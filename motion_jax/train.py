@@ -22,6 +22,7 @@ from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import optim, starting_point, state
+from motion_jax.training.announce import announce
 from motion_jax.training.bad_files import BadFiles
 from motion_jax.training.checkpoint import Checkpoints
 from motion_jax.training.health import Health
@@ -104,9 +105,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     logs.write_json(workdir / "config.json", config.to_dict())
     log = logs.Logs(workdir, step=first_step)  # drops what comes again
     clips = config.train.batch_size * method.clips_per_example
+    weights, steps = (current.params, current.aux), (first_step, plan.total_steps)
     parameters = parameter_count(current.params)
-    steps = first_step, plan.total_steps
-    _announce(config, sources, held_out, parameters, clips, steps, workdir)
+    announce(config, method, weights, sources, len(held_out), steps, workdir)
 
     # Compile ahead of the loop, in which nothing is traced, compiled or transferred
     # but what is asked for. Processes wait here for the slowest.
@@ -273,22 +274,6 @@ def _of_whole_batch(rows):
     return rows
   repeats = (jax.process_count(), *[1] * (rows["extent"].ndim - 1))
   return {**rows, "extent": np.tile(rows["extent"], repeats)}
-
-
-def _announce(config, sources, held_out, parameters, clips, steps, workdir):
-  first, total = steps
-  logger.info(
-    "data: %s, %d to train on, %d held out",
-    *(sources.train.name, len(sources.train), len(held_out)),
-  )
-  logger.info("network: %s, %s parameters", config.model.name, f"{parameters:,}")
-  logger.info(
-    "batch: %d sources, %d clips; %d steps",
-    *(config.train.batch_size, clips, total),
-  )
-  logger.info("workdir: %s", workdir)
-  if first:
-    logger.info("resumed at step %d", first)
 
 
 def _log(log, step, plan, row, headline, schedule, perf, perf_text):

@@ -1,0 +1,43 @@
+"""The table of stages that a training begins with."""
+
+import jax
+import pytest
+import tiny
+import tiny_main
+from test_config import CONFIGS, load
+
+from motion_jax.data.absent import with_classes
+from motion_jax.methods import make_method
+from motion_jax.models.common import parameter_count
+from motion_jax.training.announce import stages
+
+
+def smoke(name, **method):
+  config = load(CONFIGS / f"{name}.py").get_config("smoke")
+  config.method.update(method)
+  return make_method(with_classes(config))
+
+
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [("mosi", {}), ("modist", {}), ("finetune", {"frozen_stages": 2})],
+)
+def test_the_stages_and_the_rest_are_all_parameters(name, options):
+  method = smoke(name, **options)
+  params, aux = jax.eval_shape(method.init, jax.random.key(0))
+  *rows, last = stages(method, params, aux)
+  others = last.split()[-1]
+  encoder = [row.split() for row in rows]
+  assert [row[0] for row in encoder] == [*(f"conv{n}" for n in range(1, 6)), "pooled"]
+  counts = [int(row[1].replace(",", "")) for row in encoder]
+  held = parameter_count(params) + parameter_count(aux.get("frozen", {}))
+  assert sum(counts) + int(others.replace(",", "")) == held
+  features = int(encoder[-1][2])
+  assert encoder[-2][2].endswith(f"x{features}") and counts[-1] == 0
+  assert parameter_count(method.encoder(params, aux)) == sum(counts)
+
+
+def test_what_has_no_stages_has_no_table():
+  config = load(CONFIGS / "mosi.py").get_config("smoke")
+  assert stages(tiny.Frozen(config), *tiny.Frozen.TRAINED) == []
+  assert stages(tiny_main.Pictures(config), {}, {}) == []
