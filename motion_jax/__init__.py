@@ -1,9 +1,11 @@
 """Self-supervised learning of video representations: MoSI, MoDist and MAS in JAX.
 
-  encoder = motion_jax.load_encoder('runs/mosi-folder')
-  model = motion_jax.build_model('r2plus1d_10', rngs=nnx.Rngs(0))
-  source = motion_jax.data.open_source('~/videos')
-  clips, labels = motion_jax.ops.pseudo_motion.generate(key, images, speeds=2)
+Trained encoders (`load_encoder`), networks (`build_model`, `models`), videos (`data`)
+and what the pretext tasks do on the device (`ops`); `python -m motion_jax.main` trains.
+
+  >>> import motion_jax
+  >>> motion_jax.load_encoder("runs/mosi-folder")
+  TrainedEncoder(r2d3d_18, step ...)
 
 Names are imported when they are first used.
 """

@@ -1,4 +1,8 @@
-"""Videos and images: data sets, decoding, sampling, batches."""
+"""Videos and images: data sets, decoding, sampling, batches.
+
+>>> open_source("~/videos", split="all").classes
+('dive', 'run')
+"""
 
 from motion_jax.data.sources import Record, Source, open_source
 

@@ -64,6 +64,9 @@ class Record:
     media: encoded bytes or the path of a file; for "frames" a tuple of those.
     label: class index, -1 if unknown.
     num_frames, fps, height, width: None if not known before the file is opened.
+
+  >>> Record("dive/01", "video", pathlib.Path("dive/01.mp4"), label=0).fps is None
+  True
   """
 
   id: str
@@ -86,6 +89,10 @@ class Source:
     classes: names of the labels, or None if there are no labels.
     ids: identifier of every record.
     labels: class index of every record, -1 if unknown.
+
+  >>> source = open_source("~/videos", split="all")
+  >>> [record.label for record in source] == source.labels
+  True
   """
 
   name: str
@@ -143,6 +150,16 @@ def open_source(
   Raises:
     UserError: unknown name, data set not prepared, folder missing or without media,
       unknown split; the message has the fix.
+
+  A folder with `dive/a.png` to `dive/d.png` and as many of `run`:
+
+  >>> source = open_source("~/videos", split="all")
+  >>> source.classes, len(source)
+  (('dive', 'run'), 8)
+  >>> source[0].id, source[0].kind, source[0].label
+  ('dive/a.png', 'image', 0)
+  >>> open_source("~/videos", split="heldout", heldout_fraction=0.25).ids
+  ['dive/c.png', 'run/a.png']
   """
   # Here, so that a worker process that only unpickles records does not load TFDS.
   from motion_jax.data import datasets, folders

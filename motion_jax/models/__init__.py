@@ -1,4 +1,8 @@
-"""Networks: encoders, heads, and their PyTorch weights."""
+"""Networks: encoders, heads, and their PyTorch weights.
+
+>>> print(*NETWORKS)
+r2d3d_18 r2plus1d_10 ...
+"""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -25,6 +29,10 @@ def encoder_of(model: ConfigDict, rngs: nnx.Rngs, **other) -> StagedEncoder:
   Raises:
     ValueError: for an unknown network, dtype or lowering.
     UserError: for an unknown precision.
+
+  >>> section = ConfigDict(COMMON["model"] | {"name": "r3d_10", "width": 8})
+  >>> encoder_of(section, nnx.Rngs(0)).features
+  64
   """
   precision = model.get("precision", "default")
   choose("model.precision", precision, PRECISIONS)
@@ -67,6 +75,12 @@ def build_model(
 
   Raises:
     ValueError: if the name or the lowering is unknown.
+
+  >>> encoder = build_model("r3d_10", rngs=nnx.Rngs(0), width=8)
+  >>> encoder.eval()  # or batch norm takes the statistics of what comes
+  >>> video = jnp.zeros((2, 4, 32, 32, 3))  # normalised
+  >>> nnx.eval_shape(lambda net: net(video), encoder).shape  # of `encoder(video)`
+  (2, 64)
   """
   if name not in (*resnet3d.VARIANTS, c3d.NAME):
     raise ValueError(f"network {name!r} is unknown; use one of {', '.join(NETWORKS)}")
@@ -95,6 +109,12 @@ def build_classifier(
 
   Raises:
     ValueError: if `dropout` is outside [0, 1).
+
+  >>> encoder = build_model("r3d_10", rngs=nnx.Rngs(0), width=8)
+  >>> classifier = build_classifier(encoder, 10, dropout=0.5, rngs=nnx.Rngs(1))
+  >>> classifier.eval()
+  >>> classifier(jnp.zeros((2, encoder.features))).shape
+  (2, 10)
   """
   options = dict(dropout=dropout, rngs=rngs)
   if isinstance(encoder, c3d.Encoder):

@@ -4,6 +4,11 @@ Contract: video is float32 [..., T, H, W, 3], RGB, in [0, 1]; results are clippe
 [0, 1] (`normalize` leaves that range). Factors have the shape [..., T] or broadcast
 to it, so a scalar or [..., 1] changes all frames of a clip alike. Draws and their
 application are separate functions: the second is deterministic.
+
+  >>> video = jnp.full((4, 16, 24, 3), 0.5)
+  >>> jitter = draw_jitter(jax.random.key(0), (4,), per_frame=False)
+  >>> apply_jitter(video, jitter).shape
+  (4, 16, 24, 3)
 """
 
 from typing import NamedTuple
@@ -41,6 +46,10 @@ def to_grayscale(video: jax.Array, chosen: jax.Array | None = None) -> jax.Array
 
   Returns:
     [..., T, H, W, 3].
+
+  >>> red = jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)
+  >>> print(to_grayscale(red).ravel())
+  [0.299 0.299 0.299]
   """
   luma = _luma(_split(video))[..., None]
   if chosen is not None:
@@ -174,7 +183,11 @@ def gaussian_blur(video: jax.Array, sigma: jax.Array, *, width: int = 13) -> jax
 
 
 def normalize(video: jax.Array, mean, std) -> jax.Array:
-  """Returns (video - mean) / std; `mean` and `std` are scalars or one per channel."""
+  """Returns (video - mean) / std; `mean` and `std` are scalars or one per channel.
+
+  >>> print(normalize(jnp.full((1, 1, 1, 3), 0.9), 0.45, 0.225).ravel())
+  [2. 2. 2.]
+  """
   mean, std = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
   return (video - mean) / std
 

@@ -81,6 +81,14 @@ def generate(
 
   Raises:
     ValueError: if images are not uint8 [B, H, W, 3] or too small for the crop.
+
+  >>> images = jnp.zeros((2, 40, 60, 3), jnp.uint8)
+  >>> options = dict(speeds=1, axes="x", frames=4, size=32, jitter=None)
+  >>> clips, labels = generate(jax.random.key(0), images, **options)
+  >>> clips.shape  # left, still, right of each image
+  (2, 3, 4, 32, 32, 3)
+  >>> labels[0]
+  Array([0, 1, 2], dtype=int32)
   """
   if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != jnp.uint8:
     raise ValueError(

@@ -80,6 +80,11 @@ def load_encoder(
 
   Raises:
     UserError: if there is no such checkpoint.
+
+  >>> encoder = load_encoder("runs/mosi-folder")
+  >>> video = np.zeros((2, 4, 32, 32, 3), np.uint8)
+  >>> encoder(video).shape == (2, encoder.features)
+  True
   """
   workdir, step = runs.locate(workdir, step)
   checkpoints = Checkpoints(workdir)
