@@ -8,19 +8,25 @@ Texts are large enough to be read where the README is shown 900 pixels wide.
 import io
 import pathlib
 
-import cv2
 import jax
 import numpy as np
-from matplotlib.patches import FancyArrow, Rectangle
 from PIL import Image
 
 from motion_jax.data import open_source
 from motion_jax.data.clips import Views
 from motion_jax.ops import motion_inputs, partition, pseudo_motion, statistics
 from motion_jax.ops.motion_statistics import motion_boundaries
-from motion_jax.visualize.canvas import GREY, Canvas
+from motion_jax.visualize.canvas import Canvas
 from motion_jax.visualize.modist import motion_pictures
-from motion_jax.visualize.statistics import CALM, STRONG, inner_pixel
+from motion_jax.visualize.statistics import (
+  CALM,
+  LINE,
+  STRONG,
+  grey,
+  inner_pixel,
+  outline,
+)
+from motion_jax.visualize.style import GREY
 
 OUT = pathlib.Path(__file__).with_name("pretexts.jpg")
 VIDEO = "test/separate_0108"
@@ -65,7 +71,7 @@ def draw_mosi(canvas: Canvas, top: int) -> None:
     name = WAYS[round(np.arctan2(*way[::-1]) / (np.pi / 4)) % 8]
     pace = "fast" if abs(pool.speeds[label]).max() > 1 else "slow"
     text = f"class {label}: {name}, {pace}"
-    _arrow(canvas, left + 14, top + BELOW, way, 26)
+    canvas.arrow(left + 14, top + BELOW, *(26 * way), width=5)
     canvas.text(left + 38, top + BELOW, text, size=13, align="left")
 
 
@@ -106,15 +112,17 @@ def draw_mas(canvas: Canvas, top: int, clip: np.ndarray) -> None:
   for side, strength in zip("uv", boundaries, strict=True):
     for pattern, masks in regions.items():
       place, way = (found[pattern, side, x] for x in ("location", "orientation"))
-      left, picture = next(panels), outlined(_grey(strength), masks, {place: STRONG})
-      texts = f"{side}, {pattern}", f"{place}, {WAYS[way - 1]}"
-      _panel(canvas, left, top, picture, *texts)
+      left, texts = next(panels), (f"{side}, {pattern}", f"{place}, {WAYS[way - 1]}")
+      _panel(canvas, left, top, grey(strength), *texts)
+      _outline(canvas, left, top, masks, {place: STRONG})
       x, y = inner_pixel(masks[place - 1])
       angle = (way - 1) * np.pi / 4
-      _arrow(canvas, left + x, top + TOP + y, (np.cos(angle), np.sin(angle)), 40)
+      across, down = 40 * np.cos(angle), 40 * np.sin(angle)
+      canvas.arrow(left + x, top + TOP + y, across, down, width=4)
   most, least = (found["grid", x, "location"] for x in ("diverse", "stable"))
-  picture = outlined(frame, regions["grid"], {most: STRONG, least: CALM})
-  _panel(canvas, next(panels), top, picture, "colour, grid", f"{most}; least: {least}")
+  left = next(panels)
+  _panel(canvas, left, top, frame, "colour, grid", f"{most}; least: {least}")
+  _outline(canvas, left, top, regions["grid"], {most: STRONG, least: CALM})
 
 
 def video(name: str, *, frames: int, interval: int, side: int = SIDE) -> np.ndarray:
@@ -125,19 +133,12 @@ def video(name: str, *, frames: int, interval: int, side: int = SIDE) -> np.ndar
   return views(source[index], None)["video"]
 
 
-def outlined(picture: np.ndarray, masks: np.ndarray, chosen: dict) -> np.ndarray:
-  """A picture with thin outlines of all regions, thick ones of those chosen, from 1."""
-  picture = picture.copy()
-  styles = {number: ("#b4b4b4", 1) for number in range(1, len(masks) + 1)}
-  for number, (color, width) in [
-    *styles.items(),
-    *((number, (color, 3)) for number, color in chosen.items()),
-  ]:
-    mask = masks[number - 1].astype(np.uint8)
-    lines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    color = tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
-    cv2.drawContours(picture, lines, -1, color, width)
-  return picture
+def _outline(canvas, left, top, masks, chosen):
+  """Outlines all regions of a panel thinly, those chosen, from 1, in their colour."""
+  for mask in masks:
+    outline(canvas, left, top + TOP, mask, edgecolor=LINE, lw=0.8)
+  for number, color in chosen.items():
+    outline(canvas, left, top + TOP, masks[number - 1], edgecolor=color, lw=2.4)
 
 
 def _heading(canvas, top, name, text):
@@ -150,29 +151,14 @@ def _frames(canvas, left, top, clip, box=None):
   for column, number in enumerate(np.linspace(0, len(clip) - 1, 4).round().astype(int)):
     x = left + column * (SIDE + GAP)
     _panel(canvas, x, top, clip[number], f"frame {number}", "")
-    for color, width in (("white", 4), (STRONG, 2)) if box is not None else ():
-      corner, style = (x + box[0], top + TOP + box[1]), dict(edgecolor=color, lw=width)
-      canvas.draw(Rectangle(corner, box[2], box[2], fill=False, **style))
+    if box is not None:
+      canvas.box(x + box[0], top + TOP + box[1], box[2], box[2])
 
 
 def _panel(canvas, left, top, picture, above, below):
   canvas.frame(picture, left, top + TOP)
   canvas.text(left + SIDE / 2, top + ABOVE, above, size=12, color=GREY)
   canvas.text(left + SIDE / 2, top + BELOW, below, size=13)
-
-
-def _arrow(canvas, x, y, way, length):
-  across, down = (float(part) * length for part in way)
-  place = (x - across / 2, y - down / 2, across, down)
-  look = dict(facecolor=STRONG, edgecolor="white", linewidth=0.8)
-  sizes = dict(width=5, head_width=15, head_length=12, length_includes_head=True)
-  canvas.draw(FancyArrow(*place, **sizes, **look))
-
-
-def _grey(strength):
-  """[S, S] as a picture, as bright as it can be."""
-  grey = np.rint(255 * np.clip(strength / np.quantile(strength, 0.995), 0, 1))
-  return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
 
 
 if __name__ == "__main__":

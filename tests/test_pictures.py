@@ -21,7 +21,7 @@ from motion_jax.evaluation.measures import clusters, confusion
 from motion_jax.methods import make_method
 from motion_jax.ops import augment, crops
 from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
-from motion_jax.visualize import canvas, grids, maps, scatter
+from motion_jax.visualize import canvas, grids, maps, scatter, style
 from motion_jax.visualize.confusion import save_confusion
 
 NAMES = ("bow", "$price$", "caf\udce9")  # a formula, and bytes that are no text
@@ -121,7 +121,7 @@ def test_a_picture_grid_shows_pictures_pixel_for_pixel_in_their_outlines(tmp_pat
     [[frames[0], frames[1]], [frames[2]]],
     titles=[["one", NAMES[1]], [NAMES[2]]],
     captions=[["", "near"], [""]],
-    colors=[[None, canvas.GOOD], [canvas.BAD]],
+    colors=[[None, style.GOOD], [style.BAD]],
     headers=["query", "first"],
   )
   shown = picture(path)
@@ -132,7 +132,7 @@ def test_a_picture_grid_shows_pictures_pixel_for_pixel_in_their_outlines(tmp_pat
     expected = frame.repeat(2, axis=0).repeat(2, axis=1)
     inner = shown[top : top + 112, left : left + 120]
     np.testing.assert_array_equal(inner[4:-4, 4:-4], expected[4:-4, 4:-4])
-    for color, outlined in ((canvas.GOOD, (0, 1)), (canvas.BAD, (1, 0))):
+    for color, outlined in ((style.GOOD, (0, 1)), (style.BAD, (1, 0))):
       edge = shows(path, color)[top + 20 : top + 90, left - 3 : left]
       assert edge.any() == (outlined == (row, column))
 

@@ -11,10 +11,10 @@ from motion_jax.data.sources import Source
 from motion_jax.evaluation.features import Features
 from motion_jax.evaluation.measures import clusters
 from motion_jax.evaluation.measures.retrieval import nearest
-from motion_jax.visualize.canvas import BAD, GOOD
 from motion_jax.visualize.clips import save_gif
 from motion_jax.visualize.grids import save_picture_grid
 from motion_jax.visualize.scatter import save_scatter
+from motion_jax.visualize.style import BAD, GOOD
 
 logger = logging.getLogger("motion_jax")
 

@@ -3,12 +3,13 @@
 import os
 import pathlib
 
-import cv2
 import numpy as np
 
-_COLOUR = (209, 73, 91)
+from motion_jax.visualize.canvas import Canvas
+from motion_jax.visualize.style import RED, SMALL
+
 _SMALLEST_SIDE = 224
-_GAP = 4
+_GAP = 6
 
 
 def save_boxes(
@@ -36,25 +37,18 @@ def save_boxes(
   height, width = (side * scale for side in frames.shape[1:3])
   columns = min(3, len(frames))
   rows = -(-len(frames) // columns)
-  canvas = np.full(
-    (rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP, 3), 255, np.uint8
-  )
+  canvas = Canvas(columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
   for number, value in enumerate(values):
-    image = cv2.resize((value * 255).astype(np.uint8), (width, height))
-    for box, labels in zip(
-      boxes[number][person[number]], actions[number][person[number]], strict=True
-    ):
-      _draw(image, np.round(box * scale).astype(int), np.flatnonzero(labels) + 1)
     row, column = divmod(number, columns)
-    top, left = _GAP + row * (height + _GAP), _GAP + column * (width + _GAP)
-    canvas[top : top + height, left : left + width] = image
+    left, top = _GAP + column * (width + _GAP), _GAP + row * (height + _GAP)
+    canvas.frame(np.rint(255 * value).astype(np.uint8), left, top, scale=scale)
+    shown = person[number]
+    for box, labels in zip(boxes[number][shown], actions[number][shown], strict=True):
+      x, y, right, bottom = box * scale
+      canvas.box(left + x, top + y, right - x, bottom - y)
+      text = " ".join(map(str, np.flatnonzero(labels) + 1))
+      look = dict(boxstyle="square,pad=0.2", facecolor="white", edgecolor="none")
+      look = dict(size=SMALL, color=RED, align="left", bbox=look)
+      canvas.text(left + x + 5, top + y + 11, text, **look)
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  cv2.imwrite(os.fspath(path), canvas[..., ::-1])
-
-
-def _draw(image, box, numbers):
-  x1, y1, x2, y2 = map(int, box)
-  cv2.rectangle(image, (x1, y1), (x2 - 1, y2 - 1), _COLOUR, 2)
-  text = " ".join(map(str, numbers))
-  font = cv2.FONT_HERSHEY_SIMPLEX
-  cv2.putText(image, text, (x1 + 3, y1 + 16), font, 0.5, _COLOUR, 1, cv2.LINE_AA)
+  canvas.save(path)

@@ -3,15 +3,12 @@
 import os
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Circle, FancyArrow, Patch, Rectangle
 
-INK, GREY = "#222222", "#777777"
-GOOD, BAD = "#2a9d4b", "#d1495b"
+from motion_jax.visualize.style import DOTS, FONT, INK, RED, TEXT, figure
+
 # Smallest side of a frame in a picture, in pixels.
 SMALLEST = 112
-_DOTS_PER_INCH = 100
 _LETTER = 0.85  # mean width of a letter in pixels per point of the font's size
 
 
@@ -23,9 +20,7 @@ class Canvas:
   """
 
   def __init__(self, width: int, height: int):
-    size = (width / _DOTS_PER_INCH, height / _DOTS_PER_INCH)
-    self._figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(self._figure)
+    self._figure = figure(width / DOTS, height / DOTS)
     self._axes = self._figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     self._axes.axis("off")
     self._axes.set_autoscale_on(False)
@@ -45,7 +40,29 @@ class Canvas:
     """Draws a shape."""
     self._axes.add_patch(patch)
 
-  def text(self, x, y, text: str, *, size=9, color=INK, align="center", width=None):
+  def box(self, left, top, width, height) -> None:
+    """Outlines a part of a frame."""
+    # Light under dark: visible on any picture.
+    for color, line in (("white", 3), (RED, 1.4)):
+      place, look = ((left, top), width, height), dict(edgecolor=color, linewidth=line)
+      self.draw(Rectangle(*place, fill=False, **look))
+
+  def arrow(self, x, y, across, down, *, width=3.6) -> None:
+    """Draws an arrow (across, down) around (x, y), a dot if it has no length."""
+    across, down = float(across), float(down)
+    if not across and not down:
+      self.draw(Circle((x, y), 4, color=RED))
+      return
+    head = min(3.4 * width, 0.7 * np.hypot(across, down))
+    sizes = dict(width=width, head_width=head, head_length=head, lw=0.8)
+    place = (x - across / 2, y - down / 2, across, down)
+    edge = "white" if width > 2 else RED
+    look = dict(facecolor=RED, edgecolor=edge, length_includes_head=True)
+    self.draw(FancyArrow(*place, **sizes, **look))
+
+  def text(
+    self, x, y, text: str, *, size=TEXT, color=INK, align="center", width=None, **look
+  ):
     """Writes a line around (x, y), shortened to about `width` pixels if given."""
     if width is not None:
       text = shortened(text, max(4, int(width / (size * _LETTER))))
@@ -57,8 +74,9 @@ class Canvas:
       color=color,
       ha=align,
       va="center",
-      family="DejaVu Sans",
+      family=FONT,
       parse_math=False,
+      **look,
     )
 
   def save(self, path: str | os.PathLike) -> None:

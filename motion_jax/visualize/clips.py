@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from matplotlib.patches import Circle, FancyArrow, Rectangle
 from PIL import Image
 
-from motion_jax.visualize.canvas import GREY, Canvas, scale_of
+from motion_jax.visualize.canvas import Canvas, scale_of
+from motion_jax.visualize.style import GREY, RED, SMALL, rgb
 
-ACCENT = "#d1495b"
 GAP = 6
 HEADER = 22
+_REACH = 48  # pixels of the longest arrow
 
 
 def save_clip_grid(
@@ -58,23 +58,26 @@ def save_clip_grid(
   right, bottom = first + pitch * (len(shown), count)
   canvas = Canvas(right, bottom + (HEADER if caption else 0))
   if caption:
-    canvas.text(GAP, bottom + HEADER / 2, caption, size=8, align="left", width=right)
+    canvas.text(
+      GAP, bottom + HEADER / 2, caption, size=SMALL, align="left", width=right
+    )
   for column, frame in enumerate(shown):
     left, middle = first[0] + column * pitch[0], HEADER / 2
     text = f"frame {frame}" if column == 0 else f"{frame}"
-    canvas.text(left + (pitch[0] - GAP) / 2, middle, text, size=8, color=GREY)
+    canvas.text(left + (pitch[0] - GAP) / 2, middle, text, size=SMALL, color=GREY)
     for row in range(count):
       top = first[1] + row * pitch[1]
       canvas.frame(clips[row, frame], left, top, scale=scale)
       if boxes is not None:
         x, y, side = np.asarray(boxes[row]) * scale
-        _draw_box(canvas, left + x, top + y, side)
+        canvas.box(left + x, top + y, side, side)
   for row in range(count):
     middle = first[1] + row * pitch[1] + (pitch[1] - GAP) / 2
     if titles is not None:
       canvas.text(label_width / 2, middle - 30, titles[row])
     if arrows is not None:
-      _draw_arrow(canvas, label_width / 2, middle + 16, arrows[row])
+      across, down = _REACH * np.asarray(arrows[row], float)
+      canvas.arrow(label_width / 2, middle + 16, across, down)
   canvas.save(path)
 
 
@@ -163,40 +166,10 @@ def _label_width(titles, arrows):
   return round(max([*widths, 0 if arrows is None else 80]))
 
 
-def _draw_box(canvas, left, top, side):
-  # Light under dark: visible on any picture.
-  for color, width in (("white", 3), (ACCENT, 1.4)):
-    corner = (left, top)
-    canvas.draw(
-      Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=width)
-    )
-
-
-def _draw_arrow(canvas, x, y, arrow, reach=48):
-  """Draws an arrow of `reach` pixels per unit around (x, y), a dot if it is zero."""
-  across, down = (float(value) * reach for value in arrow)
-  if not across and not down:
-    canvas.draw(Circle((x, y), 4, color=ACCENT))
-    return
-  canvas.draw(
-    FancyArrow(
-      x - across / 2,
-      y - down / 2,
-      across,
-      down,
-      width=2.6,
-      head_width=11,
-      head_length=10,
-      length_includes_head=True,
-      color=ACCENT,
-    )
-  )
-
-
 def _arrow_strip(arrow, width, height=34):
   """Returns [height, width, 3]: the arrow on white, for a GIF."""
   strip = np.full((height, width, 3), 255, np.uint8)
-  color = tuple(int(ACCENT[i : i + 2], 16) for i in (1, 3, 5))
+  color = rgb(RED)
   centre = np.array([width / 2, height / 2])
   reach = np.asarray(arrow, float) * (height - 8) / 2
   if not reach.any():

@@ -6,12 +6,25 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-PHASES = {"train": "#00798c", "eval": "#d1495b", "eval/random_init": "#8d96a3"}
-OTHERS = ("#edae49", "#66a182", "#2e4057", "#9d6bb0")
+from motion_jax.visualize.style import (
+  BLUE,
+  GREY,
+  OTHERS,
+  RED,
+  SMALL,
+  TEXT,
+  figure,
+  frame,
+)
+
+# Their colours and what they are called.
+PHASES = {
+  "train": (BLUE, "training"),
+  "eval": (RED, "held out"),
+  "eval/random_init": (GREY, "held out, untrained"),
+}
 COLUMNS = 3
 
 
@@ -49,29 +62,27 @@ def save_curves(
     panels = {k: v for k, v in panels.items() if longest[k] > 1} or panels
   columns = min(COLUMNS, len(panels))
   lines = math.ceil(len(panels) / columns)
-  figure = Figure(figsize=(4.4 * columns, 3.1 * lines), dpi=110, layout="constrained")
-  FigureCanvasAgg(figure)
+  sheet = figure(4.4 * columns, 3.1 * lines, layout="constrained")
   for index, (metric, curves) in enumerate(panels.items()):
-    axes = figure.add_subplot(lines, columns, index + 1)
+    axes = sheet.add_subplot(lines, columns, index + 1)
     _draw_panel(axes, metric, curves)
-  figure.savefig(path, format="png")
+  sheet.savefig(path, format="png")
 
 
 def _draw_panel(axes, metric, curves):
   others = itertools.cycle(OTHERS)
   for phase, points in curves:
     step, value = points.T
-    color = PHASES.get(phase) or next(others)
+    color, label = PHASES.get(phase) or (next(others), phase)
     marker = "o" if len(step) < 40 else None
-    axes.plot(step, value, color=color, marker=marker, ms=3.5, lw=1.6, label=phase)
-  axes.set_title(metric.replace("_", " "), fontsize=11, color="#222222")
-  axes.set_xlabel("step", fontsize=9, color="#555555")
+    axes.plot(step, value, color=color, marker=marker, ms=3.5, lw=1.6, label=label)
+  frame(axes, metric.replace("_", " "))
+  axes.set_xlabel("step", fontsize=TEXT, color=GREY)
   axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-  axes.grid(color="#e4e4e4", lw=0.8)
+  axes.grid(color="#e8e8e8", lw=0.8)
   axes.set_axisbelow(True)
   axes.spines[["top", "right"]].set_visible(False)
-  axes.tick_params(labelsize=8, color="#999999", labelcolor="#444444")
-  axes.legend(frameon=False, fontsize=8)
+  axes.legend(frameon=False, fontsize=SMALL)
 
 
 def _is_number(value):

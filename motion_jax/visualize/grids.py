@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from motion_jax.visualize.canvas import GREY, Canvas, scale_of
+from motion_jax.visualize.canvas import Canvas, scale_of
+from motion_jax.visualize.style import GREY, INK, SMALL, TEXT
 
 GAP, CAPTION, HEADER, TITLES = 8, 20, 34, 190
 
@@ -37,11 +38,11 @@ def save_picture_grid(
   canvas = Canvas(TITLES + columns * pitch_x + GAP, top + len(rows) * pitch_y)
   for column, header in enumerate(headers):
     x = TITLES + column * pitch_x + width / 2
-    canvas.text(x, HEADER / 2, header, size=8, color=GREY)
+    canvas.text(x, HEADER / 2, header, size=SMALL, color=GREY)
   for number, row in enumerate(rows):
     y = top + number * pitch_y
     for line, text in enumerate(titles[number]):
-      size, color = (9, "black") if line == 0 else (8, GREY)
+      size, color = (TEXT, INK) if line == 0 else (SMALL, GREY)
       place = y + height / 2 + 17 * (line - (len(titles[number]) - 1) / 2)
       canvas.text(
         12, place, text, size=size, color=color, align="left", width=TITLES - 20
@@ -51,5 +52,6 @@ def save_picture_grid(
       color = colors[number][column] if colors else None
       canvas.frame(picture, x, y, scale=scale, color=color)
       text, middle = captions[number][column], y + height + CAPTION / 2
-      canvas.text(x + width / 2, middle, text, size=7, color=color or GREY, width=width)
+      look = dict(size=SMALL, color=color or GREY, width=width)
+      canvas.text(x + width / 2, middle, text, **look)
   canvas.save(path)

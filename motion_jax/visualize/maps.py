@@ -10,8 +10,9 @@ import cv2
 import matplotlib
 import numpy as np
 
-from motion_jax.visualize.canvas import GREY, Canvas, scale_of
+from motion_jax.visualize.canvas import Canvas, scale_of
 from motion_jax.visualize.clips import save_gif
+from motion_jax.visualize.style import GREY
 
 GAP, BLOCK_GAP = 4, 30
 HEADER, LABELS = 26, 104

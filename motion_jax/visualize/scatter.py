@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from motion_jax.visualize.style import SMALL, figure, frame, printable
 
 _MOST_NAMES = 20  # of groups that a legend can tell apart
 
@@ -24,9 +24,8 @@ def save_scatter(
     panels: by title, (group [N] int, names of the groups). Of more than 20 groups
       there is no legend, and colours repeat.
   """
-  figure = Figure((5.4 * len(panels), 5.6), dpi=110, layout="constrained")
-  FigureCanvasAgg(figure)
-  places = figure.subplots(1, len(panels), squeeze=False)[0]
+  sheet = figure(5.4 * len(panels), 5.6, layout="constrained")
+  places = sheet.subplots(1, len(panels), squeeze=False)[0]
   for axes, (title, (groups, names)) in zip(places, panels.items(), strict=True):
     present = np.unique(groups)
     colors = matplotlib.colormaps["tab10" if len(present) <= 10 else "tab20"].colors
@@ -38,26 +37,20 @@ def save_scatter(
         color=colors[int(number) % len(colors)],
         edgecolor="white",
         linewidth=0.5,
-        label=_plain(names[number]),
+        # A space first: what begins with _ would be hidden.
+        label=f" {printable(names[number])}",
       )
-    axes.set_title(title, fontsize=11, color="#222222")
+    frame(axes, title)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", "datalim")
-    axes.spines[:].set_color("#cccccc")
     if len(present) <= _MOST_NAMES:
       axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.02),
         ncols=min(4, len(present)),
         frameon=False,
-        fontsize=8,
+        fontsize=SMALL,
         handletextpad=0.1,
       )
-  figure.savefig(path, format="png")
-
-
-def _plain(name):
-  """A name as it is: no formula, no hidden entry, no bytes that are no text."""
-  name = str(name).encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
-  return f" {name}"
+  sheet.savefig(path, format="png")

@@ -3,22 +3,34 @@
 import os
 import pathlib
 
+import contourpy
 import cv2
 import jax
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 
 from motion_jax.ops import partition
 from motion_jax.ops.appearance_statistics import COLOUR_NAMES
 from motion_jax.ops.motion_statistics import motion_boundaries
 from motion_jax.ops.statistics import label_table
+from motion_jax.visualize.canvas import Canvas, scale_of
 from motion_jax.visualize.clips import save_gif
 from motion_jax.visualize.modist import flow_colours
+from motion_jax.visualize.style import BLUE, GREY, RED, SMALL
 
-CELL_INCHES = 1.5
-STRONG, CALM, LINE = "#d1495b", "#2e86ab", "#ffffff"
-HEADS = ("clip", *(f"{side} boundaries" for side in "uv"), "colour over time")
+WAYS = "→↘↓↙←↖↑↗"  # of 45 degrees each, as MAS counts them
+STRONG, CALM, LINE = RED, BLUE, "#c8c8c8"
+_VISIBLE = 0.995  # share of the boundaries that are darker than white
+# Beside the lines of a block.
+_LEGEND = (
+  (
+    "u: flow to the right, v: down;",
+    "where it changes most,",
+    "and in which direction",
+  ),
+  ("where colours change", "most (red), least (blue);", "dashed, (): predicted"),
+)
+_PITCH, _ABOVE, _BELOW = 184, 20, 34  # pixels: of columns, of texts around a picture
 
 
 def save_statistics(
@@ -28,12 +40,13 @@ def save_statistics(
   labels: np.ndarray,
   guesses: np.ndarray | None = None,
 ) -> None:
-  """Writes a PNG with a row per clip.
+  """Writes a PNG with a block of three lines per clip.
 
-  A row has the middle frame with its mean flow; for u and v the strength of the summed
-  motion boundaries under each pattern, with the strongest region outlined and an arrow
-  in its direction; and the patterns over the frame with the least (red) and the most
-  (blue) stable region outlined. What was predicted is dashed, and told in brackets.
+  At its left is the middle frame with its mean flow. The lines have, under each
+  pattern, the strength of the summed motion boundaries of u (to the right) and of v
+  (down), with the strongest region outlined and an arrow in its direction; and the
+  frame with the region whose colours change most (red) and least (blue). What was
+  predicted is dashed, and told in brackets.
 
   Args:
     path: file to write; its folder is made.
@@ -46,39 +59,44 @@ def save_statistics(
   video, flow, labels, boundaries = map(np.asarray, (video, flow, labels, boundaries))
   guesses = np.zeros_like(labels) if guesses is None else guesses
   table, regions = label_table(video.shape[1]), partition.by_pattern(video.shape[2])
-  count, columns = len(video), 1 + 3 * len(regions)
-  figure = Figure((CELL_INCHES * columns, CELL_INCHES * 1.36 * count), dpi=100)
-  FigureCanvasAgg(figure)
-  axes = figure.subplots(count, columns, squeeze=False)
-  for row, cells in enumerate(axes):
-    found, guessed = (
+  scale = scale_of(video)
+  side = scale * video.shape[2]
+  pitch, line = max(_PITCH, side + 8), _ABOVE + side + _BELOW
+  canvas = Canvas(pitch * (1 + len(regions)), 3 * line * len(video))
+  for number in range(len(video)):
+    found, guess = (
       {
         (label.pattern, label.what, label.kind): int(value)
-        for label, value in zip(table, values[row], strict=True)
+        for label, value in zip(table, values[number], strict=True)
       }
       for values in (labels, guesses)
     )
-    frame = video[row, video.shape[1] // 2]
-    _draw_flow(cells[0], frame, flow[row].mean(0))
-    cells[0].set_xlabel(
-      f"strongest frame: u {found['', 'u', 'frame']}, v {found['', 'v', 'frame']}\n"
-      f"colour: {COLOUR_NAMES[found['', 'clip', 'colour'] - 1]}",
-      fontsize=6,
-    )
-    rest = iter(cells[1:])
-    for side, component in enumerate("uv"):
-      strength = np.hypot(*boundaries[row, side])
-      for pattern, masks in regions.items():
-        chosen, guess = (
-          [values[pattern, component, x] for x in ("location", "orientation")]
-          for values in (found, guessed)
-        )
-        _draw_motion(next(rest), strength, masks, component, *chosen, guess)
-    for pattern, masks in regions.items():
-      _draw_appearance(next(rest), frame, masks, pattern, found, guessed)
-  figure.tight_layout(pad=0.4)
+    top, frame = 3 * line * number, video[number, video.shape[1] // 2]
+    cell = _Cell(canvas, pitch, line, side, scale)
+    cell.show(0, top, frame, "clip, mean flow", _about(found))
+    cell.draw_flow(0, top, flow[number].mean(0))
+    for row, texts in enumerate(_LEGEND, 1):
+      cell.write(0, top + row * line, texts)
+    for column, (pattern, masks) in enumerate(regions.items(), 1):
+      for row, component in enumerate("uv"):
+        picture = grey(np.hypot(*boundaries[number, row]))
+        keys = [(pattern, component, x) for x in ("location", "orientation")]
+        (place, way), said = ([x[key] for key in keys] for x in (found, guess))
+        text = f"{place} {WAYS[way - 1]}"
+        text += f" ({said[0]} {WAYS[said[1] - 1]})" if all(said) else ""
+        y = top + row * line
+        cell.show(column, y, picture, f"{component}, {pattern}", [text])
+        cell.outline(column, y, masks, {place: STRONG}, {said[0]: STRONG})
+        cell.point(column, y, masks[place - 1], way)
+      y = top + 2 * line
+      cell.show(column, y, frame, f"colour, {pattern}", _colours(pattern, found, guess))
+      chosen, said = (
+        {x[pattern, what, "location"]: shade for what, shade in _SHADES.items()}
+        for x in (found, guess)
+      )
+      cell.outline(column, y, masks, chosen, said)
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path)
+  canvas.save(path)
 
 
 def save_flow_gif(path: str | os.PathLike, video: np.ndarray, flow: np.ndarray) -> None:
@@ -101,85 +119,101 @@ def inner_pixel(region: np.ndarray) -> tuple[int, int]:
   return x - 1, y - 1
 
 
-def _draw_flow(axes, frame, flow):
-  size, step = frame.shape[0], frame.shape[0] // 8
-  _show(axes, frame, HEADS[0])
-  places = np.arange(step // 2, size, step)
-  u, v = np.moveaxis(flow[places][:, places], -1, 0)
-  longest = max(float(np.hypot(u, v).max()), 1e-6)
-  axes.quiver(
-    *(places, places, u, v),
-    color=STRONG,
-    angles="xy",
-    scale_units="xy",
-    scale=longest / step,
-    width=0.012,
-  )
+def grey(strength: np.ndarray) -> np.ndarray:
+  """Strengths [S, S] as a picture [S, S, 3] uint8, as bright as it can be."""
+  white = max(float(np.quantile(strength, _VISIBLE)), 1e-6)
+  values = np.rint(255 * np.clip(strength / white, 0, 1)).astype(np.uint8)
+  return np.repeat(values[..., None], 3, axis=-1)
 
 
-def _draw_motion(axes, strength, masks, component, place, direction, guess):
-  _show(axes, strength, HEADS[1 + "uv".index(component)], cmap="gray")
-  _draw_regions(axes, masks, {place: STRONG}, {guess[0]: STRONG})
-  x, y = inner_pixel(masks[place - 1])
-  angle = (direction - 1) * np.pi / 4
-  reach = len(strength) / 6
-  axes.annotate(
-    "",
-    (x + reach * np.cos(angle), y + reach * np.sin(angle)),
-    (x, y),
-    arrowprops=dict(arrowstyle="-|>", color=STRONG, linewidth=1.6),
-  )
-  text = f"region {_beside(place, guess[0])}, direction {_beside(direction, guess[1])}"
-  axes.set_xlabel(text, fontsize=6)
+def outline(canvas: Canvas, left, top, mask: np.ndarray, *, scale=1, **look) -> None:
+  """Outlines a region [S, S] bool of a picture whose corner is (left, top).
+
+  Args:
+    canvas: with the picture on it.
+    mask: the region.
+    scale: of the picture.
+    **look: of matplotlib's `Polygon`.
+  """
+  edges = contourpy.contour_generator(z=np.pad(mask.astype(float), 1))
+  for line in edges.lines(0.5):
+    corners = (line - 0.5) * scale + (left, top)
+    canvas.draw(Polygon(corners, fill=False, **look))
 
 
-def _draw_appearance(axes, frame, masks, pattern, found, guessed):
-  _show(axes, frame, HEADS[3])
-  shades = {"stable": CALM, "diverse": STRONG}
-  chosen, guess = (
-    {values[pattern, side, "location"]: shade for side, shade in shades.items()}
-    for values in (found, guessed)
-  )
-  _draw_regions(axes, masks, chosen, guess)
+class _Cell:
+  """Draws the cells of a block, by column and upper edge."""
+
+  def __init__(self, canvas, pitch, line, side, scale):
+    self._canvas, self._side, self._scale = canvas, side, scale
+    self._pitch, self._line = pitch, line
+
+  def show(self, column, top, picture, above, below):
+    left, middle = self._left(column), (column + 0.5) * self._pitch
+    y = top + _ABOVE
+    self._canvas.frame(picture, left, y, scale=self._scale)
+    self._canvas.text(middle, top + _ABOVE / 2, above, size=SMALL, color=GREY)
+    for number, text in enumerate(below):
+      place = y + self._side + 9 + 13 * number
+      self._canvas.text(middle, place, text, size=SMALL)
+
+  def write(self, column, top, texts):
+    middle, first = (column + 0.5) * self._pitch, top + _ABOVE + self._side / 2
+    for number, text in enumerate(texts):
+      place = first + 15 * (number - len(texts) / 2)
+      self._canvas.text(middle, place, text, size=SMALL, color=GREY)
+
+  def draw_flow(self, column, top, flow):
+    step = len(flow) // 8
+    longest = max(float(np.hypot(*np.moveaxis(flow, -1, 0)).max()), 1e-6)
+    for y in range(step // 2, len(flow), step):
+      for x in range(step // 2, len(flow), step):
+        across, down = flow[y, x] * step * self._scale / longest
+        if np.hypot(across, down) > 1:
+          place = self._place(column, top, x, y)
+          self._canvas.arrow(*place, across, down, width=1.2)
+
+  def outline(self, column, top, masks, chosen, guess):
+    place, options = (self._left(column), top + _ABOVE), dict(scale=self._scale)
+    for mask in masks:
+      outline(self._canvas, *place, mask, edgecolor=LINE, lw=0.7, **options)
+    for colors, look in ((chosen, dict(lw=2)), (guess, dict(lw=1.6, ls="--"))):
+      for number, color in colors.items():
+        if number:
+          mask = masks[number - 1]
+          outline(self._canvas, *place, mask, edgecolor=color, **look, **options)
+
+  def point(self, column, top, mask, way):
+    angle, reach = (way - 1) * np.pi / 4, self._side / 4
+    place = self._place(column, top, *inner_pixel(mask))
+    self._canvas.arrow(*place, reach * np.cos(angle), reach * np.sin(angle))
+
+  def _left(self, column):
+    return column * self._pitch + (self._pitch - self._side) / 2
+
+  def _place(self, column, top, x, y):
+    return self._left(column) + x * self._scale, top + _ABOVE + y * self._scale
+
+
+_SHADES = {"stable": CALM, "diverse": STRONG}
+
+
+def _about(found):
+  colour = COLOUR_NAMES[found["", "clip", "colour"] - 1]
+  frames = [found["", side, "frame"] for side in "uv"]
+  return ["strongest frame: u {}, v {}".format(*frames), f"colour: {colour}"]
+
+
+def _colours(pattern, found, guess):
   texts = []
-  for side in reversed(shades):
-    place = _beside(*(v[pattern, side, "location"] for v in (found, guessed)))
-    codes = [v[pattern, side, "colour"] for v in (found, guessed)]
-    names = [COLOUR_NAMES[code - 1] if code else 0 for code in codes]
-    texts.append(f"{side} {place}: {_beside(*names)}")
-  axes.set_xlabel("\n".join(texts), fontsize=6)
-
-
-def _show(axes, picture, title, **options):
-  axes.imshow(picture, **options)
-  axes.set_title(title, fontsize=6, pad=2)
-  axes.set_xticks([])
-  axes.set_yticks([])
+  for what in reversed(_SHADES):
+    keys = [(pattern, what, x) for x in ("location", "colour")]
+    places, colours = ([x[key] for x in (found, guess)] for key in keys)
+    names = [COLOUR_NAMES[code - 1] if code else 0 for code in colours]
+    texts.append(f"{what} {_beside(*places)}: {_beside(*names)}")
+  return texts
 
 
 def _beside(true, guess):
   """'3', or '3 (5)' with a prediction."""
   return f"{true} ({guess})" if guess else str(true)
-
-
-def _draw_regions(axes, masks, chosen, guess):
-  """Outlines all regions thinly, chosen ones in their colour, guessed ones dashed."""
-  size = masks.shape[-1]
-  place = np.arange(-1, size + 1)
-  for number, mask in enumerate(masks, 1):
-    axes.contour(
-      *(place, place, np.pad(mask.astype(float), 1), [0.5]),
-      colors=chosen.get(number, LINE),
-      linewidths=1.6 if number in chosen else 0.4,
-      zorder=3 if number in chosen else 2,
-    )
-    if number in guess:
-      axes.contour(
-        *(place, place, np.pad(mask.astype(float), 1), [0.5]),
-        colors=guess[number],
-        linewidths=1.4,
-        linestyles="dashed",
-        zorder=4,
-      )
-  axes.set_xlim(-0.5, size - 0.5)
-  axes.set_ylim(size - 0.5, -0.5)
