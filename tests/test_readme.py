@@ -124,12 +124,18 @@ def test_every_file_that_is_named_exists():
     assert (ROOT / path.split(":")[0]).exists(), path
 
 
-def test_the_first_picture_is_its_scripts_and_quick_to_load():
-  path = ROOT / "docs" / "pretexts.jpg"
-  assert "(docs/pretexts.jpg)" in TEXTS[PAGES[0]]
-  with Image.open(path) as picture:
-    assert picture.size == load(path.with_name("make_pretexts.py")).SIZE
-  assert path.stat().st_size < 250_000
+def test_the_first_pictures_are_their_scripts_and_quick_to_load():
+  script = load(ROOT / "docs" / "make_pretexts.py")
+  assert "(docs/pretexts.gif)" in TEXTS[PAGES[0]]
+  for name, size, most in (
+    ("pretexts.gif", script.MOVING, 1_500_000),
+    ("pretexts.jpg", script.SIZE, 250_000),
+  ):
+    path = ROOT / "docs" / name
+    with Image.open(path) as picture:
+      assert picture.size == size
+      assert getattr(picture, "n_frames", 1) in (1, script.FRAMES)
+    assert path.stat().st_size < most
 
 
 def test_every_extra_that_is_named_is_declared():
