@@ -23,12 +23,16 @@
 # Not run on GKE: what it would apply is tested as text.
 set -euo pipefail
 
+if [ "${1:-}" = --help ]; then
+  sed -n 's/^# //p; s/^#$//p; /^set /q' "$0"
+  exit
+fi
 dry_run=false
 if [ "${1:-}" = --dry_run ]; then
   dry_run=true
   shift
 fi
-CONFIG=${1:?usage: launch/gke.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]}
+CONFIG=${1:?usage: launch/gke.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]; --help tells more}
 shift
 
 refuse() {

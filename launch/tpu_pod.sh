@@ -24,12 +24,16 @@
 # about each state with a stand-in for gcloud.
 set -euo pipefail
 
+if [ "${1:-}" = --help ]; then
+  sed -n 's/^# //p; s/^#$//p; /^set /q' "$0"
+  exit
+fi
 dry_run=false
 if [ "${1:-}" = --dry_run ]; then
   dry_run=true
   shift
 fi
-config=${1:?usage: launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]}
+config=${1:?usage: launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]; --help tells more}
 shift
 
 refuse() {

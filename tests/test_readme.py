@@ -150,3 +150,16 @@ def test_shell_scripts_print_what_they_would_run(script):
   found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert found.returncode == 0, found.stderr
   assert "motion_jax.main" in found.stdout
+
+
+@pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh", "gke.sh"])
+def test_shell_scripts_explain_themselves(script):
+  def run(*words):
+    command = ["bash", f"launch/{script}", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+  found = run("--help")
+  assert found.returncode == 0 and found.stdout.startswith("One run on ")
+  assert "Environment: " in found.stdout and "set -" not in found.stdout
+  alone = run()
+  assert alone.returncode and "--help tells more" in alone.stderr
