@@ -3,6 +3,7 @@
   python -m motion_jax.main --config=configs/evaluate.py --config.init_from=runs/mosi
   ... --config.data.name=hmdb51             its encoder on another data set
   ... --config.data.path=DIR                or on a folder with a folder per class
+  ... --config.eval.groups='/([a-z]+)_'     leaving out one person after the other
   ... --config=configs/evaluate.py:aslan    same action or not: MAS's table 5
   ... --config=configs/evaluate.py:yupenn   dynamic scenes: MAS's table 6
   ... --config=configs/evaluate.py:ava --config.results=FILE.csv    frame mAP of a file
@@ -66,6 +67,9 @@ def evaluation():  # None: as in the run
       clips=placeholder(int),  # per video, evenly spaced; 0: all
       max_videos=placeholder(int),  # of each split, a share of every class; 0: all
       linear=placeholder(bool),  # a linear classifier on the features
+      # Regular expression that finds in a path what its video shares with others, as a
+      # person: all of a group are left out of what they are compared with. '': none.
+      groups=placeholder(str),
       place_scores=placeholder(bool),  # of a classifier; see configs/finetune.py
     )
   )

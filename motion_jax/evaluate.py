@@ -74,6 +74,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {}
   for evaluator in evaluators:
     values |= evaluator(*weights)
+  if config.eval.get("groups"):
+    about["groups"] = config.eval.groups
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})

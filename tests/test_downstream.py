@@ -104,6 +104,22 @@ def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
     evaluate.evaluate(config, tmp_path)
 
 
+def test_one_group_after_the_other_is_left_out(run, tmp_path):
+  for action in ("run", "wave"):
+    (tmp_path / "videos" / action).mkdir(parents=True)
+    for person in ("ann", "bob", "cid"):
+      path = tmp_path / "videos" / action / f"{person}_{action}.mp4"
+      media_files.write_video(path, 12)
+  config = load(CONFIGS / "evaluate.py").get_config("smoke")
+  config.init_from, config.eval.groups = str(run), "/([a-z]+)_"
+  config.data.path = str(tmp_path / "videos")
+  values = evaluate.evaluate(config, tmp_path)
+  assert {"eval/retrieval_r1", "eval/random_init/linear_top1"} <= values.keys()
+  assert "eval/retrieval_r5" not in values  # of the four videos of two persons: all
+  stored = json.loads((tmp_path / "evaluation.json").read_text())
+  assert stored["groups"] == "/([a-z]+)_"
+
+
 def test_how_a_classifier_scores_may_be_asked_for():
   stored = load(CONFIGS / "finetune.py").get_config("smoke")
   stored.model.name, stored.method.classes, stored.eval.size = "c3d", 3, 64

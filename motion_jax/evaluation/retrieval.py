@@ -3,6 +3,7 @@
 import logging
 import pathlib
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -11,6 +12,7 @@ from motion_jax.data.labels import common_classes, warn_of_gaps
 from motion_jax.data.subsets import subset_of_size
 from motion_jax.evaluation.features import Features
 from motion_jax.evaluation.frozen import FrozenEncoder
+from motion_jax.evaluation.groups import check_groups, groups_of, without_each
 from motion_jax.evaluation.measures import linear, retrieval
 
 logger = logging.getLogger("motion_jax")
@@ -19,13 +21,16 @@ logger = logging.getLogger("motion_jax")
 class Retrieval(FrozenEncoder):
   """The training part is the gallery, the held-out part asks.
 
+  With groups each of them asks in turn, and the gallery is all videos of the others:
+  those of both parts, whose features are computed once.
+
   Args:
     method, config, mesh, workdir: see `FrozenEncoder`; `eval.linear` adds the linear
-      classifier.
+      classifier; `eval.groups`, if given, tells the groups (see `groups.groups_of`).
     sources: both parts, of each of which `eval.max_videos` are taken.
 
   Raises:
-    UserError: if the data have no labels, or they do not serve.
+    UserError: if the data have no labels or groups, or they do not serve.
   """
 
   def __init__(
@@ -43,15 +48,38 @@ class Retrieval(FrozenEncoder):
     common_classes(train, heldout)
     warn_of_gaps(train, heldout)
     parts = {"training": train, "held-out": heldout}
+    rule = config.eval.get("groups")
+    self._groups = [groups_of(part, rule) for part in parts.values()] if rule else []
+    if rule:
+      check_groups(np.concatenate(self._groups), rule)
     super().__init__(method, config, parts, mesh, workdir)
 
   def scores(self, train: Features, heldout: Features) -> dict[str, float]:
     """Returns shares of the held-out videos, in [0, 1].
 
     They are retrieval_r1 to retrieval_r50 (below the number of training videos),
-    retrieval_centred_r1 ..., knn_top1, linear_top1.
+    retrieval_centred_r1 ..., knn_top1, linear_top1. With groups they are shares of all
+    videos.
     """
-    sets = (heldout.features, heldout.labels, train.features, train.labels)
+    if not self._groups:
+      return self._scores(
+        heldout.features, heldout.labels, train.features, train.labels
+      )
+    found = train, heldout
+    features = np.concatenate([part.features for part in found])
+    labels = np.concatenate([part.labels for part in found])
+    groups = np.concatenate(
+      [g[part.positions] for g, part in zip(self._groups, found, strict=True)]
+    )
+    return without_each(
+      groups,
+      lambda out: self._scores(
+        features[out], labels[out], features[~out], labels[~out]
+      ),
+    )
+
+  def _scores(self, *sets) -> dict[str, float]:
+    """Of queries and their labels, and of a gallery and its labels."""
     jobs = {
       "retrieval_": lambda: retrieval.recall(*sets),
       "retrieval_centred_": lambda: retrieval.recall(*sets, centred=True),
