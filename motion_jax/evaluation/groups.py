@@ -60,10 +60,10 @@ def without_each(
   """
   names, counts = np.unique(groups, return_counts=True)
   sums: dict[str, list[float]] = {}
-  with logs.progress_bar(len(names), "groups left out") as show:
-    for number, (name, count) in enumerate(zip(names, counts, strict=True)):
+  with logs.progress_bar(len(groups), "left out by groups") as show:
+    for name, count, done in zip(names, counts, counts.cumsum(), strict=True):
       for key, value in scores(groups == name).items():
         sums.setdefault(key, []).append(value * count)
-      show(number + 1)
+      show(int(done))
   complete = {key: x for key, x in sums.items() if len(x) == len(names)}
   return {key: float(sum(x) / len(groups)) for key, x in complete.items()}

@@ -1,0 +1,118 @@
+"""What a still picture and the optical flow tell of a folder's classes, by themselves.
+
+  python tests/benchmarks/motion_baselines.py FOLDER [--groups=RULE]
+    [--train_list=FILE --heldout_list=FILE] [--out=FILE.json]
+
+5-NN by cosine similarity, of equally many votes the more similar ones: of the middle
+frame, grey, 16x16, and of a histogram of Farneback's flow between 12 pairs of frames of
+128 pixels (quarters of the picture, 8 directions, 3 speeds). Of classes that motion
+tells and scenes do not, the second is far above the first, and an encoder that has
+learned motion above both. Prints and writes shares of the videos: of the held-out part,
+and with a rule (see eval.groups of configs/evaluate.py) of all, leaving one group out.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+
+import cv2
+import numpy as np
+
+from motion_jax.data import media
+from motion_jax.data.labels import common_classes
+from motion_jax.data.sources import open_source
+from motion_jax.evaluation.groups import groups_of, without_each
+
+PAIRS, SIDE, GRID = 12, 128, 16
+SPEEDS = (0.5, 1, 2)  # pixels between frames; slower ones do not count
+NEIGHBOURS = 5
+FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument("folder")
+  for name in ("groups", "train_list", "heldout_list", "out"):
+    parser.add_argument(f"--{name}", default="")
+  options = parser.parse_args()
+  values = baselines(
+    options.folder, options.groups, options.train_list, options.heldout_list
+  )
+  text = json.dumps(values, indent=2)
+  if options.out:
+    pathlib.Path(options.out).write_text(text + "\n")
+  print(text)
+
+
+def baselines(
+  folder: str, groups: str = "", train_list: str = "", heldout_list: str = ""
+) -> dict[str, float]:
+  """Returns {'still', 'flow'}, and with a rule for groups {'still_groups', ...}."""
+  media.set_up_opencv()
+  parts = [
+    open_source(folder, split=split, list_file=file or None)
+    for split, file in (("train", train_list), ("heldout", heldout_list))
+  ]
+  common_classes(*parts)
+  records = [part[place] for part in parts for place in range(len(part))]
+  with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    found = [*pool.map(descriptors, records)]
+  labels = np.asarray([record.label for record in records])
+  heldout = np.arange(len(records)) >= len(parts[0])
+  names = np.concatenate([groups_of(part, groups) for part in parts]) if groups else []
+  values = {}
+  for place, name in enumerate(("still", "flow")):
+    features = np.stack([each[place] for each in found])
+    values[name] = knn(features, labels, heldout)
+    if groups:
+      score = lambda out, x=features: {"knn": knn(x, labels, out)}  # noqa: E731
+      values[f"{name}_groups"] = without_each(names, score)["knn"]
+  return values
+
+
+def descriptors(record) -> tuple[np.ndarray, np.ndarray]:
+  """The still picture [256] and the histogram of the flow [96] of a video."""
+  firsts = middle = None
+
+  def choose(count, fps):
+    nonlocal firsts, middle
+    firsts = np.unique(np.linspace(0, max(count - 2, 0), PAIRS).astype(int))
+    middle = count // 2
+    return [middle, *np.stack([firsts, np.minimum(firsts + 1, count - 1)], 1).ravel()]
+
+  frames = media.read_record(record, choose, SIDE)
+  grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+  still = cv2.resize(grey[0], (GRID, GRID), interpolation=cv2.INTER_AREA)
+  still = still.astype(np.float64).ravel()
+  histogram = np.zeros((2, 2, 8, len(SPEEDS)))
+  for first, second in zip(grey[1::2], grey[2::2], strict=True):
+    flow = cv2.calcOpticalFlowFarneback(first, second, None, *FARNEBACK)
+    speed, angle = (
+      np.hypot(*flow.transpose(2, 0, 1)),
+      np.arctan2(flow[..., 1], flow[..., 0]),
+    )
+    direction = np.floor((angle + np.pi) / (np.pi / 4) + 0.5).astype(int) % 8
+    level = np.digitize(speed, SPEEDS) - 1
+    y, x = np.nonzero(level >= 0)
+    half = np.array(speed.shape) // 2
+    place = np.minimum(y // half[0], 1), np.minimum(x // half[1], 1)
+    np.add.at(histogram, (*place, direction[y, x], level[y, x]), 1)
+  return still - still.mean(), np.sqrt(histogram.ravel() / max(histogram.sum(), 1e-9))
+
+
+def knn(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> float:
+  """Share of the videos `asked` bool [N] whose neighbours, of the others, are right."""
+  length = np.linalg.norm(features, axis=1, keepdims=True)
+  units = features / (length + 1e-9)
+  similarity = units[asked] @ units[~asked].T
+  nearest = np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
+  votes = np.zeros((len(similarity), labels.max() + 1))
+  weight = 1 + 1e-3 * np.take_along_axis(similarity, nearest, 1)
+  np.add.at(votes, (np.arange(len(votes))[:, None], labels[~asked][nearest]), weight)
+  return float((votes.argmax(1) == labels[asked]).mean())
+
+
+if __name__ == "__main__":
+  main()
