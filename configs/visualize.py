@@ -11,7 +11,8 @@ or that folder of --workdir, go, in place of those of an earlier run,
                        flow's magnitude
   attention.png, .gif  the same of a network without classes (MAS, MoDist, joint, a
                        converted encoder)
-  motion_share.json    how much of these maps lies in moving pixels
+  motion_share.json    how much of these maps lies in moving pixels, and how often
+                       their maximum does
   clusters.png, .gif   k-means clusters of the features, with examples
   tsne.png             a map of the features
   retrieval.png        videos and their nearest ones
@@ -93,6 +94,9 @@ def pictures():
       smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
       examples=4,  # clips in gradcam.png or attention.png
       moving=0.2,  # share of a frame's pixels that count as moving: the fastest
+      # The cameras stand still: maps are also measured by what is unlike the background
+      # (the median of the video), and gradcam.png shows that.
+      static_camera=False,
       clusters=5,  # MoSI, figure 5
       cluster_examples=6,
       queries=6,  # rows of retrieval.png

@@ -2,12 +2,18 @@
 
   python launch/mini_protocol.py                                  synthetic_actions
   python launch/mini_protocol.py --path=DIR --train_list=FILE --heldout_list=FILE
+  ... --groups='/([a-z]+)_'                               leaving out one person each
+  ... --pretrained=runs/mini_protocol/synthetic_actions   of that table's pretrainings
 
 Every row pretrains on the training videos without their labels, measures the encoder
 by retrieval and a linear classifier on its features, and fine-tunes it; 'scratch' is
-MoSI's network at random initialisation, 'scratch r3d_10' that of the others. Small
-networks, minutes per run on two CPU cores; the budgets are those of the config files,
-and so is what MoDist sees of a folder: frame differences, which need no preparation.
+MoSI's network at random initialisation, 'scratch r3d_10' that of the others. With
+--groups (see eval.groups of configs/evaluate.py) features are compared across groups,
+of all videos; fine-tuning has the split of the lists, since a training for each group
+would take too long. Of a folder, what a still picture and the optical flow tell by
+themselves stands below (tests/benchmarks/motion_baselines.py). Small networks, minutes
+per run on two CPU cores; the budgets are those of the config files, and so is what
+MoDist sees of a folder: frame differences, which need no preparation.
 Runs that are finished are not run again, and others resume, so the command may be
 interrupted and repeated; after a change of a recipe give another --root.
 """
@@ -29,6 +35,10 @@ from absl import app, flags
 _PATH = flags.DEFINE_string("path", "", "Folder of videos with a folder per class.")
 _TRAIN_LIST = flags.DEFINE_string("train_list", "", "Lines `path label`.")
 _HELDOUT_LIST = flags.DEFINE_string("heldout_list", "", "Lines `path label`.")
+_GROUPS = flags.DEFINE_string("groups", "", "Regular expression; see above.")
+_PRETRAINED = flags.DEFINE_string(
+  "pretrained", "", "Folder of an earlier table, whose pretrainings are measured."
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of every row.")
 _ROWS = flags.DEFINE_list("rows", [], "Some of the rows; all without it.")
 _ROOT = flags.DEFINE_string("root", "runs/mini_protocol", "Folder of the runs.")
@@ -40,7 +50,8 @@ class Row(NamedTuple):
 
   config: str = ""
   overrides: tuple[str, ...] = ()
-  network: str = ""  # '' for that of configs/finetune.py
+  network: str = ""  # '' for that of the config, and of configs/finetune.py
+  tuning: tuple[str, ...] = ()  # of the fine-tuning, to see what the encoder has seen
 
 
 UNMASKED = ("--config.method.mask_ratio=(1.0,1.0)",)
@@ -70,13 +81,22 @@ ROWS = {
   "mas motion": Row("mas", ("--config.method.appearance=False",), network="r3d_10"),
   "mas appearance": Row("mas", ("--config.method.motion=False",), network="r3d_10"),
   "joint": Row("joint", network="r3d_10"),
+  # One network, and clips, for all.
+  "mosi xy r3d_10": Row("mosi", network="r3d_10"),
+  "joint r2d3d_18": Row(
+    "joint", network="r2d3d_18", tuning=("--config.data.interval=4",)
+  ),
 }
 SCORES = {
   "pretext_accuracy": "pretext accuracy",
   "retrieval_r1": "retrieval R@1",
+  "knn_top1": "k-NN",
   "linear_top1": "linear on features",
   "top1": "fine-tuned",
 }
+FEATURES = ("retrieval_r1", "knn_top1", "linear_top1")
+BASELINES = {"still": "still picture, 5-NN", "flow": "optical flow, 5-NN"}
+HERE = pathlib.Path(__file__).parents[1]
 
 
 def main(argv):
@@ -86,13 +106,16 @@ def main(argv):
     sys.exit(f"unknown rows {unknown}; known: {', '.join(ROWS)}")
   root = pathlib.Path(_ROOT.value).expanduser() / _data_name()
   rows = {name: ROWS[name] for name in _ROWS.value or ROWS}
+  _check_pretrained(rows)
+  if _PATH.value:
+    _measure_baselines(root)
   jobs = [(seed, name) for seed in range(_SEEDS.value) for name in rows]
   began, done = time.monotonic(), 0
   for number, (seed, name) in enumerate(jobs):
     for workdir, command in commands(root, name, rows[name], seed):
       if _DRY_RUN.value:
         print(shlex.join(command))
-      elif not attended.finished(workdir):
+      elif not _finished(workdir):
         left = _left(time.monotonic() - began, done, len(jobs) - number)
         print(f"[{number + 1}/{len(jobs)}{left}] {workdir}", flush=True)
         _run(command, workdir)
@@ -109,22 +132,28 @@ def commands(root, name, row, seed):
   if not row.config:
     yield tuned, _command("finetune", tuned, seed, f"{network},scratch")
     return
-  workdir = folder / f"seed{seed}-pretrain"
-  whole = "--config.eval.max_videos=0"
-  yield workdir, [*_command(row.config, workdir, seed), whole, *row.overrides]
+  workdir, whole = _pretraining(root, name, seed), "--config.eval.max_videos=0"
   start = f"--config.init_from={workdir}"
-  yield tuned, [*_command("finetune", tuned, seed, network), start]
+  if not _PRETRAINED.value:
+    command = _command(row.config, workdir, seed, network)
+    yield workdir, [*command, whole, *row.overrides]
+  if _PRETRAINED.value or _GROUPS.value:
+    measured = folder / f"seed{seed}-evaluate"
+    groups = [f"--config.eval.groups={_GROUPS.value}"] if _GROUPS.value else []
+    yield measured, [*_command("evaluate", measured, seed), start, whole, *groups]
+  yield tuned, [*_command("finetune", tuned, seed, network), start, *row.tuning]
 
 
 def write_table(root, rows):
   """Writes table.md and scores.json: mean and standard deviation over the seeds."""
-  scores = {name: _scores(root / name.replace(" ", "-")) for name in rows}
+  scores = {name: _scores(root, name) for name in rows}
   scratches = {row.network: name for name, row in ROWS.items() if not row.config}
   for name, row in rows.items():  # random initialisation, of the first row with it
     scratch = scratches[row.network]
     for key, values in scores[name].pop("random").items():
       known = scores.setdefault(scratch, {}).setdefault(key, {})
       known |= {seed: value for seed, value in values.items() if seed not in known}
+  scores |= _baseline_scores(root)
   lines = ["| pretraining | " + " | ".join(SCORES.values()) + " | seeds |"]
   lines.append("|---" * (len(SCORES) + 2) + "|")
   for name, found in scores.items():
@@ -142,14 +171,66 @@ def _data_name():
   if not _PATH.value:
     return "synthetic_actions"
   path = pathlib.Path(_PATH.value).resolve()
-  text = "\n".join([str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value])
+  given = [str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value]
+  given += filter(None, [_GROUPS.value])
+  text = "\n".join(given)
   return f"{path.name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
+def _pretraining(root, name, seed):
+  """Folder of the pretraining of a row."""
+  root = pathlib.Path(_PRETRAINED.value).expanduser() if _PRETRAINED.value else root
+  return root / name.replace(" ", "-") / f"seed{seed}-pretrain"
+
+
+def _check_pretrained(rows):
+  if not _PRETRAINED.value or _DRY_RUN.value:
+    return
+  needed = [
+    _pretraining(None, name, seed)
+    for name in rows
+    for seed in range(_SEEDS.value)
+    if rows[name].config
+  ]
+  lost = [str(workdir) for workdir in needed if not attended.finished(workdir)]
+  if lost:
+    sys.exit(
+      f"{len(lost)} of {len(needed)} pretrainings are not finished: {lost[0]} ...; run "
+      "their table first, or ask for others by --rows and --seeds"
+    )
+
+
+def _measure_baselines(root):
+  """Writes baselines.json, once."""
+  script = HERE / "tests" / "benchmarks" / "motion_baselines.py"
+  command = [sys.executable, os.path.relpath(script), _PATH.value]
+  lists = {"train_list": _TRAIN_LIST.value, "heldout_list": _HELDOUT_LIST.value}
+  for name, value in {"groups": _GROUPS.value, **lists}.items():
+    command += [f"--{name}={value}"] if value else []
+  command += [f"--out={root / 'baselines.json'}"]
+  if _DRY_RUN.value:
+    print(shlex.join(command))
+  elif not (root / "baselines.json").exists():
+    _run(command, root)
+
+
+def _baseline_scores(root):
+  """{row: {score: {seed: value}}}; nothing is drawn, so there is one 'seed'."""
+  path = root / "baselines.json"
+  values = json.loads(path.read_text()) if path.exists() else {}
+  suffix = "_groups" if _GROUPS.value else ""
+  return {
+    text: {"knn_top1": {"": values[name + suffix]}}
+    for name, text in BASELINES.items()
+    if name + suffix in values
+  }
+
+
 def _command(config, workdir, seed, more=""):
-  word = ("folder" if _PATH.value else "synthetic_actions") + more
+  data = "folder" if _PATH.value else "synthetic_actions"
+  word = "run" if config == "evaluate" else data + more
   command = [sys.executable, "-m", "motion_jax.main", f"--workdir={workdir}"]
-  file = pathlib.Path(__file__).parents[1] / "configs" / f"{config}.py"
+  file = HERE / "configs" / f"{config}.py"
   command += [f"--config={os.path.relpath(file)}:{word}", f"--config.seed={seed}"]
   if _PATH.value:
     command += [
@@ -157,6 +238,8 @@ def _command(config, workdir, seed, more=""):
       f"--config.data.train_list={_TRAIN_LIST.value}",
       f"--config.data.heldout_list={_HELDOUT_LIST.value}",
     ]
+  elif config == "evaluate":
+    command += [f"--config.data.name={data}"]
   return command
 
 
@@ -168,22 +251,29 @@ def _run(command, workdir):
     sys.exit(f"{shlex.join(command)}\nended with {code}; see {workdir / 'log.txt'}")
 
 
-def _scores(folder):
+def _finished(workdir):
+  return attended.finished(workdir) or (workdir / "evaluation.json").exists()
+
+
+def _scores(root, name):
   """{score: {seed: value}} of the finished runs of a row."""
   found = {key: {} for key in SCORES}
-  found["random"] = {"retrieval_r1": {}, "linear_top1": {}}
-  runs = [f"seed{seed}" for seed in range(_SEEDS.value)]
-  for path in sorted(folder.glob("seed*/summary.json")):
-    summary, seed = json.loads(path.read_text()), path.parent.name.partition("-")[0]
-    if seed not in runs:
-      continue
-    for key in SCORES:
-      for name in (f"eval/{key}", f"eval/mosi_{key}"):  # 'joint' has it of its MoSI
-        if name in summary:
-          found[key][seed] = summary[name]
-    for key, values in found["random"].items():
-      if f"eval/random_init/{key}" in summary:
-        values[seed] = summary[f"eval/random_init/{key}"]
+  found["random"] = {key: {} for key in FEATURES}
+  folder, elsewhere = root / name.replace(" ", "-"), _PRETRAINED.value or _GROUPS.value
+  for seed in range(_SEEDS.value):
+    pretrained = _pretraining(root, name, seed) / "summary.json"
+    for path, keys in (
+      (pretrained, ("pretext_accuracy", *(() if elsewhere else FEATURES))),
+      (folder / f"seed{seed}-evaluate" / "evaluation.json", FEATURES),
+      (folder / f"seed{seed}-finetune" / "summary.json", ("top1",)),
+    ):
+      summary = json.loads(path.read_text()) if path.exists() else {}
+      for key in keys:
+        for whole in (f"eval/{key}", f"eval/mosi_{key}"):  # 'joint' has its MoSI's
+          if whole in summary:
+            found[key][seed] = summary[whole]
+        if f"eval/random_init/{key}" in summary:
+          found["random"][key][seed] = summary[f"eval/random_init/{key}"]
   return found
 
 

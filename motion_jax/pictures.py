@@ -4,8 +4,6 @@ import logging
 import pathlib
 
 import jax
-import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax import evaluate, logs
@@ -14,25 +12,18 @@ from motion_jax.data import open_source
 from motion_jax.data.inputs import configured_sources, feature_views
 from motion_jax.data.sources import Source
 from motion_jax.data.subsets import subset_of_size
-from motion_jax.evaluation.explain import ClipMaps, Viewer, clip_maps
-from motion_jax.evaluation.feature_pictures import (
-  Videos,
-  save_clusters,
-  save_retrieval,
-  spread,
-)
+from motion_jax.evaluation.explain import Viewer
+from motion_jax.evaluation.feature_pictures import Videos, save_clusters, save_retrieval
 from motion_jax.evaluation.features import FeatureExtractor
+from motion_jax.evaluation.map_pictures import RANDOM, TRAINED, save_maps
 from motion_jax.evaluation.measures import clusters, confusion, gradcam
-from motion_jax.evaluation.measures.motion_share import MotionShares
 from motion_jax.methods import make_method
 from motion_jax.scale import sharding
 from motion_jax.training import checkpoint, runs
-from motion_jax.visualize import maps as map_pictures
 from motion_jax.visualize.confusion import save_confusion
 
 logger = logging.getLogger("motion_jax")
 
-TRAINED, RANDOM = "trained", "random_init"
 # All that a run of the command may write into its folder; what an earlier one has left
 # there would be taken for this one's.
 FILES = (
@@ -59,7 +50,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     workdir: gets the folder pictures; those of an earlier call are removed.
 
   Returns:
-    What motion_share.json holds: see `motion_share.MotionShares.result`.
+    What motion_share.json holds: see `map_pictures.save_maps`.
 
   Raises:
     UserError: if there is no such run, no video, or scikit-learn is missing.
@@ -102,91 +93,6 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     _draw_confusion(folder, run / "predictions.tsv")
   logger.info("pictures in %s", folder)
   return values
-
-
-def save_maps(
-  folder: pathlib.Path,
-  viewers: dict[str, Viewer],
-  source: Source,
-  config: ConfigDict,
-  mesh: Mesh,
-  options: ConfigDict,
-) -> dict[str, float]:
-  """Writes maps as PNG and GIF, and measures them against motion.
-
-  Of networks with classes they are Grad-CAM, gradcam.png and gradcam.gif; of others
-  attention.png and attention.gif.
-
-  Args:
-    folder: for the files.
-    viewers: networks by name, 'trained' and 'random_init'.
-    source: the videos.
-    config: see `explain.clip_maps`.
-    mesh: from `sharding.make_mesh`.
-    options: section `pictures` of configs/visualize.py.
-
-  Returns:
-    See `MotionShares.result`.
-
-  Raises:
-    UserError: if no video can be decoded.
-  """
-  has_classes = len(viewers[TRAINED].heads) > 0
-  kind, name = ("Grad-CAM", "gradcam") if has_classes else ("attention", "attention")
-  shares, examples, titles = MotionShares(share=options.moving), [], []
-  wanted = spread(len(source), options.examples)
-  size = max(config.method.size, options.smallest)
-  with logs.progress_bar(len(source), "maps") as show:
-    for seen in clip_maps(
-      viewers, source, config, mesh, stage=options.stage, size=size
-    ):
-      shares.add(seen.maps, seen.speed)
-      for row in np.flatnonzero(np.isin(seen.positions, wanted)):
-        examples.append(_example(seen, row))
-        titles.append(source.id_of(int(seen.positions[row])))
-      show(int(seen.positions.max(initial=-1)) + 1)
-  values = shares.result()
-  if not examples:
-    raise UserError(f"{source.name}: none of the videos to be drawn can be decoded")
-  names = "clip", f"{kind}\n{options.stage}", f"{kind}\nuntrained", "flow\nmagnitude"
-  rows = dict(zip(names, map(np.stack, zip(*examples, strict=True)), strict=True))
-  map_pictures.save_map_grid(folder / f"{name}.png", rows, titles)
-  map_pictures.save_map_gif(folder / f"{name}.gif", rows)
-  if values["clips"]:
-    logger.info("%s", share_text(values, kind, options.moving))
-  else:
-    logger.warning("nothing moves in these clips: no share of the maps is measured")
-  return values
-
-
-def share_text(values: dict[str, float], kind: str, moving: float) -> str:
-  """The shares of `MotionShares.result` as lines for the console."""
-  lines = [
-    f"{kind} mass in the {moving:.0%} of each frame's pixels that move fastest, mean "
-    f"of {values['clips']} clips ({values['still_clips']} still clips and "
-    f"{values['empty_maps']} with an empty map do not count)"
-  ]
-  for name, text in ((TRAINED, "trained"), (RANDOM, "random initialisation")):
-    share, place, gain, error = (
-      values[name + key] for key in ("", "/position", "/gain", "/gain_error")
-    )
-    lines.append(
-      f"  {text:24s}{share:.3f}  (its mean map {place:.3f}, gain {gain:+.3f} +- "
-      f"{error:.3f})"
-    )
-  lines.append(f"  {'the same everywhere':24s}{moving:.3f}")
-  return "\n".join(lines)
-
-
-def _example(seen: ClipMaps, row: int) -> list[np.ndarray]:
-  """The pictures [T, S, S, 3] uint8 of a clip: itself, maps of both networks, speed."""
-  clip = seen.clips[row]
-  maps = (
-    np.asarray(gradcam.normalize(seen.maps[name][row][None])[0])
-    for name in (TRAINED, RANDOM)
-  )
-  speed = map_pictures.speed_pictures(seen.speed[row][None])[0]
-  return [clip, *(map_pictures.overlay(clip, each) for each in maps), speed]
 
 
 def _sources(config, is_other: bool, limit: int, seed: int) -> tuple[Source, Source]:

@@ -17,9 +17,10 @@ from motion_jax import models, pictures
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.evaluation import explain, feature_pictures
-from motion_jax.evaluation.measures import clusters, confusion
+from motion_jax.evaluation.measures import clusters, confusion, motion_share
 from motion_jax.methods import make_method
 from motion_jax.ops import augment, crops
+from motion_jax.scale import sharding
 from motion_jax.training.checkpoint import ENCODER_ONLY, Checkpoints
 from motion_jax.visualize import canvas, grids, maps, scatter, style
 from motion_jax.visualize.confusion import save_confusion
@@ -257,14 +258,46 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   for name in (*pictures.FILES, "mine.txt"):  # of an earlier run, and of someone
     (folder / name).touch()
   with caplog.at_level("INFO", "motion_jax"):
-    values = draw(tmp_path / "run", tmp_path, videos)
+    values = draw(tmp_path / "run", tmp_path, videos, static_camera=True)
   assert {path.name for path in folder.iterdir()} == {*FILES, "mine.txt"}
   assert all((folder / name).stat().st_size for name in FILES)
   assert values["clips"] + values["still_clips"] + values["empty_maps"] == 10
   assert values["clips"] and 0 < values["trained"] < 1
+  assert values["flat"] == pytest.approx(0.2, abs=0.01)
+  assert {"object/clips", "object/still_clips"} <= values.keys()
   assert json.loads((folder / "motion_share.json").read_text()) == values
   assert "Grad-CAM mass in the 20%" in caplog.text
   assert "1 of 11 videos are left out" in caplog.text
+
+
+def test_the_background_is_of_the_same_video_and_its_clip(small, tmp_path):
+  rng = np.random.default_rng(0)
+  places = 8 + 4 * np.arange(14)
+  for number in range(3):
+    scene = rng.integers(60, 190, (6, 6, 3), np.uint8).repeat(12, 0).repeat(12, 1)
+
+    def draw_square(index, scene=scene):
+      picture = scene.copy()
+      picture[28:44, places[index] : places[index] + 12] = 255
+      return picture
+
+    path = tmp_path / f"{number}.mp4"
+    media_files.write_video(path, 12, size=(72, 72), draw=draw_square)
+  (tmp_path / "bad.mp4").write_bytes(b"no video")
+  task, config, weights = make_run(tmp_path / "run", "mosi", tmp_path)
+  config.data.interval, config.data.fps, config.eval.crop_ratio = 1, 0.0, 1.0
+  source = open_source(tmp_path, split="all", heldout_by="file")
+  options = dict(stage="conv5", size=72, with_background=True)
+  viewers = {"trained": explain.Viewer(task.encoder(*weights), [])}
+  mesh = sharding.make_mesh()
+  (seen,) = explain.clip_maps(viewers, source, config, mesh, **options)
+  assert len(seen.clips) == 3
+  chosen, moves = motion_share.unlike_background(seen.clips, seen.background)
+  assert moves.all()
+  for mask, clip in zip(chosen, seen.clips, strict=True):
+    square = (clip.min(-1) > 240)[..., 28:44, :]
+    assert square.sum() > 4 * 150 and mask[:, 28:44][square].all()
+    assert mask.mean() < 1.7 * square.sum() / mask.size
 
 
 # Of the networks that have no classes; the first is an encoder without its head.

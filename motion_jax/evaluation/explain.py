@@ -1,6 +1,7 @@
 """Maps of where the networks of a run look, beside the motion of the clips."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 
 import jax
@@ -17,6 +18,8 @@ from motion_jax.evaluation.measures import gradcam
 from motion_jax.ops import augment, crops
 from motion_jax.ops.flow import variational_flow
 from motion_jax.scale import sharding
+
+_BACKGROUND_FRAMES = 32  # whose median is the background
 
 
 class Viewer(nnx.Module):
@@ -44,12 +47,14 @@ class ClipMaps:
     positions: [B] places of the videos in the source.
     clips: [B, T, S, S, 3] uint8, what the networks see.
     speed: [B, T, S, S], length of the flow to the next frame, in pixels.
+    background: [B, S, S, 3] uint8, the median of frames of the whole video; or None.
     maps: by network [B, T, S, S], 0 or more.
   """
 
   positions: np.ndarray
   clips: np.ndarray
   speed: np.ndarray
+  background: np.ndarray | None
   maps: dict[str, np.ndarray]
 
 
@@ -61,6 +66,7 @@ def clip_maps(
   *,
   stage: str,
   size: int,
+  with_background: bool = False,
 ) -> Iterator[ClipMaps]:
   """Yields the maps of the clip in the middle of every video that can be decoded.
 
@@ -71,6 +77,7 @@ def clip_maps(
     mesh: from `sharding.make_mesh`.
     stage: name of the stage looked at, 'conv1' to 'conv5'.
     size: side S of the clips in pixels.
+    with_background: decodes what a camera that stands still has before it, too.
 
   Raises:
     UserError: if eval.batch_size is not positive.
@@ -90,21 +97,45 @@ def clip_maps(
   def view(arrays, clips):
     return nnx.merge(graphdef, arrays)(clips, stage=stage)[0]
 
+  @jax.jit
+  def median(video, extent):
+    boxes = crops.center_square(extent, ratio=ratio)
+    frames = crops.resize_crops(video, boxes, size=size)
+    return jnp.rint(255 * jnp.median(frames, axis=1).clip(0, 1)).astype(jnp.uint8)
+
   config = config.copy_and_resolve_references()
   config.eval.clips, config.method.size = 1, size
-  for batch in evaluation_batches(
-    source,
-    feature_views(config),
+  options = dict(
     batch_size=sharding.evaluation_rows(config.eval.batch_size, mesh),
     seed=0,
     threads=config.data.threads,
-  ):
+  )
+  backgrounds = itertools.repeat(None)
+  if with_background:
+    whole = _whole_video(config)
+    backgrounds = evaluation_batches(source, whole, **options)  # the same videos
+  batches = evaluation_batches(source, feature_views(config), **options)
+  for batch, other in zip(batches, backgrounds, strict=False):
     rows = {name: batch[name] for name in ("video", "extent")}
     clips, shown, speed = prepare(**sharding.shard_batch(mesh, rows))
     maps = {name: view(arrays, clips) for name, (_, arrays) in split.items()}
-    found = batch["index"], *jax.device_get((shown, speed, maps))
-    good = batch["valid"]
+    background, good = None, batch["valid"]
+    if other is not None:
+      rows = {name: other[name] for name in ("video", "extent")}
+      background, good = (
+        median(**sharding.shard_batch(mesh, rows)),
+        good & other["valid"],
+      )
+    found = batch["index"], *jax.device_get((shown, speed, background, maps))
     yield ClipMaps(*jax.tree.map(lambda array, good=good: array[good], found))
+
+
+def _whole_video(config):
+  """The sampler of frames from all over a video, prepared as those of its clips."""
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.method.segments, config.method.frames = True, _BACKGROUND_FRAMES
+  return feature_views(config)
 
 
 def _speed(clips):

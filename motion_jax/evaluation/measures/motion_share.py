@@ -1,12 +1,19 @@
 """Whether a network looks where things move: the share of a map in moving pixels.
 
 Contract: maps are [B, T, H, W], 0 or more, at the size of the clip; speed is the length
-of the optical flow, [B, T, H, W] in pixels per frame.
+of the optical flow, [B, T, H, W] in pixels per frame; which pixels move, `chosen`, is
+bool [B, T, H, W], and which frames have such pixels, `moves`, bool [B, T].
 """
 
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
+
+_LEAST_DIFFERENCE = 25  # of a colour from the background's, of 255
+_LEAST_AREA = 0.003  # of a frame; what is smaller is noise
+_LEAST_PART = 0.25  # of the largest thing: two arms move, and the body between does not
+_MARGIN = 1 / 28  # of a frame's side, that a mask is wider than what moves
 
 
 def moving_pixels(
@@ -37,6 +44,33 @@ def moving_pixels(
   return chosen.reshape(speed.shape), moves
 
 
+def unlike_background(
+  clips: np.ndarray, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """What moves before a camera that stands still: the larger things of every frame.
+
+  Args:
+    clips: [B, T, H, W, 3] uint8.
+    background: [B, H, W, 3] uint8, the median of the whole video's frames.
+
+  Returns:
+    chosen: bool [B, T, H, W], what differs from the background, a little widened.
+    moves: bool [B, T], False where nothing does.
+  """
+  chosen = np.zeros(clips.shape[:-1], bool)
+  side = min(clips.shape[2:4])
+  for row, frame in np.ndindex(chosen.shape[:2]):
+    difference = cv2.absdiff(clips[row, frame], background[row]).max(-1)
+    differs = (cv2.medianBlur(difference, 3) >= _LEAST_DIFFERENCE).astype(np.uint8)
+    differs = cv2.morphologyEx(differs, cv2.MORPH_CLOSE, _disc(side * _MARGIN))
+    _, parts, about, _ = cv2.connectedComponentsWithStats(differs)
+    areas = about[:, cv2.CC_STAT_AREA] * (np.arange(len(about)) > 0)
+    least = max(_LEAST_AREA * differs.size, _LEAST_PART * areas.max())
+    wanted = (areas >= least)[parts].astype(np.uint8)
+    chosen[row, frame] = cv2.dilate(wanted, _disc(side * _MARGIN / 2))
+  return chosen, chosen.any((2, 3))
+
+
 def mass_inside(maps: np.ndarray, chosen: np.ndarray, moves: np.ndarray) -> np.ndarray:
   """Share of every map's sum over moving frames that lies in chosen pixels.
 
@@ -54,29 +88,46 @@ def mass_inside(maps: np.ndarray, chosen: np.ndarray, moves: np.ndarray) -> np.n
   return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
-class MotionShares:
-  """Collects the shares of several networks' maps over clips, batch by batch.
+def points_inside(
+  maps: np.ndarray, chosen: np.ndarray, moves: np.ndarray
+) -> np.ndarray:
+  """The pointing game (Zhang et al., IJCV 2018): is the largest value in chosen pixels?
 
   Args:
-    share, least: see `moving_pixels`.
-  """
+    maps, chosen, moves: as for `mass_inside`.
 
-  def __init__(self, *, share: float = 0.2, least: float = 0.1):
-    self._options = dict(share=share, least=least)
+  Returns:
+    [B] float64, the share of the moving frames in which it is; of several places with
+    the largest value each counts as its part. NaN where no frame moves.
+  """
+  largest = maps == np.asarray(maps).max((2, 3), keepdims=True)
+  right = (largest & chosen).sum((2, 3)) / largest.sum((2, 3))
+  count = moves.sum(1)
+  sums = np.where(moves, right, 0).sum(1)
+  return np.divide(sums, count, out=np.full(len(maps), np.nan), where=count > 0)
+
+
+class MotionShares:
+  """Collects the shares of several networks' maps over clips, batch by batch."""
+
+  def __init__(self):
     self._inside: list[dict[str, float]] = []
+    self._points: list[dict[str, float]] = []
     self._chosen: list[tuple[np.ndarray, np.ndarray]] = []
     self._sums: dict[str, np.ndarray | float] = {}
     self._shape: tuple[int, ...] = ()
     self._counts = {"still": 0, "empty": 0}
 
-  def add(self, maps: Mapping[str, np.ndarray], speed: np.ndarray) -> None:
-    """Takes the maps of every network on a batch of clips, and the clips' speed.
+  def add(
+    self, maps: Mapping[str, np.ndarray], chosen: np.ndarray, moves: np.ndarray
+  ) -> None:
+    """Takes the maps of every network on a batch of clips, and what moves in them.
 
     Clips that are still, and those on which a network's map is zero everywhere, are
     counted and left out for all networks.
     """
-    chosen, moves = moving_pixels(speed, **self._options)
     inside = {n: mass_inside(values, chosen, moves) for n, values in maps.items()}
+    points = {n: points_inside(values, chosen, moves) for n, values in maps.items()}
     self._shape = chosen.shape[1:]
     for row in range(len(chosen)):
       shares = {name: float(values[row]) for name, values in inside.items()}
@@ -86,6 +137,7 @@ class MotionShares:
         self._counts["empty"] += 1
       else:
         self._inside.append(shares)
+        self._points.append({name: float(x[row]) for name, x in points.items()})
         self._chosen.append((np.packbits(chosen[row]), moves[row]))
         for name, values in maps.items():
           unit = np.asarray(values[row], np.float64) / np.sum(values[row], dtype=float)
@@ -98,8 +150,8 @@ class MotionShares:
       clips, still_clips, empty_maps: how many count, and how many do not. For every
       network '<name>': the mean share; '<name>/position': the same for the network's
       mean map over all clips, which knows the place in the picture but not the clip;
-      and '<name>/gain': mean of the difference, '<name>/gain_error' its standard
-      error.
+      '<name>/gain': mean of the difference, '<name>/gain_error' its standard error; and
+      '<name>/pointing': see `points_inside`.
     """
     count = len(self._inside)
     values: dict[str, float] = {
@@ -116,6 +168,7 @@ class MotionShares:
       values[f"{name}/position"] = float(place.mean())
       values[f"{name}/gain"] = float(gain.mean())
       values[f"{name}/gain_error"] = float(gain.std() / np.sqrt(count))
+      values[f"{name}/pointing"] = float(np.mean([x[name] for x in self._points]))
     return values
 
   def _masks(self):
@@ -124,3 +177,8 @@ class MotionShares:
     for bits, moves in self._chosen:
       chosen = np.unpackbits(bits, count=size).astype(bool)
       yield chosen.reshape(1, *self._shape), moves[None]
+
+
+def _disc(radius: float) -> np.ndarray:
+  side = 2 * max(1, round(radius)) + 1
+  return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
