@@ -5,9 +5,10 @@
 The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
 frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
 folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
-Videos that cannot be decoded are left out and named. Interrupted, the same command goes
-on where it was and ends with the same file. On several hosts the same command runs once
-per host; each decodes its share of the videos.
+--stage=conv4 takes the mean of an earlier stage. Videos that cannot be decoded are left
+out and named. Interrupted, the same command goes on where it was and ends with the same
+file. On several hosts the same command runs once per host; each decodes its share of
+the videos.
 """
 
 import functools
@@ -39,6 +40,7 @@ _CLIPS = flags.DEFINE_integer("clips", 10, "Clips per video; 0: all, no overlap.
 _INTERVAL = flags.DEFINE_integer(
   "interval", 0, "Frames between a clip's; 0: the run's."
 )
+_STAGE = flags.DEFINE_string("stage", "", "conv1 to conv5; '': the pooled features.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips encoded together.")
 _THREADS = flags.DEFINE_integer("threads", -1, "That decode; -1: by the cores.")
 
@@ -54,6 +56,8 @@ def main() -> None:
   trained = load_encoder(_INIT_FROM.value)
   config = trained.config
   config.eval.clips = _CLIPS.value
+  if _STAGE.value:
+    config.eval.stage = _STAGE.value
   config.data.interval = _INTERVAL.value or config.data.interval
   config.data.threads = _THREADS.value
   out = local_path(_OUT.value)

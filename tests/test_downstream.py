@@ -21,6 +21,7 @@ from motion_jax.evaluation import features, parts
 from motion_jax.evaluation.video_accuracy import VideoAccuracy
 from motion_jax.methods import make_method
 from motion_jax.models import convert
+from motion_jax.ops import augment
 from motion_jax.scale import sharding
 from motion_jax.train import train
 from motion_jax.training import starting_point
@@ -301,6 +302,23 @@ def test_a_video_is_the_mean_of_its_clips_whatever_the_batch(run, videos):
   assert crop is not None
   expected = jax.device_get(trained(crop)).mean(0)
   np.testing.assert_allclose(found[0].features[0], expected, atol=1e-4)
+
+
+def test_an_earlier_stage_gives_its_mean(run, videos):
+  trained = load_encoder(run)
+  config = trained.config
+  config.eval.clips, config.eval.stage = 2, "conv2"
+  source, views = open_source(videos, split="all"), feature_views(config)
+  extractor = features.FeatureExtractor(trained.module, config, sharding.make_mesh(), 4)
+  (found,) = extractor([trained.module], source, views)
+  clips = views(source[0], np.random.default_rng(0))["video"][:, :, 2:34, 2:34]
+  clips = augment.normalize(clips / 255.0, config.method.mean, config.method.std)
+  activation = jax.jit(lambda x: trained.module.until(x, "conv2"))(clips)
+  expected = jax.device_get(activation.mean((0, 1, 2, 3)))
+  np.testing.assert_allclose(found.features[0], expected, atol=1e-4)
+  config.eval.stage = "layer2"
+  with pytest.raises(UserError, match="conv2"):
+    features.FeatureExtractor(trained.module, config, sharding.make_mesh(), 4)
 
 
 def test_a_run_copied_elsewhere_is_evaluated_there(run, tmp_path):

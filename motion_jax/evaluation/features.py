@@ -4,15 +4,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from motion_jax.config import choose
 from motion_jax.data.clips import Sampler
 from motion_jax.data.sources import Source
 from motion_jax.evaluation.parts import Parts
 from motion_jax.evaluation.passes import value_of_each
+from motion_jax.models.stages import STAGES
 from motion_jax.ops import augment, crops
 from motion_jax.scale import sharding
 
@@ -37,7 +40,9 @@ class FeatureExtractor:
 
   Args:
     module: an encoder in evaluation mode; only its structure is kept.
-    config: a whole config; `method` (size, mean, std) and `eval.crop_ratio` are read.
+    config: a whole config; `method` (size, mean, std) and `eval.crop_ratio` are read,
+      and `eval.stage`, if given: the stage whose mean over frames and places is the
+      feature, in place of the encoder's own.
     mesh: from `sharding.make_mesh`.
     batch_size: clips per call, or the next multiple of the number of devices.
   """
@@ -45,13 +50,19 @@ class FeatureExtractor:
   def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh, batch_size):
     graphdef, _ = nnx.split(module)
     method, ratio = config.method, config.eval.crop_ratio
+    stage = config.eval.get("stage")
+    if stage:
+      choose("eval.stage", stage, STAGES)
     self._mesh, self._batch_size = mesh, sharding.evaluation_rows(batch_size, mesh)
 
     def encode(arrays, video, extent):
       boxes = crops.center_square(extent, ratio=ratio)
       video = crops.resize_crops(video, boxes, size=method.size)
       video = augment.normalize(video, method.mean, method.std)
-      return nnx.merge(graphdef, arrays)(video)
+      module = nnx.merge(graphdef, arrays)
+      if stage:
+        return module.until(video, stage).astype(jnp.float32).mean((1, 2, 3))
+      return module(video)
 
     rows, everywhere = sharding.split_rows(mesh), sharding.replicated(mesh)
     self._encode = jax.jit(
@@ -94,7 +105,7 @@ class FeatureExtractor:
     positions, means = value_of_each(
       encode, source, views, self._mesh, text=text, parts=parts, **options
     )
-    means = means.reshape(-1, len(arrays), modules[0].features)
+    means = means.reshape(len(positions), len(arrays), -1)
     labels = np.asarray(source.labels, np.int32)[positions]
     positions = positions.astype(np.int32)
     return [Features(mean, labels, positions) for mean in means.swapaxes(0, 1)]
