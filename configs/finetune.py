@@ -145,7 +145,7 @@ TABLES = {
   ),
   SMALL: dict(  # width 16 on 8x64x64 clips: minutes on two CPU cores
     method=dict(frames=8, size=64),
-    data=dict(short_side=80, canvas=(80, 143), interval=2),
+    data=dict(short_side=80, canvas=(80, 143), interval=4),
     model=dict(width=16, bn_groups=1),
     optim=dict(
       name="adam", **rate(2e-3), warmup="20 steps", drops=(), weight_decay=1e-4,
@@ -155,7 +155,7 @@ TABLES = {
   ),
   f"{SMALL},network=r3d_10": dict(  # the small network of configs/modist.py
     method=dict(size=32), model=dict(width=8),
-    data=dict(short_side=40, canvas=(40, 72), interval=4),
+    data=dict(short_side=40, canvas=(40, 72)),
   ),
   f"{SMALL},linear": dict(optim=rate(4e-3)),
   "folder": dict(data=dict(name="folder")),

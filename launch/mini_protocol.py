@@ -50,8 +50,7 @@ class Row(NamedTuple):
 
   config: str = ""
   overrides: tuple[str, ...] = ()
-  network: str = ""  # '' for that of the config, and of configs/finetune.py
-  tuning: tuple[str, ...] = ()  # of the fine-tuning, to see what the encoder has seen
+  network: str = "r2d3d_18"
 
 
 UNMASKED = ("--config.method.mask_ratio=(1.0,1.0)",)
@@ -81,11 +80,9 @@ ROWS = {
   "mas motion": Row("mas", ("--config.method.appearance=False",), network="r3d_10"),
   "mas appearance": Row("mas", ("--config.method.motion=False",), network="r3d_10"),
   "joint": Row("joint", network="r3d_10"),
-  # One network, and clips, for all.
+  # Each on the network of the other.
   "mosi xy r3d_10": Row("mosi", network="r3d_10"),
-  "joint r2d3d_18": Row(
-    "joint", network="r2d3d_18", tuning=("--config.data.interval=4",)
-  ),
+  "joint r2d3d_18": Row("joint"),
 }
 SCORES = {
   "pretext_accuracy": "pretext accuracy",
@@ -104,6 +101,8 @@ def main(argv):
   unknown = sorted({*_ROWS.value} - {*ROWS})
   if unknown:
     sys.exit(f"unknown rows {unknown}; known: {', '.join(ROWS)}")
+  if _GROUPS.value and not _PATH.value:
+    sys.exit("--groups are of the folder that --path names")
   root = pathlib.Path(_ROOT.value).expanduser() / _data_name()
   rows = {name: ROWS[name] for name in _ROWS.value or ROWS}
   _check_pretrained(rows)
@@ -128,7 +127,7 @@ def commands(root, name, row, seed):
   """Yields (workdir, command) of the runs of a row, in order."""
   folder = root / name.replace(" ", "-")
   tuned = folder / f"seed{seed}-finetune"
-  network = f",network={row.network}" if row.network else ""
+  network = f",network={row.network}"
   if not row.config:
     yield tuned, _command("finetune", tuned, seed, f"{network},scratch")
     return
@@ -141,7 +140,7 @@ def commands(root, name, row, seed):
     measured = folder / f"seed{seed}-evaluate"
     groups = [f"--config.eval.groups={_GROUPS.value}"] if _GROUPS.value else []
     yield measured, [*_command("evaluate", measured, seed), start, whole, *groups]
-  yield tuned, [*_command("finetune", tuned, seed, network), start, *row.tuning]
+  yield tuned, [*_command("finetune", tuned, seed, network), start]
 
 
 def write_table(root, rows):
@@ -168,13 +167,14 @@ def write_table(root, rows):
 
 def _data_name():
   """Name of the results' folder: the data set, or folder and lists by a digest."""
-  if not _PATH.value:
-    return "synthetic_actions"
-  path = pathlib.Path(_PATH.value).resolve()
-  given = [str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value]
-  given += filter(None, [_GROUPS.value])
-  text = "\n".join(given)
-  return f"{path.name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+  name = "synthetic_actions"
+  if _PATH.value:
+    path = pathlib.Path(_PATH.value).resolve()
+    given = [str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value]
+    text = "\n".join(given + [_GROUPS.value] * bool(_GROUPS.value))
+    name = f"{path.name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+  after = pathlib.Path(_PRETRAINED.value).resolve().name
+  return f"{name}-after-{after}" if _PRETRAINED.value else name
 
 
 def _pretraining(root, name, seed):
@@ -184,16 +184,12 @@ def _pretraining(root, name, seed):
 
 
 def _check_pretrained(rows):
-  if not _PRETRAINED.value or _DRY_RUN.value:
-    return
+  names = [name for name in rows if rows[name].config and _PRETRAINED.value]
   needed = [
-    _pretraining(None, name, seed)
-    for name in rows
-    for seed in range(_SEEDS.value)
-    if rows[name].config
+    _pretraining("", name, seed) for name in names for seed in range(_SEEDS.value)
   ]
   lost = [str(workdir) for workdir in needed if not attended.finished(workdir)]
-  if lost:
+  if lost and not _DRY_RUN.value:
     sys.exit(
       f"{len(lost)} of {len(needed)} pretrainings are not finished: {lost[0]} ...; run "
       "their table first, or ask for others by --rows and --seeds"

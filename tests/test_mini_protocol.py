@@ -11,7 +11,7 @@ from commands import parsed
 from conftest import ROOT
 
 
-def launch(*arguments):
+def launch(*arguments, code=0):
   script = ROOT / "launch" / "mini_protocol.py"
   found = subprocess.run(
     [sys.executable, script, *map(str, arguments)],
@@ -19,8 +19,15 @@ def launch(*arguments):
     capture_output=True,
     text=True,
   )
-  assert found.returncode == 0, found.stderr
-  return found.stdout
+  assert found.returncode == code, found.stderr
+  return found.stdout + found.stderr * bool(code)
+
+
+def finish(folder, name, **values):
+  path = folder / name
+  path.parent.mkdir(parents=True, exist_ok=True)
+  named = {f"eval/{key.replace('__', '/')}": value for key, value in values.items()}
+  path.write_text(json.dumps(named))
 
 
 @pytest.mark.parametrize(
@@ -29,6 +36,7 @@ def launch(*arguments):
 def test_every_command_is_one_that_main_understands(lists):
   lines = launch("--dry_run", "--seeds=2", *lists).splitlines()
   workdirs, clips, scratches = [], {}, set()
+  lines = lines[bool(lists) :]  # the first is for the baselines
   for line in lines:
     program, *words = shlex.split(line)
     assert [program, *words[:2]] == [sys.executable, "-m", "motion_jax.main"]
@@ -47,7 +55,7 @@ def test_every_command_is_one_that_main_understands(lists):
     if lists:
       given = (config.data.path, config.data.train_list, config.data.heldout_list)
       assert given == ("v", "a", "b")
-  assert len({*workdirs}) == len(lines) == 2 * (2 + 2 * 12)
+  assert len({*workdirs}) == len(lines) == 2 * (2 + 2 * 14)
   assert scratches == {*clips.values()}
 
 
@@ -59,35 +67,82 @@ def what_it_sees(config):
 
 
 def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):
-  def finish(name, **values):
-    folder = tmp_path / "synthetic_actions" / name
-    folder.mkdir(parents=True)
-    values = {key.replace("__", "/"): value for key, value in values.items()}
-    (folder / "summary.json").write_text(json.dumps(values))
-
-  random = "eval__random_init__retrieval_r1"
+  root, random = tmp_path / "synthetic_actions", "random_init__retrieval_r1"
   for seed, scratch, top1 in ((0, 0.10, 0.30), (1, 0.20, 0.40)):
-    finish(f"scratch/seed{seed}-finetune", eval__top1=scratch)
+    finish(root, f"scratch/seed{seed}-finetune/summary.json", top1=scratch)
     for row, chance in (("mosi-xy", 0.1), ("mosi-x", 0.5)):
-      finish(f"{row}/seed{seed}-pretrain", eval__retrieval_r1=top1, **{random: chance})
-      finish(f"{row}/seed{seed}-finetune", eval__top1=top1 + 0.1)
-  finish("mosi-xy/seed2-finetune", eval__top1=0.9)  # of a seed that is not asked for
+      finish(
+        root,
+        f"{row}/seed{seed}-pretrain/summary.json",
+        retrieval_r1=top1,
+        **{random: chance},
+      )
+      finish(root, f"{row}/seed{seed}-finetune/summary.json", top1=top1 + 0.1)
+  finish(
+    root, "mosi-xy/seed2-finetune/summary.json", top1=0.9
+  )  # of a seed that is not asked for
   (tmp_path / "synthetic_actions/mosi-x/seed1-pretrain/summary.json").write_text("{}")
   text = launch(f"--root={tmp_path}", "--seeds=2", "--rows=scratch,mosi xy,mosi x")
   assert text.splitlines()[-3:] == [
-    "| scratch | - | 10.0 ± 0.0 | - | 15.0 ± 7.1 | 2 |",
-    "| mosi xy | - | 35.0 ± 7.1 | - | 45.0 ± 7.1 | 2 |",
-    "| mosi x | - | 30.0 (1) | - | 45.0 ± 7.1 | 2 |",
+    "| scratch | - | 10.0 ± 0.0 | - | - | 15.0 ± 7.1 | 2 |",
+    "| mosi xy | - | 35.0 ± 7.1 | - | - | 45.0 ± 7.1 | 2 |",
+    "| mosi x | - | 30.0 (1) | - | - | 45.0 ± 7.1 | 2 |",
   ]
   assert "[" not in text  # no run was started
 
   # Random initialisation stands in its network's row, even if that is not asked for.
-  finish("modist/seed0-pretrain", eval__retrieval_r1=0.6, **{random: 0.2})
-  finish("modist/seed0-finetune", eval__top1=0.7)
+  finish(root, "modist/seed0-pretrain/summary.json", retrieval_r1=0.6, **{random: 0.2})
+  finish(root, "modist/seed0-finetune/summary.json", top1=0.7)
   text = launch(f"--root={tmp_path}", "--seeds=1", "--rows=modist,mosi xy")
   assert text.splitlines()[-4:] == [
-    "| modist | - | 60.0 | - | 70.0 | 1 |",
-    "| mosi xy | - | 30.0 | - | 40.0 | 1 |",
-    "| scratch r3d_10 | - | 20.0 | - | - | 1 |",
-    "| scratch | - | 10.0 | - | - | 1 |",
+    "| modist | - | 60.0 | - | - | 70.0 | 1 |",
+    "| mosi xy | - | 30.0 | - | - | 40.0 | 1 |",
+    "| scratch r3d_10 | - | 20.0 | - | - | - | 1 |",
+    "| scratch | - | 10.0 | - | - | - | 1 |",
+  ]
+
+
+GROUPS = ("--path=v", "--groups=/([a-z]+)_")
+
+
+def test_groups_are_left_out_of_what_an_earlier_table_has_pretrained(tmp_path):
+  earlier = tmp_path / "earlier"
+  options = (*GROUPS, f"--pretrained={earlier}", "--seeds=1", "--rows=mosi xy")
+  baselines, *lines = launch("--dry_run", *options).splitlines()
+  assert "motion_baselines.py v '--groups=/([a-z]+)_' --out=" in baselines
+  commands = [parsed(shlex.split(line)[3:]) for line in lines]
+  assert [workdir.rpartition("-")[2] for _, _, workdir in commands] == [
+    "evaluate",
+    "finetune",
+  ]
+  for code, config, _ in commands:
+    assert code == 0 and config.data.path == "v"
+    assert config.init_from == str(earlier / "mosi-xy" / "seed0-pretrain")
+  asked = commands[0][1].eval
+  assert (asked.groups, asked.max_videos) == ("/([a-z]+)_", 0)
+  assert "pretrainings are not finished" in launch(*options, code=1)
+  assert "--groups are of the folder" in launch("--groups=x", code=1)
+
+
+def test_the_table_of_groups_has_their_scores_and_the_baselines(tmp_path):
+  earlier, root = tmp_path / "earlier", tmp_path / "runs"
+  options = (*GROUPS, f"--pretrained={earlier}", f"--root={root}", "--seeds=1")
+  options = (*options, "--rows=mosi xy")
+  finish(
+    earlier, "mosi-xy/seed0-pretrain/summary.json", pretext_accuracy=0.7, knn_top1=0.9
+  )
+  line = launch("--dry_run", *options).splitlines()[-1]
+  folder = re.search(rf"{root}/([^/]+)", line)[1]
+  assert re.fullmatch("v-.{6}-after-earlier", folder)
+  found = root / folder
+  scores = dict(retrieval_r1=0.5, knn_top1=0.4, random_init__knn_top1=0.3)
+  finish(found, "mosi-xy/seed0-evaluate/evaluation.json", **scores)
+  finish(found, "mosi-xy/seed0-finetune/summary.json", top1=0.6)
+  values = {"still": 0.1, "flow": 0.2, "still_groups": 0.4, "flow_groups": 0.8}
+  (found / "baselines.json").write_text(json.dumps(values))
+  assert launch(*options).splitlines()[-4:] == [
+    "| mosi xy | 70.0 | 50.0 | 40.0 | - | 60.0 | 1 |",
+    "| scratch | - | - | 30.0 | - | - | 1 |",
+    "| still picture, 5-NN | - | - | 40.0 | - | - | 1 |",
+    "| optical flow, 5-NN | - | - | 80.0 | - | - | 1 |",
   ]
