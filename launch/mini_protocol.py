@@ -39,6 +39,9 @@ _GROUPS = flags.DEFINE_string("groups", "", "Regular expression; see above.")
 _PRETRAINED = flags.DEFINE_string(
   "pretrained", "", "Folder of an earlier table, whose pretrainings are measured."
 )
+_TUNING = flags.DEFINE_string(
+  "tuning", "", "Length of a fine-tuning, as '160 steps' of few videos."
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of every row.")
 _ROWS = flags.DEFINE_list("rows", [], "Some of the rows; all without it.")
 _ROOT = flags.DEFINE_string("root", "runs/mini_protocol", "Folder of the runs.")
@@ -128,8 +131,9 @@ def commands(root, name, row, seed):
   folder = root / name.replace(" ", "-")
   tuned = folder / f"seed{seed}-finetune"
   network = f",network={row.network}"
+  length = [f"--config.train.duration={_TUNING.value}"] if _TUNING.value else []
   if not row.config:
-    yield tuned, _command("finetune", tuned, seed, f"{network},scratch")
+    yield tuned, [*_command("finetune", tuned, seed, f"{network},scratch"), *length]
     return
   workdir, whole = _pretraining(root, name, seed), "--config.eval.max_videos=0"
   start = f"--config.init_from={workdir}"
@@ -140,7 +144,7 @@ def commands(root, name, row, seed):
     measured = folder / f"seed{seed}-evaluate"
     groups = [f"--config.eval.groups={_GROUPS.value}"] if _GROUPS.value else []
     yield measured, [*_command("evaluate", measured, seed), start, whole, *groups]
-  yield tuned, [*_command("finetune", tuned, seed, network), start]
+  yield tuned, [*_command("finetune", tuned, seed, network), start, *length]
 
 
 def write_table(root, rows):

@@ -108,7 +108,8 @@ GROUPS = ("--path=v", "--groups=/([a-z]+)_")
 def test_groups_are_left_out_of_what_an_earlier_table_has_pretrained(tmp_path):
   earlier = tmp_path / "earlier"
   options = (*GROUPS, f"--pretrained={earlier}", "--seeds=1", "--rows=mosi xy")
-  baselines, *lines = launch("--dry_run", *options).splitlines()
+  length = "--tuning=160 steps"
+  baselines, *lines = launch("--dry_run", length, *options).splitlines()
   assert "motion_baselines.py v '--groups=/([a-z]+)_' --out=" in baselines
   commands = [parsed(shlex.split(line)[3:]) for line in lines]
   assert [workdir.rpartition("-")[2] for _, _, workdir in commands] == [
@@ -118,6 +119,7 @@ def test_groups_are_left_out_of_what_an_earlier_table_has_pretrained(tmp_path):
   for code, config, _ in commands:
     assert code == 0 and config.data.path == "v"
     assert config.init_from == str(earlier / "mosi-xy" / "seed0-pretrain")
+  assert commands[1][1].train.duration == "160 steps"
   asked = commands[0][1].eval
   assert (asked.groups, asked.max_videos) == ("/([a-z]+)_", 0)
   assert "pretrainings are not finished" in launch(*options, code=1)
