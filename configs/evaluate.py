@@ -66,7 +66,7 @@ def evaluation():  # None: as in the run
       batch_size=placeholder(int),  # clips
       clips=placeholder(int),  # per video, evenly spaced; 0: all
       max_videos=placeholder(int),  # of each split, a share of every class; 0: all
-      # 'conv1' to 'conv5': features are the mean of that stage; '': the encoder's own
+      # 'conv1' to 'conv5': mean and deviation of that stage; '': the encoder's features
       stage=placeholder(str),
       linear=placeholder(bool),  # a linear classifier on the features
       # Regular expression that finds in a path what its video shares with others, as a

@@ -5,10 +5,10 @@
 The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
 frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
 folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
---stage=conv4 takes the mean of an earlier stage. Videos that cannot be decoded are left
-out and named. Interrupted, the same command goes on where it was and ends with the same
-file. On several hosts the same command runs once per host; each decodes its share of
-the videos.
+--stage=conv4 takes the mean and the deviation of an earlier stage. Videos that cannot
+be decoded are left out and named. Interrupted, the same command goes on where it was
+and ends with the same file. On several hosts the same command runs once per host; each
+decodes its share of the videos.
 """
 
 import functools

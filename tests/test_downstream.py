@@ -304,7 +304,7 @@ def test_a_video_is_the_mean_of_its_clips_whatever_the_batch(run, videos):
   np.testing.assert_allclose(found[0].features[0], expected, atol=1e-4)
 
 
-def test_an_earlier_stage_gives_its_mean(run, videos):
+def test_an_earlier_stage_gives_its_mean_and_deviation(run, videos):
   trained = load_encoder(run)
   config = trained.config
   config.eval.clips, config.eval.stage = 2, "conv2"
@@ -314,7 +314,8 @@ def test_an_earlier_stage_gives_its_mean(run, videos):
   clips = views(source[0], np.random.default_rng(0))["video"][:, :, 2:34, 2:34]
   clips = augment.normalize(clips / 255.0, config.method.mean, config.method.std)
   activation = jax.jit(lambda x: trained.module.until(x, "conv2"))(clips)
-  expected = jax.device_get(activation.mean((0, 1, 2, 3)))
+  each = activation.mean((1, 2, 3)), activation.std((1, 2, 3))
+  expected = np.concatenate([x.mean(0) for x in jax.device_get(each)])
   np.testing.assert_allclose(found.features[0], expected, atol=1e-4)
   config.eval.stage = "layer2"
   with pytest.raises(UserError, match="conv2"):

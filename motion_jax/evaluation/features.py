@@ -41,8 +41,9 @@ class FeatureExtractor:
   Args:
     module: an encoder in evaluation mode; only its structure is kept.
     config: a whole config; `method` (size, mean, std) and `eval.crop_ratio` are read,
-      and `eval.stage`, if given: the stage whose mean over frames and places is the
-      feature, in place of the encoder's own.
+      and `eval.stage`, if given: the stage whose mean and standard deviation over
+      frames and places are the features, in place of the encoder's own. (The mean
+      alone loses what a small part of the picture excites.)
     mesh: from `sharding.make_mesh`.
     batch_size: clips per call, or the next multiple of the number of devices.
   """
@@ -61,7 +62,9 @@ class FeatureExtractor:
       video = augment.normalize(video, method.mean, method.std)
       module = nnx.merge(graphdef, arrays)
       if stage:
-        return module.until(video, stage).astype(jnp.float32).mean((1, 2, 3))
+        activation = module.until(video, stage).astype(jnp.float32)
+        moments = activation.mean((1, 2, 3)), activation.std((1, 2, 3))
+        return jnp.concatenate(moments, axis=-1)
       return module(video)
 
     rows, everywhere = sharding.split_rows(mesh), sharding.replicated(mesh)
