@@ -31,12 +31,15 @@ class Viewer(nnx.Module):
 
   def __call__(self, video: jax.Array, *, stage: str) -> tuple[jax.Array, jax.Array]:
     """Maps of [B, T, H, W, 3] normalised video, at its size, and classes [B, heads]."""
-    if self.heads:
-      maps, labels = gradcam.class_maps(self.encoder, self.heads, video, stage=stage)
-    else:
-      maps = gradcam.attention_maps(self.encoder, video, stage=stage)
-      labels = jnp.zeros((len(video), 0), jnp.int32)
+    maps, labels = self.cells(video, stage=stage)
     return gradcam.upsample(maps, video.shape[1:4]), labels
+
+  def cells(self, video: jax.Array, *, stage: str) -> tuple[jax.Array, jax.Array]:
+    """The same with maps [B, T', H', W'] of the stage's own size."""
+    if self.heads:
+      return gradcam.class_maps(self.encoder, self.heads, video, stage=stage)
+    maps = gradcam.attention_maps(self.encoder, video, stage=stage)
+    return maps, jnp.zeros((len(video), 0), jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,7 @@ class ClipMaps:
     speed: [B, T, S, S], length of the flow to the next frame, in pixels.
     background: [B, S, S, 3] uint8, the median of frames of the whole video; or None.
     maps: by network [B, T, S, S], 0 or more.
+    cells: (T', H', W'), what the maps had before they were enlarged.
   """
 
   positions: np.ndarray
@@ -56,6 +60,7 @@ class ClipMaps:
   speed: np.ndarray
   background: np.ndarray | None
   maps: dict[str, np.ndarray]
+  cells: tuple[int, int, int]
 
 
 def clip_maps(
@@ -95,7 +100,9 @@ def clip_maps(
 
   @jax.jit
   def view(arrays, clips):
-    return nnx.merge(graphdef, arrays)(clips, stage=stage)[0]
+    return nnx.merge(graphdef, arrays).cells(clips, stage=stage)[0]
+
+  enlarged = jax.jit(gradcam.upsample, static_argnums=1)
 
   @jax.jit
   def median(video, extent):
@@ -119,6 +126,8 @@ def clip_maps(
     rows = {name: batch[name] for name in ("video", "extent")}
     clips, shown, speed = prepare(**sharding.shard_batch(mesh, rows))
     maps = {name: view(arrays, clips) for name, (_, arrays) in split.items()}
+    cells = next(iter(maps.values())).shape[1:]
+    maps = {name: enlarged(coarse, clips.shape[1:4]) for name, coarse in maps.items()}
     background, good = None, batch["valid"]
     if other is not None:
       rows = {name: other[name] for name in ("video", "extent")}
@@ -127,7 +136,8 @@ def clip_maps(
         good & other["valid"],
       )
     found = batch["index"], *jax.device_get((shown, speed, background, maps))
-    yield ClipMaps(*jax.tree.map(lambda array, good=good: array[good], found))
+    found = jax.tree.map(lambda array, good=good: array[good], found)
+    yield ClipMaps(*found, cells=cells)
 
 
 def _whole_video(config):

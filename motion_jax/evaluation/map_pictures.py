@@ -3,6 +3,7 @@
 import logging
 import pathlib
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -23,10 +24,9 @@ from motion_jax.visualize import maps as map_pictures
 logger = logging.getLogger("motion_jax")
 
 TRAINED, RANDOM = "trained", "random_init"
-FLAT, CENTRE = (
-  "flat",
-  "centre",
-)  # maps of no network, beside which those of networks are
+# Maps of no network, beside which those of networks stand; the last is what a thing has
+# at the size of the stage.
+FLAT, CENTRE, BEST = "flat", "centre", "best"
 _CENTRE_WIDTH = 0.25  # of the frame: standard deviation of the bell in the middle
 
 
@@ -54,7 +54,8 @@ def save_maps(
   Returns:
     See `MotionShares.result`: of the fastest pixels, and with `options.static_camera`
     under 'object/...' of what is unlike the background. Beside the networks stand maps
-    that are the same everywhere, 'flat', or a bell in the middle, 'centre'.
+    that are the same everywhere, 'flat', or a bell in the middle, 'centre', and of
+    objects 'best', what is unlike the background in the cells of the stage.
 
   Raises:
     UserError: if no video can be decoded.
@@ -78,7 +79,8 @@ def save_maps(
       fastest.add(maps, *moving_pixels(seen.speed, share=options.moving))
       if seen.background is not None:
         chosen, moves = unlike_background(seen.clips, seen.background)
-        objects.add(maps, chosen, moves)
+        best = _in_cells(chosen, seen.cells)
+        objects.add(maps | {BEST: best}, chosen, moves)
       for row in np.flatnonzero(np.isin(seen.positions, wanted)):
         shown = _example(seen, row, kind, options.stage)
         if seen.background is not None:
@@ -113,7 +115,10 @@ def share_text(values: dict[str, float], kind: str, where: str) -> str:
     (RANDOM, "random initialisation"),
     (FLAT, "the same everywhere"),
     (CENTRE, "a bell in the middle"),
+    (BEST, "the things in its cells"),
   ):
+    if name not in values:
+      continue
     share, place, gain, error, pointing = (
       values[name + key]
       for key in ("", "/position", "/gain", "/gain_error", "/pointing")
@@ -138,6 +143,13 @@ def _blind_maps(shape) -> dict[str, np.ndarray]:
   bell = np.exp(-0.5 * (place / _CENTRE_WIDTH) ** 2)
   maps = {FLAT: np.ones(shape[-2:]), CENTRE: np.outer(bell, bell)}
   return {name: np.broadcast_to(each, shape) for name, each in maps.items()}
+
+
+def _in_cells(chosen: np.ndarray, cells: tuple[int, int, int]) -> np.ndarray:
+  """What the coarse map of bool [B, T, S, S] is once it is enlarged."""
+  coarse = jax.image.resize(chosen.astype(np.float32), (len(chosen), *cells), "linear")
+  enlarged = gradcam.upsample(coarse, chosen.shape[1:])
+  return np.maximum(enlarged, np.finfo(np.float32).tiny)  # never an empty map
 
 
 def _example(seen: ClipMaps, row: int, kind: str, stage: str) -> dict[str, np.ndarray]:
