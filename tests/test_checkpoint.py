@@ -14,7 +14,7 @@ import tiny
 
 from motion_jax.config import UserError, completed
 from motion_jax.scale import hosts, sharding
-from motion_jax.training import state
+from motion_jax.training import runs, state
 from motion_jax.training.checkpoint import Checkpoints
 
 CONFIG = completed({"model": {"name": "tiny", "shape": [1, 2]}})
@@ -166,3 +166,11 @@ def test_a_checkpoint_that_another_process_sees_is_waited_for(tmp_path, monkeypa
   late.start()
   assert Checkpoints(tmp_path).latest_step() == 2
   late.join()
+
+
+def test_a_misspelt_run_is_answered_with_the_nearest_one(tmp_path):
+  (tmp_path / "mosi-folder" / "checkpoints").mkdir(parents=True)
+  with pytest.raises(UserError, match=r"another folder such as .*/mosi-folder$"):
+    runs.locate(tmp_path / "mosi-foldr")
+  with pytest.raises(UserError, match=r"give another folder$"):
+    runs.locate(tmp_path / "arrow")

@@ -1,5 +1,6 @@
 """Finds the run, and the checkpoint of it, that a path names."""
 
+import difflib
 import os
 import pathlib
 
@@ -32,7 +33,9 @@ def locate(
       f"motion_jax.convert --weights={path} --config=... --workdir=..."
     )
   if not hosts.largest((path / "checkpoints").is_dir()):
-    raise UserError(f"no checkpoint in {path}; train first, or give another folder")
+    raise UserError(
+      f"no checkpoint in {path}; train first, or give another folder{_nearest(path)}"
+    )
   checkpoints = Checkpoints(path)
   found = checkpoints.latest_step()
   if step is not None:
@@ -45,3 +48,10 @@ def locate(
       f"complete are those of {steps}"
     )
   return path, found
+
+
+def _nearest(path):
+  """' such as ...', the run beside a folder with the most similar name, or ''."""
+  runs = {found.parent.name for found in path.parent.glob("*/checkpoints")}
+  close = difflib.get_close_matches(path.name, runs, n=1)
+  return f" such as {path.parent / close[0]}" if close else ""
