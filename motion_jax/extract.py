@@ -123,7 +123,10 @@ def _write(out: pathlib.Path, source: Source, found: Features) -> None:
     labels=found.labels,
     classes=np.asarray(source.classes or (), str),
   )
-  logs.logger.info("%d of %d videos: %s", len(positions), len(source), out)
+  logs.logger.info(
+    "%d of %d videos: %s has features [%d, %d], ids, labels and classes",
+    *(len(positions), len(source), out, *found.features.shape),
+  )
 
 
 if __name__ == "__main__":

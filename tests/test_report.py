@@ -14,7 +14,7 @@ from motion_jax.training import report
 
 
 class Videos(list):
-  name, split, classes = "videos", "train", None
+  name, split, classes = "videos", "train", ("a",)
 
   def id_of(self, index):
     return self[index].id
@@ -73,6 +73,16 @@ def test_a_run_ends_with_the_commands_to_try_next(
     assert config.data.path == ("VIDEOS" if kind == "image" else None)
     modes.append(config.mode)
   assert modes == expected
+
+
+def test_a_run_without_labels_ends_with_how_its_features_are_had(tmp_path):
+  source = Videos([Record("a", "video", b"")])
+  source.name, source.classes = "/my videos", None
+  first, second = report.next_commands(tmp_path, source, METHODS["mosi"])
+  words = shlex.split(first)
+  assert words[:3] == ["python", "-m", "motion_jax.extract"]
+  assert words[3:] == [f"--init_from={tmp_path}", "--path=/my videos"]
+  assert "configs/visualize.py" in second
 
 
 @pytest.mark.parametrize(("name", "network"), [("mosi", "r2d3d_18"), ("mas", "r3d_10")])

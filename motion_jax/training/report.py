@@ -72,6 +72,10 @@ def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   other = " --config.data.path=VIDEOS" if _has_images(source) else ""
   start = "python -m motion_jax.main --config=configs"
   found = [f"{start}/{name}.py {init_from}{other}" for name in names]
+  if "evaluate" in names and not other and source.classes is None:
+    # Without labels no evaluation tells more than the training has told.
+    run, path = (shlex.quote(str(x)) for x in (workdir, source.name))
+    found[0] = f"python -m motion_jax.extract --init_from={run} --path={path}"
   if source.name == "synthetic_actions" and not method.evaluators:
     network = method.config.model.name
     found.append(f"{start}/finetune.py:{source.name},network={network} {init_from}")
