@@ -45,6 +45,12 @@ def test_a_report_has_the_last_values_the_curves_and_the_encoder(
   assert (run / "figures" / "curves.png").exists()
   assert "  pretext_accuracy        0.500" in lines
   assert f"  encoder: motion_jax.load_encoder({str(run)!r})" in lines
+  assert "predictions.tsv" not in caplog.text
+  (run / "predictions.tsv").touch()
+  source = Videos([Record("a", "video", b"")])
+  with caplog.at_level("INFO", "motion_jax"):
+    report.write_report(run, Sources(source, source), 7, METHODS["classify"], {})
+  assert f"\n  of each video: {run / 'predictions.tsv'}\n" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,16 @@ def write_report(
   count, classes = len(sources.heldout), len(sources.heldout.classes or ())
   videos = min(count, options.get("max_videos", 0) or count)
   lines = verdict(summary, method.headline, videos=videos, classes=classes, few=few)
+  predictions = workdir / "predictions.tsv"
+  each = f"\n  of each video: {predictions}" if predictions.exists() else ""
   logger.info(
     "done; all numbers are in summary.json\n%s\n"
-    "  encoder: motion_jax.load_encoder(%r)\n  pictures: %s\n"
+    "  encoder: motion_jax.load_encoder(%r)%s\n  pictures: %s\n"
     "  curves: tensorboard --logdir %s  (pip install -c constraints.txt -e "
     "'.[tensorboard]')%s",
     "\n".join(lines),
     str(workdir),
+    each,
     workdir / "figures",
     workdir,
     "".join(
