@@ -64,6 +64,14 @@ def test_an_encoder_no_better_than_untrained_is_told_once_in_the_second_half(cap
   assert "online_knn_top1 is 0.200 after 60% of the training" in caplog.text
 
 
+@pytest.mark.parametrize(("value", "words"), [(0.19, ": at chance; see "), (0.21, "")])
+def test_a_pretext_stands_beside_chance(value, words):
+  options = dict(videos=200, classes=0, chance={"pretext_accuracy": 1 / 9})
+  (line,) = verdict({"eval/pretext_accuracy": value}, ("pretext_accuracy",), **options)
+  assert f"{value:.3f}  (chance 0.111){words}" in line
+  assert ("at chance" in line) == bool(words)
+
+
 def test_a_pretext_at_chance_is_told_once_and_not_too_early(caplog):
   health = Health(100, {"pretext_accuracy": 0.125})
   health.check(49, {"pretext_accuracy": 0.12})

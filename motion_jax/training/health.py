@@ -5,14 +5,13 @@ from collections.abc import Mapping
 
 import jax
 
-from motion_jax.training.verdict import PAGE
+from motion_jax.training.verdict import PAGE, at_chance
 
 logger = logging.getLogger("motion_jax")
 
 _COLLAPSED = 0.05  # spread of features; 1 if they lie evenly on a sphere
 _CHANCE_AFTER, _COLLAPSE_AFTER = 0.5, 0.1  # shares of the training
 _TRIAL = 100  # steps below which nobody expects a training to learn
-_LEARNED = 0.1  # of the way from chance to 1
 
 
 class Health:
@@ -30,7 +29,7 @@ class Health:
     """Warns of what is wrong at `step` with {metric: value}."""
     done = self._done(step)
     for name, chance in self._chance.items() if done >= _CHANCE_AFTER else ():
-      if values[name] < chance + _LEARNED * (1 - chance):
+      if at_chance(values[name], chance):
         self._tell(
           name,
           f"{name} is {values[name]:.3f} after {done:.0%} of the training, and "

@@ -46,7 +46,8 @@ def write_report(
   save_curves(figures / "curves.png", rows)
   count, classes = len(sources.heldout), len(sources.heldout.classes or ())
   videos = min(count, options.get("max_videos", 0) or count)
-  lines = verdict(summary, method.headline, videos=videos, classes=classes, few=few)
+  sizes = dict(videos=videos, classes=classes, few=few, chance=method.chance)
+  lines = verdict(summary, method.headline, **sizes)
   predictions = workdir / "predictions.tsv"
   each = f"\n  of each video: {predictions}" if predictions.exists() else ""
   logger.info(

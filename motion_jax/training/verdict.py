@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 PAGE = "docs/evaluation.md"
 _ONLINE = "online_knn_top1"  # tells less than the others, of fewer videos
@@ -16,6 +17,7 @@ def verdict(
   videos: int,
   classes: int,
   few: tuple[int, int] = (0, 0),
+  chance: Mapping[str, float] = MappingProxyType({}),
 ) -> list[str]:
   """Lines about the few numbers that tell most.
 
@@ -29,6 +31,7 @@ def verdict(
     videos: how many were held out.
     classes: of their labels; 0 without.
     few: videos and classes of what is measured often.
+    chance: what guessing gets, of the method's metrics that are shares.
 
   Returns:
     A line per number, and one that explains the words.
@@ -47,8 +50,11 @@ def verdict(
     guess = values.get(f"eval/{name.removesuffix('_accuracy')}_constant")
     if guess is not None and name.endswith("_accuracy"):
       beside.append(f"best constant guess {guess:.3f}")
-    if labels and name in _OF_CLASSES:
-      beside.append(f"chance {1 / labels:.3f}")
+    guessed = 1 / labels if labels and name in _OF_CLASSES else chance.get(name)
+    if guessed is not None:
+      beside.append(f"chance {guessed:.3f}")
+    if name in chance and at_chance(value, chance[name]):
+      words = f": at chance; see {PAGE}, 'When nothing is learned'"
     note = f"  ({', '.join(beside)})" if beside else ""
     lines.append(f"  {name:24s}{value:.3f}{note}{words}")
   if compared:
@@ -57,6 +63,11 @@ def verdict(
       f"{_spread(0.5, compared):.2f} or less may be chance; see {PAGE}"
     )
   return lines
+
+
+def at_chance(share: float, chance: float) -> bool:
+  """Whether a share is less than a tenth of the way from chance to 1."""
+  return share < chance + 0.1 * (1 - chance)
 
 
 def _compared(value: float, untrained: float, videos: int) -> str:
