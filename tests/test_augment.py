@@ -195,3 +195,14 @@ def test_normalize_takes_one_number_or_one_per_channel():
   mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
   expected = (np.asarray(video) - mean) / std
   np.testing.assert_allclose(augment.normalize(video, mean, std), expected, atol=1e-6)
+
+
+def test_jitter_is_the_same_in_the_form_for_tpus(monkeypatch):
+  video = jnp.asarray(np.random.default_rng(0).random((5, 3, 8, 9, 3), np.float32))
+  jitter = augment.draw_jitter(jax.random.key(0), (5, 3))
+  expected = augment.apply_jitter(video, jitter)
+  monkeypatch.setattr(
+    jax.lax, "platform_dependent", lambda *args, tpu, default: tpu(*args)
+  )
+  found = augment.apply_jitter(video, jitter)
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)

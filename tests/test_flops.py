@@ -73,3 +73,10 @@ def test_of_a_conditional_the_dearest_branch_counts():
 
 def test_moving_numbers_is_free():
   assert stage_flops(lambda x: x.reshape(5, 4).T[::2], A) == {}
+
+
+def test_what_is_written_for_one_platform_counts_as_it_is_for_others():
+  def function(x):
+    return jax.lax.platform_dependent(x, tpu=lambda x: x @ x, default=lambda x: x + 1)
+
+  assert sum(stage_flops(function, jnp.ones((5, 5))).values()) == 25

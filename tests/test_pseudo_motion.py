@@ -1,5 +1,6 @@
 """MoSI clips against golden numbers, and what their random choices promise."""
 
+import functools
 import json
 import zlib
 from pathlib import Path
@@ -162,6 +163,22 @@ def test_masks_use_every_frame_every_size_and_every_place():
     assert place.min() == 0 and (place + side).max() == 64
     assert abs((place / (64 - side)).mean() - 0.5) < 0.03
   assert abs(np.corrcoef(x, y)[0, 1]) < 0.1
+
+
+def test_crops_as_products_are_those_that_are_sliced(monkeypatch):
+  planes = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 57), np.uint8)
+  left, top = jnp.array([[0, 3, 25], [7, 25, 9]]), jnp.array([[8, 0, 2], [5, 1, 7]])
+  expected = [
+    [image[:, y : y + 32, x : x + 32] for x, y in zip(*places, strict=True)]
+    for image, *places in zip(planes, left, top, strict=True)
+  ]
+  cut = functools.partial(pseudo_motion.crop_path, jnp.asarray(planes), left, top, 32)
+  np.testing.assert_array_equal(cut(), expected)
+  # As a TPU does it.
+  monkeypatch.setattr(
+    jax.lax, "platform_dependent", lambda *args, tpu, default: tpu(*args)
+  )
+  np.testing.assert_array_equal(cut(), expected)
 
 
 def test_windows_stay_inside_the_picture_and_fastest_paths_cross_the_margin():

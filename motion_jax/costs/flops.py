@@ -27,6 +27,7 @@ _FREE = {
   "slice",
   "split",
   "squeeze",
+  "platform_index",
   "stop_gradient",
   "transpose",
 }
@@ -37,7 +38,8 @@ def stage_flops(function: Callable, *args) -> dict[str, float]:
 
   As it is written, before a compiler rewrites it: 2 per multiply-add of convolutions
   and matrix products, 1 per element of any other result. Loops count as often as they
-  run, conditionals as their dearest branch, loops of unknown length once.
+  run, conditionals as their dearest branch, what is written for one platform as it is
+  for others, loops of unknown length once.
 
   Args:
     function: traceable by JAX.
@@ -57,10 +59,13 @@ def _count(jaxpr, stage, times, totals):
   for equation in jaxpr.eqns:
     here = stage or _outermost(str(equation.source_info.name_stack))
     if equation.primitive.name == "cond":
-      branches = [collections.Counter() for _ in equation.params["branches"]]
-      for branch, costs in zip(equation.params["branches"], branches, strict=True):
+      branches = equation.params["branches"]
+      if equation.params.get("branches_platforms"):
+        branches = branches[-1:]  # the default of `lax.platform_dependent`
+      found = [collections.Counter() for _ in branches]
+      for branch, costs in zip(branches, found, strict=True):
         _count(branch.jaxpr, here, times, costs)
-      totals.update(max(branches, key=lambda costs: costs.total()))
+      totals.update(max(found, key=lambda costs: costs.total()))
       continue
     inner = [*_inner_jaxprs(equation)]
     repeats = equation.params.get("length", 1)

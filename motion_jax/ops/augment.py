@@ -120,13 +120,11 @@ def jitter_planes(planes: Planes, jitter: JitterFactors) -> Planes:
   luma = _luma(planes)
   planes = tuple(jnp.where(gray, luma, plane) for plane in planes)
 
-  def apply_round(index, planes):
+  def blend_or_turn(index, planes, mean):
     operation = jnp.take(jitter.order, index, axis=-1)[..., None, None]
     factor = jnp.take_along_axis(jitter.factors, operation, axis=-2)[..., 0, :]
     operation, factor = operation[..., None], factor[..., None, None]
-    luma = _luma(planes)
-    mean = luma.mean((-1, -2), keepdims=True)
-    other = jnp.where(operation == SATURATION, 1 - factor, 0) * luma
+    other = jnp.where(operation == SATURATION, 1 - factor, 0) * _luma(planes)
     other += jnp.where(operation == CONTRAST, (1 - factor) * mean, 0)
     turned = _turn_hue(planes, factor)
     return tuple(
@@ -136,7 +134,25 @@ def jitter_planes(planes: Planes, jitter: JitterFactors) -> Planes:
 
   # A loop, not four copies: XLA on CPU would fuse the rounds and repeat their work
   # for every plane (100 instead of 45 ms for 9 clips of 16x112x112).
-  return jax.lax.fori_loop(0, 4, apply_round, planes)
+  def rounds(planes):
+    def apply_round(index, planes):
+      return blend_or_turn(index, planes, _brightness(planes))
+
+    return jax.lax.fori_loop(0, 4, apply_round, planes)
+
+  def rounds_with_means(planes):
+    """A TPU finds the mean of the next round while it writes the planes of this one.
+
+    2.8 instead of 5.8 million cycles of a v5e for 90 clips; a CPU makes them twice.
+    """
+
+    def apply_round(index, state):
+      planes = blend_or_turn(index, *state)
+      return planes, _brightness(planes)
+
+    return jax.lax.fori_loop(0, 4, apply_round, (planes, _brightness(planes)))[0]
+
+  return jax.lax.platform_dependent(planes, tpu=rounds_with_means, default=rounds)
 
 
 def draw_blur(
@@ -203,6 +219,10 @@ def _split(video: jax.Array) -> Planes:
 def _luma(planes: Planes) -> jax.Array:
   red, green, blue = planes
   return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _brightness(planes: Planes) -> jax.Array:
+  return _luma(planes).mean((-1, -2), keepdims=True)
 
 
 def _turn_hue(planes: Planes, shift: jax.Array) -> Planes:

@@ -241,12 +241,33 @@ def render(
 def crop_path(
   planes: jax.Array, left: jax.Array, top: jax.Array, size: int
 ) -> jax.Array:
-  """Cuts [B, T, C, size, size] out of [B, C, H, W] at left, top [B, T]; same dtype."""
+  """Cuts [B, T, C, size, size] out of [B, C, H, W] at left, top [B, T]; same dtype.
 
+  On TPUs, which take one slice after the other, by products with a 1 in every row:
+  3.2 instead of 10 million cycles of a v5e for 1,440 crops of 112x112 out of 320x569.
+  """
+  slices = functools.partial(_sliced, size=size)
+  products = functools.partial(_multiplied, size=size)
+  return jax.lax.platform_dependent(planes, left, top, tpu=products, default=slices)
+
+
+def _sliced(planes, left, top, size):
   def cut(image, left, top):
     return jax.lax.dynamic_slice(image, (0, top, left), (len(image), size, size))
 
   return jax.vmap(jax.vmap(cut, in_axes=(None, 0, 0)))(planes, left, top)
+
+
+def _multiplied(planes, left, top, size):
+  """bfloat16 holds all whole numbers up to 256, and every sum has one term."""
+
+  def selection(start, length):
+    places = start[..., None] + jnp.arange(size)
+    return (places[..., None] == jnp.arange(length)).astype(jnp.bfloat16)
+
+  rows, columns = selection(top, planes.shape[2]), selection(left, planes.shape[3])
+  cut = jnp.einsum("btih,bchw->btciw", rows, planes.astype(jnp.bfloat16))
+  return jnp.einsum("btjw,btciw->btcij", columns, cut).astype(planes.dtype)
 
 
 def check_ranges(mask_ratio, distance_jitter, pool: LabelPool):
