@@ -231,3 +231,73 @@ def test_rematerialisation_changes_neither_gradients_nor_statistics(monkeypatch)
   pairs = zip(*map(jax.tree.leaves, (recomputed, plain)), strict=True)
   for ours, reference in pairs:
     assert_close(ours, reference, 1e-4)
+
+
+def _pooled_path():
+  settings = common.Settings(eps=1e-3, groups=2, dtype=jnp.float32, lowering="native")
+  steps = [(3, 4, (1, 3, 3), (1, 1, 1))]
+  path = common.ConvPath(
+    steps, settings=settings, pool=((1, 3, 3), (1, 2, 2), (0, 1, 1))
+  )
+  path.convs[0].kernel[...] = jnp.asarray(normal(0, 1, 3, 3, 3, 4))
+  path.norms[0].scale[...] = jnp.array([1.5, -0.5, 1.0, -2.0])
+  path.norms[0].bias[...] = jnp.array([0.1, 0.2, 0.3, -0.4])
+  return path
+
+
+def test_pooling_before_the_normalisation_changes_no_number():
+  x = normal(1, 4, 2, 9, 8, 3)
+
+  def found(path, x):
+    return nnx.relu(path(x))
+
+  def expected(path, x):
+    x = nnx.relu(path.norms[0](path.convs[0](x)))
+    options = dict(window=(1, 3, 3), strides=(1, 2, 2), padding=(0, 1, 1))
+    return conv.max_pool(x, **options, lowering="native")
+
+  results = []
+  for function in (found, expected):
+    path = _pooled_path()
+
+    def loss(path, x, function=function):
+      return (function(path, x) ** 2).sum()
+
+    results.append((function(path, x), nnx.state(path, nnx.BatchStat)))
+    results[-1] += (nnx.grad(loss, argnums=(0, 1))(path, x),)
+    path.eval()
+    results[-1] += (function(path, x),)
+  ours, theirs = (jax.tree.leaves(result) for result in results)
+  assert len(ours) == len(theirs) == 8
+  for one, other in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_frames_as_rows_of_the_batch_give_the_same_network(monkeypatch):
+  row = resnet3d.Variant(
+    (1, 1, 1, 1),
+    widths=(1, 1, 1, 2),
+    times=(1, 1, 3, 3),
+    strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
+    stem=(1, 7, 7),
+    stem_pool=True,
+  )
+  assert row.moves == (False, False, False, True, True)
+  monkeypatch.setitem(resnet3d.VARIANTS, "shallow", row)
+  video, results = normal(0, 6, 4, 32, 32, 3), []
+  for lowering in LOWERINGS:
+    options = dict(rngs=nnx.Rngs(0), width=4, bn_groups=3, lowering=lowering)
+    network = build_model("shallow", **options)
+    network.set_attributes(raise_if_not_found=False, interleaved=True)
+    graphdef, params, stats = common.split(network)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def run(params, graphdef=graphdef, stats=stats):
+      options = dict(train=True, method="endpoints")
+      ends, stats = common.call(graphdef, params, stats, video, **options)
+      return (ends["conv4"] ** 2).mean(), (ends, stats)
+
+    results.append(jax.tree.leaves(run(params)))
+  for one, other in zip(*results, strict=True):
+    np.testing.assert_allclose(one, other, rtol=0, atol=2e-3 * np.abs(other).max())

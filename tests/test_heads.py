@@ -157,6 +157,18 @@ def test_interleaved_groups_are_those_of_every_nth_example(groups, order):
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_frames_as_rows_of_the_batch_are_normalised_with_their_example(interleaved):
+  x = normal(0, 6, 5, 4, 3, 3) + np.arange(6, dtype=np.float32).reshape(6, 1, 1, 1, 1)
+  found, expected = batch_norm(groups=3), batch_norm(groups=3)
+  found.interleaved = expected.interleaved = interleaved
+  y = found(x.reshape(30, 1, 4, 3, 3), frames=5)
+  np.testing.assert_allclose(y.reshape(x.shape), expected(x), atol=1e-5)
+  for name in ("mean", "var"):
+    one, other = (getattr(norm, name)[...] for norm in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_batch_norm_normalises_by_the_biased_and_tracks_the_unbiased_variance():
   x = normal(0, 2, 1, 2, 2, 3) * 3 + 1
   norm = batch_norm()

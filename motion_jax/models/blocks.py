@@ -26,9 +26,9 @@ class BasicBlock(nnx.Module):
     self.path = common.ConvPath(steps, settings=settings)
     self.shortcut = _shortcut(inputs, outputs, strides, settings)
 
-  def __call__(self, x):
-    shortcut = x if self.shortcut is None else self.shortcut(x)
-    return nnx.relu(self.path(x) + shortcut)
+  def __call__(self, x, frames=1):
+    shortcut = x if self.shortcut is None else self.shortcut(x, frames)
+    return nnx.relu(self.path(x, frames) + shortcut)
 
 
 class Bottleneck(nnx.Module):
@@ -51,9 +51,9 @@ class Bottleneck(nnx.Module):
     self.path.norms[-1].scale[...] *= 0
     self.shortcut = _shortcut(inputs, outputs, strides, settings)
 
-  def __call__(self, x):
-    shortcut = x if self.shortcut is None else self.shortcut(x)
-    return nnx.relu(self.path(x) + shortcut)
+  def __call__(self, x, frames=1):
+    shortcut = x if self.shortcut is None else self.shortcut(x, frames)
+    return nnx.relu(self.path(x, frames) + shortcut)
 
 
 def middle_width(inputs: int, outputs: int, kernel: conv.Triple) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,15 +52,29 @@ class Conv(nnx.Module):
     self.dtype = settings.dtype
     self.lowering, self.precision = settings.lowering, settings.precision
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, signs: jax.Array | float = 1.0) -> jax.Array:
+    """Convolves; `signs` [C], 1 or -1, are those of the outputs."""
     return conv.conv3d(
       x.astype(self.dtype),
-      self.kernel[...].astype(self.dtype),
+      (signs * self.kernel[...]).astype(self.dtype),
       strides=self.strides,
       padding=self.padding,
       lowering=self.lowering,
       precision=self.precision,
     )
+
+
+class Moments(NamedTuple):
+  """What batch normalisation measures of every group.
+
+  Fields:
+    mean, var: float32 [G/N, 1, N, 1, C] of G groups, N of which are dealt together.
+    count: values of a channel in each.
+  """
+
+  mean: jax.Array
+  var: jax.Array
+  count: int
 
 
 class BatchNorm(nnx.Module):
@@ -91,37 +106,64 @@ class BatchNorm(nnx.Module):
     self.interleaved = False
     self.use_running_average = False
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, frames: int = 1, moments: Moments | None = None
+  ) -> jax.Array:
+    """Normalises [B * frames, ..., C].
+
+    Args:
+      x: its first axis has `frames` rows of every example.
+      frames: see `x`.
+      moments: from `measure`, of another array of these examples; None: of `x`.
+    """
+    wide = x.astype(jnp.float32)
     if self.use_running_average:
-      wide = x.astype(jnp.float32)
-      return _affine(wide, self.mean[...], self.var[...], self).astype(x.dtype)
-    if x.shape[0] % self.groups:
-      raise ValueError(
-        f"batch {x.shape[0]} must be a multiple of the {self.groups} BatchNorm groups;"
-        f" try {self.groups * max(1, x.shape[0] // self.groups)}"
+      factor, shift = self._affine(self.mean[...], self.var[...])
+      return (wide * factor + shift).astype(x.dtype)
+    mean, var, count = moments or self.measure(x, frames)
+    factor, shift = (
+      jnp.broadcast_to(part, self._parts(x, frames)).reshape(
+        len(x), *[1] * (x.ndim - 2), x.shape[-1]
       )
-    parts, axes = self._split(x)
-    wide = parts.astype(jnp.float32)
-    mean = wide.mean(axes, keepdims=True)
-    var = jnp.maximum(jnp.square(wide).mean(axes, keepdims=True) - mean**2, 0.0)
-    y = _affine(wide, mean, var, self).astype(x.dtype).reshape(x.shape)
-    count = parts.size // (self.groups * parts.shape[-1])
+      for part in self._affine(mean, var)
+    )
     self._track(self.mean, mean)
     self._track(self.var, var * (count / max(count - 1, 1)))
-    return y
+    return (wide * factor + shift).astype(x.dtype)
 
-  def _split(self, x):
-    """Puts groups on axes of their own; returns that and the axes a group spans.
+  def measure(self, x: jax.Array, frames: int = 1) -> Moments | None:
+    """Moments of [B * frames, ..., C]; None where running averages take their place.
 
-    Six axes at most, the groups' none of size 1: jaxlib 0.10.2 and 0.11.0 crash in sums
-    of products with seven on CPUs (jax#39257, jax#40412).
+    Raises:
+      ValueError: if the groups do not divide the batch.
     """
+    if self.use_running_average:
+      return None
+    batch = len(x) // frames
+    if batch % self.groups:
+      raise ValueError(
+        f"batch {batch} must be a multiple of the {self.groups} BatchNorm groups;"
+        f" try {self.groups * max(1, batch // self.groups)}"
+      )
+
+    def average(values):
+      rows = values.mean((*range(1, x.ndim - 1),))
+      return rows.reshape(self._parts(x, frames)).mean((1, 3), keepdims=True)
+
+    wide = x.astype(jnp.float32)
+    mean = average(wide)
+    var = jnp.maximum(average(jnp.square(wide)) - mean**2, 0.0)
+    return Moments(mean, var, x.size // (self.groups * x.shape[-1]))
+
+  def _parts(self, x, frames):
+    """Shape in which the rows of a group are those of axes 1 and 3."""
     dealt = _neighbours(self.groups) if self.interleaved else 1
-    sizes = (self.groups // dealt, x.shape[0] // self.groups, dealt)
-    kept = [axis for axis, size in enumerate(sizes) if size > 1 or axis == 1]
-    inner = (-1, *x.shape[3:]) if x.ndim == 5 else x.shape[1:]  # T and H as one
-    parts = x.reshape(*(sizes[axis] for axis in kept), *inner)
-    return parts, (kept.index(1), *range(len(kept), parts.ndim - 1))
+    batch = len(x) // frames
+    return self.groups // dealt, batch // self.groups, dealt, frames, x.shape[-1]
+
+  def _affine(self, mean, var):
+    factor = self.scale[...] * jax.lax.rsqrt(var + self.eps)
+    return factor, self.bias[...] - mean * factor
 
   def _track(self, average, value):
     value = jax.lax.stop_gradient(value.reshape(self.groups, -1).mean(0))
@@ -134,20 +176,46 @@ class ConvPath(nnx.Module):
   Args:
     steps: (inputs, outputs, kernel, strides) of every convolution.
     settings: shared by all of them.
+    pool: window, strides and padding of a max pooling at the end, if any.
   """
 
-  def __init__(self, steps: Sequence[tuple], *, settings: Settings):
+  def __init__(self, steps: Sequence[tuple], *, settings: Settings, pool=None):
     self.convs = nnx.List([Conv(*step, settings=settings) for step in steps])
     self.norms = nnx.List(
       [BatchNorm(step[1], eps=settings.eps, groups=settings.groups) for step in steps]
     )
+    self.pool = pool
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, frames: int = 1) -> jax.Array:
+    """Maps [B * frames, T, H, W, C]; `frames` as in `BatchNorm`."""
+    last = len(self.convs) - 1
     for index, (convolve, normalise) in enumerate(
       zip(self.convs, self.norms, strict=True)
     ):
-      x = normalise(convolve(nnx.relu(x) if index else x))
+      x = nnx.relu(x) if index else x
+      if self.pool and index == last:
+        x = self._pooled(convolve, normalise, x, frames)
+      else:
+        x = normalise(convolve(x), frames)
     return x
+
+  def _pooled(self, convolve, normalise, x, frames):
+    """The maxima of what is normalised, found before it is: a quarter of the work.
+
+    Where the scale is negative these are the minima of what is not, so that such
+    channels are turned over until they are found. No number is another one by this, but
+    for the gradient of a scale that is 0 itself.
+    """
+    signs = jnp.where(normalise.scale[...] < 0, -1.0, 1.0)
+    x = convolve(x, signs)
+    moments = normalise.measure(x, frames)
+    if moments:
+      moments = moments._replace(mean=signs * moments.mean)
+    window, strides, padding = self.pool
+    x = conv.max_pool(
+      x, window=window, strides=strides, padding=padding, lowering=convolve.lowering
+    )
+    return normalise(signs.astype(x.dtype) * x, frames, moments)
 
 
 def uniform_fan_in(key: jax.Array, shape: Sequence[int], fan_in: int) -> jax.Array:
@@ -226,13 +294,13 @@ def call(
   return result, nnx.as_pure(nnx.state(module, nnx.BatchStat))
 
 
-def rematerialised(module: nnx.Module, x: jax.Array) -> jax.Array:
+def rematerialised(module: nnx.Module, x: jax.Array, *args: int) -> jax.Array:
   """Calls a module, recomputing its inner activations in the backward pass."""
   graphdef, params, stats = split(module)
 
   def run(params, stats, x):
     inner = nnx.merge(graphdef, params, stats)
-    return inner(x), nnx.as_pure(nnx.state(inner, nnx.BatchStat))
+    return inner(x, *args), nnx.as_pure(nnx.state(inner, nnx.BatchStat))
 
   y, stats = jax.checkpoint(run)(params, stats, x)
   nnx.update(module, stats)
@@ -250,9 +318,3 @@ def _neighbours(groups):
   """How many consecutive groups deal their examples out anew."""
   divisors = [count for count in range(4, 9) if groups % count == 0]
   return max(divisors, default=groups)
-
-
-def _affine(x, mean, var, norm):
-  factor = norm.scale[...] * jax.lax.rsqrt(var + norm.eps)
-  shift = norm.bias[...] - mean * factor
-  return x * factor + shift

@@ -10,8 +10,6 @@ from motion_jax.models import patches
 
 LOWERINGS = ("auto", "native", "folded")
 
-_DIMENSIONS_3D = ("NDHWC", "DHWIO", "NDHWC")
-
 Triple = tuple[int, int, int]
 
 
@@ -56,17 +54,26 @@ def conv3d(
     [B, T', H', W', O].
   """
   if resolve_lowering(lowering) == "native":
-    return lax.conv_general_dilated(
-      x,
-      kernel,
-      strides,
-      [(p, p) for p in padding],
-      dimension_numbers=_DIMENSIONS_3D,
-      precision=precision,
-    )
+    if x.shape[1] == kernel.shape[0] == 1 and not padding[0]:
+      # GPUs have more kernels for two axes than for three.
+      options = dict(strides=strides[1:], padding=padding[1:], precision=precision)
+      return _native(x[:, 0], kernel[0], **options)[:, None]
+    return _native(x, kernel, strides, padding, precision)
   if kernel.shape[1:3] == (1, 1):
     return patches.pointwise_conv(x, kernel, strides, padding)
   return patches.patch_conv(x, kernel, strides, padding)
+
+
+def _native(x, kernel, strides, padding, precision):
+  axes = "DHW"[5 - x.ndim :]
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    strides,
+    [(p, p) for p in padding],
+    dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+    precision=precision,
+  )
 
 
 def max_pool(

@@ -11,7 +11,7 @@ from flax import nnx
 from motion_jax.models import blocks, common, conv
 from motion_jax.models.stages import STAGES, StagedEncoder
 
-_STEM_POOL = {"window": (1, 3, 3), "strides": (1, 2, 2), "padding": (0, 1, 1)}
+_STEM_POOL = (1, 3, 3), (1, 2, 2), (0, 1, 1)  # window, strides, padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,12 @@ class Variant:
   stem_middle: int = 0
   eps: float = 1e-5
   init: str = "he"
+
+  @property
+  def moves(self) -> tuple[bool, ...]:
+    """Whether conv1 to conv5 look at several frames, or skip some."""
+    stages = zip(self.times, self.strides, strict=True)
+    return self.stem[0] > 1, *(time * steps[0] > 1 for time, steps in stages)
 
 
 _R2D3D = {
@@ -124,7 +130,7 @@ class Encoder(StagedEncoder):
       stages.append(nnx.List(stage))
     self.stages = nnx.List(stages)
     self.features = inputs
-    self.remat = remat
+    self.variant, self.lowering, self.remat = variant, settings.lowering, remat
     convs = [convolution for path in self.paths() for convolution in path.convs]
     common.draw_kernels(convs, rngs.params(), variant.init)
 
@@ -145,14 +151,24 @@ class Encoder(StagedEncoder):
     with jax.named_scope(name):
       if name == "pooled":
         return x.astype(jnp.float32).mean((1, 2, 3))
-      if name == "conv1":
-        return self._run(self.stem, x)
-      for block in self.stages[STAGES.index(name) - 1]:
-        x = self._run(block, x)
-      return x
+      index = STAGES.index(name)
+      stage = self.stages[index - 1] if index else [self.stem]
+      batch, frames = x.shape[:2] if self._folds(index) else (len(x), 1)
+      x = x.reshape(batch * frames, -1, *x.shape[2:])
+      for module in stage:
+        call = common.rematerialised if self.remat else type(module).__call__
+        x = call(module, x, frames)
+      if frames > 1:  # or what follows reaches into this stage with its own layout
+        x = jax.lax.optimization_barrier(x)
+      return x.reshape(batch, -1, *x.shape[2:])
 
-  def _run(self, module, x):
-    return common.rematerialised(module, x) if self.remat else module(x)
+  def _folds(self, index):
+    """Whether a stage looks at one frame at a time, which are then rows of the batch.
+
+    A TPU keeps rows, or channels, in 128 lanes: 16 times as many rows fill them.
+    """
+    lowering = conv.resolve_lowering(self.lowering)
+    return lowering == "native" and not self.variant.moves[index]
 
 
 class Stem(nnx.Module):
@@ -163,12 +179,8 @@ class Stem(nnx.Module):
     if variant.factorised:
       middle = variant.stem_middle * width // 64
       steps = blocks.factorise(*steps[0], middle)
-    self.path = common.ConvPath(steps, settings=settings)
-    self.pool = variant.stem_pool
-    self.lowering = settings.lowering
+    pool = _STEM_POOL if variant.stem_pool else None
+    self.path = common.ConvPath(steps, settings=settings, pool=pool)
 
-  def __call__(self, x):
-    x = nnx.relu(self.path(x))
-    if not self.pool:
-      return x
-    return conv.max_pool(x, lowering=self.lowering, **_STEM_POOL)
+  def __call__(self, x, frames=1):
+    return nnx.relu(self.path(x, frames))
