@@ -63,13 +63,17 @@ def evaluator(folder, workdir, rule, **options):
 
 
 def drawn(source, seed):
-  """Features in which a video is nearest to the other one of its person."""
+  """Features in which a video is nearest to the other one of its person.
+
+  The second video is damaged: features are of the others.
+  """
   rng = np.random.default_rng(seed)
   persons = [PERSONS.index(name) for name in groups.groups_of(source, RULE)]
   own = 3 * np.eye(5, 8)[persons]
   labels = np.asarray(source.labels, np.int32)
   features = own + np.eye(8)[5 + labels] + 0.5 * rng.normal(size=own.shape)
-  return Features(features.astype(np.float32), labels, np.arange(len(source)))
+  whole = np.delete(np.arange(len(source)), 1)
+  return Features(features[whole].astype(np.float32), labels[whole], whole)
 
 
 def test_every_video_is_compared_with_those_of_other_groups_only(videos, tmp_path):
@@ -79,21 +83,27 @@ def test_every_video_is_compared_with_those_of_other_groups_only(videos, tmp_pat
   features = np.concatenate([part.features for part in parts]).astype(np.float64)
   labels = np.concatenate([part.labels for part in parts])
   persons = np.concatenate(
-    [groups.groups_of(part, RULE) for part in (halves.train, halves.heldout)]
+    [
+      groups.groups_of(source, RULE)[part.positions]
+      for source, part in zip((halves.train, halves.heldout), parts, strict=True)
+    ]
   )
+  assert len(persons) == 8
   units = features / np.linalg.norm(features, axis=1, keepdims=True)
   similarity = units @ units.T
-  nearest = (similarity - 2 * np.eye(10)).argmax(1)
-  assert (persons[nearest] == persons).all()  # which would always be wrong
+  nearest = (similarity - 2 * np.eye(8)).argmax(1)
+  pairs = (persons[:, None] == persons).sum(1) == 2
+  assert pairs.any() and (persons[nearest] == persons)[pairs].all()  # always wrong
   similarity[persons[:, None] == persons] = -2
   right = labels[similarity.argmax(1)] == labels
   assert values["retrieval_r1"] == pytest.approx(right.mean()) and right.any()
   hits = []
-  for person in PERSONS:
+  for person in np.unique(persons):
     out = persons == person
     args = features[~out], labels[~out], features[out], labels[out]
     hits.append(linear.linear_accuracy(*args)["top1"])
-  assert values["linear_top1"] == pytest.approx(np.mean(hits))
+  counts = np.unique(persons, return_counts=True)[1]
+  assert values["linear_top1"] == pytest.approx(np.average(hits, weights=counts))
 
 
 def test_groups_count_by_their_videos():
@@ -109,3 +119,20 @@ def test_groups_count_by_their_videos():
 def test_one_group_cannot_be_left_out(videos, tmp_path):
   with pytest.raises(UserError, match=r"finds one group, '\.mp4'"):
     evaluator(videos, tmp_path, ".mp4")
+
+
+def test_groups_that_are_the_classes_cannot_be_left_out(videos, tmp_path):
+  with pytest.raises(UserError, match="2 groups, as 'run', and no class has videos"):
+    evaluator(videos, tmp_path, "^([a-z]+)")
+
+
+def test_a_class_of_a_single_group_is_told_once(videos, tmp_path, caplog):
+  # All who wave are one group, and those who run are others.
+  found, halves = evaluator(videos, tmp_path, "(wave|run/[a-z]+)")
+  values = found.scores(drawn(halves.train, 0), drawn(halves.heldout, 1))
+  assert "retrieval_r1" in values and "linear_top1" not in values
+  (line,) = [record.message for record in caplog.records]
+  assert line == (
+    "the videos of 1 of 2 classes lie in a single group each and are never right, and "
+    "there is no linear_top1: wave"
+  )

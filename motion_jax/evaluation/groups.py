@@ -37,13 +37,35 @@ def groups_of(source: Source, rule: str) -> np.ndarray:
   return np.asarray(names)
 
 
-def check_groups(groups: np.ndarray, rule: str) -> None:
-  """Raises UserError unless there is a group to leave out and one to search in."""
-  if len(np.unique(groups)) < 2:
+def check_groups(groups: np.ndarray, labels: np.ndarray, rule: str) -> np.ndarray:
+  """Checks that videos of a class are left where a group is left out.
+
+  Args:
+    groups: [N] group of every video.
+    labels: int [N], their classes.
+    rule: that has found the groups.
+
+  Returns:
+    The classes that lie in a single group: no other has a video of theirs.
+
+  Raises:
+    UserError: if all do, or there is one group alone.
+  """
+  names, numbers = np.unique(groups, return_inverse=True)
+  if len(names) < 2:
     raise UserError(
       f"eval.groups={rule!r} finds one group, {str(groups[0])!r}: without it nothing "
       "is left. Put what tells groups apart in parentheses, as in '/([a-z]+)_'"
     )
+  pairs = np.unique(np.stack([labels, numbers], 1), axis=0)
+  classes, counts = np.unique(pairs[:, 0], return_counts=True)
+  if (counts == 1).all():
+    raise UserError(
+      f"eval.groups={rule!r} finds {len(names)} groups, as {str(names[0])!r}, and no "
+      "class has videos in two of them, so none would be found. A group is what videos "
+      "of several classes share, as a person: '/([a-z]+)_'"
+    )
+  return classes[counts == 1]
 
 
 def without_each(

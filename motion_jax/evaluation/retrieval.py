@@ -51,7 +51,10 @@ class Retrieval(FrozenEncoder):
     rule = config.eval.get("groups")
     self._groups = [groups_of(part, rule) for part in parts.values()] if rule else []
     if rule:
-      check_groups(np.concatenate(self._groups), rule)
+      labels = np.concatenate([part.labels for part in parts.values()])
+      alone = check_groups(np.concatenate(self._groups), labels, rule)
+      self._with_linear &= not len(alone)
+      _warn_of_lone(alone, train.classes, linear=config.eval.linear)
     super().__init__(method, config, parts, mesh, workdir)
 
   def scores(self, train: Features, heldout: Features) -> dict[str, float]:
@@ -94,6 +97,19 @@ class Retrieval(FrozenEncoder):
       except ValueError as error:  # e.g. a class whose only video is damaged
         logger.warning("no %sscore: %s", prefix, error)
     return values
+
+
+def _warn_of_lone(labels, classes, *, linear):
+  if len(labels):
+    names = ", ".join(classes[label] for label in labels[:5])
+    logger.warning(
+      "the videos of %d of %d classes lie in a single group each and are never right%s:"
+      " %s%s",
+      *(len(labels), len(classes)),
+      ", and there is no linear_top1" if linear else "",
+      names,
+      ", ..." if len(labels) > 5 else "",
+    )
 
 
 def _top1(scores):
