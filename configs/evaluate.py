@@ -65,7 +65,8 @@ def evaluation():  # None: as in the run
     dict(
       batch_size=placeholder(int),  # clips
       clips=placeholder(int),  # per video, evenly spaced; 0: all
-      max_videos=placeholder(int),  # of each split, a share of every class; 0: all
+      # Of each split, a share of every class; 0: all, as with `groups` unless given.
+      max_videos=placeholder(int),
       # 'conv1' to 'conv5': mean and deviation of that stage; '': the encoder's features
       stage=placeholder(str),
       linear=placeholder(bool),  # a linear classifier on the features

@@ -108,7 +108,10 @@ def with_changes(stored: dict, config: ConfigDict) -> tuple[ConfigDict, bool]:
   result.data.update(given)
   defaults = {"linear": True, "max_videos": 0, **result.eval.to_dict()}
   result.eval.update({**defaults, "probe": True})
-  result.eval.update({k: v for k, v in config.eval.items() if v is not None})
+  changes = {k: v for k, v in config.eval.items() if v is not None}
+  if changes.get("groups"):
+    changes.setdefault("max_videos", 0)  # all of a group are compared with all others
+  result.eval.update(changes)
   return result, is_other
 
 

@@ -10,6 +10,7 @@ from test_config import load
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.inputs import Sources
+from motion_jax.evaluate import with_changes
 from motion_jax.evaluation import groups
 from motion_jax.evaluation.features import Features
 from motion_jax.evaluation.measures import linear
@@ -136,3 +137,14 @@ def test_a_class_of_a_single_group_is_told_once(videos, tmp_path, caplog):
     "the videos of 1 of 2 classes lie in a single group each and are never right, and "
     "there is no linear_top1: wave"
   )
+
+
+def test_all_videos_ask_where_groups_are_left_out():
+  stored = load(ROOT / "configs" / "mosi.py").get_config().to_dict()
+  asked = load(ROOT / "configs" / "evaluate.py").get_config()
+  few = stored["eval"]["max_videos"]
+  assert few and with_changes(stored, asked)[0].eval.max_videos == few
+  asked.eval.groups = RULE
+  assert with_changes(stored, asked)[0].eval.max_videos == 0
+  asked.eval.max_videos = 7
+  assert with_changes(stored, asked)[0].eval.max_videos == 7
