@@ -264,13 +264,13 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   assert values["clips"] + values["still_clips"] + values["empty_maps"] == 10
   assert values["clips"] and 0 < values["trained"] < 1
   assert values["flat"] == pytest.approx(0.2, abs=0.01)
-  assert values["object/best"] > max(values["object/flat"], values["object/trained"])
+  assert values["object/itself"] > max(values["object/flat"], values["object/trained"])
   assert json.loads((folder / "motion_share.json").read_text()) == values
   assert "Grad-CAM mass in the 20%" in caplog.text
   assert "1 of 11 videos are left out" in caplog.text
 
 
-def test_the_background_is_of_the_same_video_and_its_clip(small, tmp_path):
+def test_the_background_is_of_the_same_video_and_its_clip(small, tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   places = 8 + 4 * np.arange(14)
   for number in range(3):

@@ -24,9 +24,9 @@ from motion_jax.visualize import maps as map_pictures
 logger = logging.getLogger("motion_jax")
 
 TRAINED, RANDOM = "trained", "random_init"
-# Maps of no network, beside which those of networks stand; the last is what a thing has
-# at the size of the stage.
-FLAT, CENTRE, BEST = "flat", "centre", "best"
+# Maps of no network, beside which those of networks stand; the last is the thing that
+# moves itself, as coarse as the maps of the stage.
+FLAT, CENTRE, ITSELF = "flat", "centre", "itself"
 _CENTRE_WIDTH = 0.25  # of the frame: standard deviation of the bell in the middle
 
 
@@ -55,7 +55,8 @@ def save_maps(
     See `MotionShares.result`: of the fastest pixels, and with `options.static_camera`
     under 'object/...' of what is unlike the background. Beside the networks stand maps
     that are the same everywhere, 'flat', or a bell in the middle, 'centre', and of
-    objects 'best', what is unlike the background in the cells of the stage.
+    objects 'itself', what is unlike the background in the cells of the stage: not the
+    most that a map can have, which would lie in one cell.
 
   Raises:
     UserError: if no video can be decoded.
@@ -79,8 +80,8 @@ def save_maps(
       fastest.add(maps, *moving_pixels(seen.speed, share=options.moving))
       if seen.background is not None:
         chosen, moves = unlike_background(seen.clips, seen.background)
-        best = _in_cells(chosen, seen.cells)
-        objects.add(maps | {BEST: best}, chosen, moves)
+        itself = _in_cells(chosen, seen.cells)
+        objects.add(maps | {ITSELF: itself}, chosen, moves)
       for row in np.flatnonzero(np.isin(seen.positions, wanted)):
         shown = _example(seen, row, kind, options.stage)
         if seen.background is not None:
@@ -115,7 +116,7 @@ def share_text(values: dict[str, float], kind: str, where: str) -> str:
     (RANDOM, "random initialisation"),
     (FLAT, "the same everywhere"),
     (CENTRE, "a bell in the middle"),
-    (BEST, "the things in its cells"),
+    (ITSELF, "the things in its cells"),
   ):
     if name not in values:
       continue
