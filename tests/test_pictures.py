@@ -289,9 +289,17 @@ def test_the_background_is_of_the_same_video_and_its_clip(small, tmp_path, monke
   source = open_source(tmp_path, split="all", heldout_by="file")
   options = dict(stage="conv5", size=72, with_background=True)
   viewers = {"trained": explain.Viewer(task.encoder(*weights), [])}
-  mesh = sharding.make_mesh()
+  mesh, shapes, resize = sharding.make_mesh(), [], crops.resize_crops
+
+  def seen_resize(video, *args, **kwargs):
+    shapes.append(video.shape)
+    return resize(video, *args, **kwargs)
+
+  monkeypatch.setattr(crops, "resize_crops", seen_resize)
   (seen,) = explain.clip_maps(viewers, source, config, mesh, **options)
   assert len(seen.clips) == 3 and seen.cells == (1, 9, 9)
+  whole = [shape[0] for shape in shapes if shape[1] == 32]
+  assert whole == [mesh.size]  # not a batch of them, which takes gigabytes
   chosen, moves = motion_share.unlike_background(seen.clips, seen.background)
   assert moves.all()
   for mask, clip in zip(chosen, seen.clips, strict=True):

@@ -110,6 +110,12 @@ def clip_maps(
     frames = crops.resize_crops(video, boxes, size=size)
     return jnp.rint(255 * jnp.median(frames, axis=1).clip(0, 1)).astype(jnp.uint8)
 
+  def few_rows(batch):  # whole videos as float32 take gigabytes: one on each device
+    for start in range(0, len(batch["video"]), mesh.size):
+      part = slice(start, start + mesh.size)
+      rows = {name: batch[name][part] for name in ("video", "extent")}
+      yield sharding.shard_batch(mesh, rows)
+
   config = config.copy_and_resolve_references()
   config.eval.clips, config.method.size = 1, size
   options = dict(
@@ -130,11 +136,8 @@ def clip_maps(
     maps = {name: enlarged(coarse, clips.shape[1:4]) for name, coarse in maps.items()}
     background, good = None, batch["valid"]
     if other is not None:
-      rows = {name: other[name] for name in ("video", "extent")}
-      background, good = (
-        median(**sharding.shard_batch(mesh, rows)),
-        good & other["valid"],
-      )
+      good = good & other["valid"]
+      background = np.concatenate([median(**rows) for rows in few_rows(other)])
     found = batch["index"], *jax.device_get((shown, speed, background, maps))
     found = jax.tree.map(lambda array, good=good: array[good], found)
     yield ClipMaps(*found, cells=cells)
