@@ -140,11 +140,12 @@ def test_the_table_of_groups_has_their_scores_and_the_baselines(tmp_path):
   scores = dict(retrieval_r1=0.5, knn_top1=0.4, random_init__knn_top1=0.3)
   finish(found, "mosi-xy/seed0-evaluate/evaluation.json", **scores)
   finish(found, "mosi-xy/seed0-finetune/summary.json", top1=0.6)
-  values = {"still": 0.1, "flow": 0.2, "still_groups": 0.4, "flow_groups": 0.8}
-  (found / "baselines.json").write_text(json.dumps(values))
+  values = {"still_r1": 0.1, "still_knn": 0.2, "flow_r1": 0.3, "flow_knn": 0.4}
+  values |= {f"{name}_groups": value + 0.5 for name, value in values.items()}
+  (found / "motion_baselines.json").write_text(json.dumps(values))
   assert launch(*options).splitlines()[-4:] == [
     "| mosi xy | 70.0 | 50.0 | 40.0 | - | 60.0 | 1 |",
     "| scratch | - | - | 30.0 | - | - | 1 |",
-    "| still picture, 5-NN | - | - | 40.0 | - | - | 1 |",
-    "| optical flow, 5-NN | - | - | 80.0 | - | - | 1 |",
+    "| still picture | - | 60.0 | 70.0 | - | - | 1 |",
+    "| optical flow | - | 80.0 | 90.0 | - | - | 1 |",
   ]

@@ -1,5 +1,9 @@
 """The baselines beside which encoders stand: a still picture, and the flow."""
 
+import shutil
+import subprocess
+import sys
+
 import cv2
 import media_files
 import numpy as np
@@ -46,19 +50,38 @@ def lists(folder, heldout):
 
 def test_motion_tells_what_a_still_picture_does_not(videos):
   found = BENCHMARK.baselines(str(videos), "/([a-z]+)_", *lists(videos, "dan"))
-  assert found["flow"] == found["flow_groups"] == 1
+  assert found["flow_knn"] == found["flow_knn_groups"] == 1
   # A picture is the same for both actions, and its neighbours are as many of each.
-  assert found["still"] == found["still_groups"] == 0.5
-  assert [*BENCHMARK.baselines(str(videos))] == ["still", "flow"]
+  assert found["still_knn"] == found["still_knn_groups"] == 0.5
+  assert found["flow_r1"] == found["flow_r1_groups"] == 1
+  names = ["still_r1", "still_knn", "flow_r1", "flow_knn"]
+  assert [*BENCHMARK.baselines(str(videos))] == names
 
 
-def test_equal_votes_go_to_the_more_similar():
-  angles = np.array([0.0, 0.1, 0.2, 0.5, 0.6, 0.7, 1.5])
-  features = np.stack([np.cos(angles), np.sin(angles)], 1)
-  labels = np.array([1, 1, 1, 0, 0, 2, 2])
-  assert BENCHMARK.knn(features, labels, np.arange(7) == 0) == 1
-  labels[0] = 0
-  assert BENCHMARK.knn(features, labels, np.arange(7) == 0) == 0
+def test_a_damaged_video_is_named_and_left_out(videos, tmp_path, capsys):
+  shutil.copytree(videos, tmp_path, dirs_exist_ok=True)
+  arguments = (str(tmp_path), "/([a-z]+)_", *lists(tmp_path, "dan"))
+  for action in ("left", "right"):
+    (tmp_path / action / f"bob_{action}.mp4").write_bytes(b"no video")
+  found = BENCHMARK.baselines(*arguments)
+  told = capsys.readouterr().err
+  for action in ("left", "right"):
+    assert f"left out: {action}/bob_{action}.mp4 is damaged: " in told
+  assert found["flow_knn"] == found["flow_knn_groups"] == 1
+  assert found["still_knn_groups"] == 0.5
+  for action in ("left", "right"):
+    (tmp_path / action / f"dan_{action}.mp4").write_bytes(b"")
+  with pytest.raises(UserError, match="all videos of a part are damaged"):
+    BENCHMARK.baselines(*arguments)
+
+
+def test_the_command_tells_of_wrong_groups_at_once(videos):
+  script = ROOT / "tests" / "benchmarks" / "motion_baselines.py"
+  command = [sys.executable, script, videos, "--groups=x"]
+  found = subprocess.run(command, capture_output=True, text=True)
+  assert found.returncode == 1
+  (line,) = found.stderr.splitlines()
+  assert line.startswith("error: eval.groups='x' finds nothing in 6 of 6 names")
 
 
 def test_a_folder_without_classes_has_no_baselines(tmp_path):

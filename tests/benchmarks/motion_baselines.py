@@ -3,12 +3,13 @@
   python tests/benchmarks/motion_baselines.py FOLDER [--groups=RULE]
     [--train_list=FILE --heldout_list=FILE] [--out=FILE.json]
 
-5-NN by cosine similarity, of equally many votes the more similar ones: of the middle
-frame, grey, 16x16, and of a histogram of Farneback's flow between 12 pairs of frames of
-128 pixels (quarters of the picture, 8 directions, 3 speeds). Of classes that motion
-tells and scenes do not, the second is far above the first, and an encoder that has
-learned motion above both. Prints and writes shares of the videos: of the held-out part,
-and with a rule (see eval.groups of configs/evaluate.py) of all, leaving one group out.
+R@1 and k-NN as of encoders' features (k=200): of the middle frame, grey, 16x16, and of
+a histogram of Farneback's flow between 12 pairs of frames of 128 pixels (quarters of
+the picture, 8 directions, 3 speeds). Of classes that motion tells and scenes do not,
+the second is far above the first, and an encoder that has learned motion above both.
+Prints and writes shares of the videos: of the held-out part, and with a rule (see
+eval.groups of configs/evaluate.py) of all, leaving one group out. Damaged videos are
+named and left out.
 """
 
 import argparse
@@ -16,18 +17,20 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import sys
 
 import cv2
 import numpy as np
 
+from motion_jax.config import UserError
 from motion_jax.data import media
 from motion_jax.data.labels import common_classes
-from motion_jax.data.sources import open_source
-from motion_jax.evaluation.groups import groups_of, without_each
+from motion_jax.data.sources import DecodeError, open_source
+from motion_jax.evaluation.groups import check_groups, groups_of, without_each
+from motion_jax.evaluation.measures import retrieval
 
 PAIRS, SIDE, GRID = 12, 128, 16
 SPEEDS = (0.5, 1, 2)  # pixels between frames; slower ones do not count
-NEIGHBOURS = 5
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
 
 
@@ -49,7 +52,11 @@ def main():
 def baselines(
   folder: str, groups: str = "", train_list: str = "", heldout_list: str = ""
 ) -> dict[str, float]:
-  """Returns {'still', 'flow'}, and with a rule for groups {'still_groups', ...}."""
+  """Returns {'still_r1', 'still_knn', ...}; with a rule {'still_r1_groups', ...}, too.
+
+  Raises:
+    UserError: if the folder, its classes or the groups do not serve.
+  """
   media.set_up_opencv()
   parts = [
     open_source(folder, split=split, list_file=file or None)
@@ -57,19 +64,42 @@ def baselines(
   ]
   common_classes(*parts)
   records = [part[place] for part in parts for place in range(len(part))]
-  with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-    found = [*pool.map(descriptors, records)]
   labels = np.asarray([record.label for record in records])
+  if groups:
+    names = np.concatenate([groups_of(part, groups) for part in parts])
+    check_groups(names, labels, groups)
+  with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    found = [*pool.map(descriptors_or_none, records)]
+  whole = np.asarray([each is not None for each in found])
   heldout = np.arange(len(records)) >= len(parts[0])
-  names = np.concatenate([groups_of(part, groups) for part in parts]) if groups else []
+  if not whole[heldout].any() or not whole[~heldout].any():
+    raise UserError(f"{folder}: all videos of a part are damaged")
+  labels, heldout = labels[whole], heldout[whole]
   values = {}
   for place, name in enumerate(("still", "flow")):
-    features = np.stack([each[place] for each in found])
-    values[name] = knn(features, labels, heldout)
+    features = np.stack([each[place] for each in found if each is not None])
+
+    def scores(out, name=name, features=features):
+      sets = features[out], labels[out], features[~out], labels[~out]
+      return {
+        f"{name}_r1": retrieval.recall(*sets, ks=(1,))["r1"],
+        f"{name}_knn": retrieval.knn_accuracy(*sets)["top1"],
+      }
+
+    values |= scores(heldout)
     if groups:
-      score = lambda out, x=features: {"knn": knn(x, labels, out)}  # noqa: E731
-      values[f"{name}_groups"] = without_each(names, score)["knn"]
+      left_out = without_each(names[whole], scores)
+      values |= {f"{key}_groups": value for key, value in left_out.items()}
   return values
+
+
+def descriptors_or_none(record) -> tuple[np.ndarray, np.ndarray] | None:
+  """The same of a video that can be decoded; another is named."""
+  try:
+    return descriptors(record)
+  except DecodeError as error:
+    print(f"left out: {record.id} is damaged: {error}", file=sys.stderr)
+    return None
 
 
 def descriptors(record) -> tuple[np.ndarray, np.ndarray]:
@@ -102,17 +132,8 @@ def descriptors(record) -> tuple[np.ndarray, np.ndarray]:
   return still - still.mean(), np.sqrt(histogram.ravel() / max(histogram.sum(), 1e-9))
 
 
-def knn(features: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> float:
-  """Share of the videos `asked` bool [N] whose neighbours, of the others, are right."""
-  length = np.linalg.norm(features, axis=1, keepdims=True)
-  units = features / (length + 1e-9)
-  similarity = units[asked] @ units[~asked].T
-  nearest = np.argsort(-similarity, axis=1)[:, :NEIGHBOURS]
-  votes = np.zeros((len(similarity), labels.max() + 1))
-  weight = 1 + 1e-3 * np.take_along_axis(similarity, nearest, 1)
-  np.add.at(votes, (np.arange(len(votes))[:, None], labels[~asked][nearest]), weight)
-  return float((votes.argmax(1) == labels[asked]).mean())
-
-
 if __name__ == "__main__":
-  main()
+  try:
+    main()
+  except UserError as error:
+    sys.exit(f"error: {error}")
