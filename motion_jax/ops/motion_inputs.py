@@ -119,11 +119,14 @@ def flow_of_pairs(pairs: jax.Array, extent: jax.Array, **solver) -> jax.Array:
 
 
 def _extended(pairs, extent):
-  for axis, last in ((3, extent[:, 0] - 1), (4, extent[:, 1] - 1)):
-    places = jnp.minimum(jnp.arange(pairs.shape[axis]), jnp.maximum(last, 0)[:, None])
+  """Repeats the last row and column; by selections, for TPUs are slow to gather."""
+  for axis, size in ((3, extent[:, 0]), (4, extent[:, 1])):
     shape = [1] * pairs.ndim
-    shape[0], shape[axis] = places.shape
-    pairs = jnp.take_along_axis(pairs, places.reshape(shape), axis=axis)
+    shape[axis] = -1
+    place = jnp.arange(pairs.shape[axis]).reshape(shape)
+    last = jnp.maximum(size - 1, 0).reshape(-1, *[1] * (pairs.ndim - 1))
+    edge = jnp.where(place == last, pairs, 0).max(axis, keepdims=True)
+    pairs = jnp.where(place < last, pairs, edge)
   return pairs
 
 
