@@ -158,7 +158,8 @@ class Encoder(StagedEncoder):
       for module in stage:
         call = common.rematerialised if self.remat else type(module).__call__
         x = call(module, x, frames)
-      if frames > 1:  # or what follows reaches into this stage with its own layout
+      if frames > 1 and any(self.variant.moves[index + 1 :][:1]):
+        # Or XLA moves the next stage's layout before the end of this one.
         x = jax.lax.optimization_barrier(x)
       return x.reshape(batch, -1, *x.shape[2:])
 
