@@ -97,7 +97,10 @@ _PROGRAM = flags.DEFINE_string(
 _INPUT_SECONDS = flags.DEFINE_float("input_seconds", 5.0, "Time for the input rate.")
 _INPUT = flags.DEFINE_bool("input", False, "Measure the input pipeline alone.")
 _NEED = flags.DEFINE_float(
-  "need", 0.0, "Sources per second that a host's devices take, for --input."
+  "need",
+  0.0,
+  "Sources per second that a host's devices take, for --input.",
+  lower_bound=0.0,
 )
 _HOST_CORES = flags.DEFINE_integer("host_cores", 0, "For --input; 0: as here.")
 
@@ -105,10 +108,10 @@ _HOST_CORES = flags.DEFINE_integer("host_cores", 0, "For --input; 0: as here.")
 def main() -> None:
   config = _CONFIG.value
   limits = _checked(config)
+  config = with_classes(config)
   if _INPUT.value:
     _feed(config)
     return
-  config = with_classes(config)
   if _TOPOLOGY.value:
     _compile(config, _TOPOLOGY.value)
     return
@@ -216,11 +219,12 @@ def _compile(config, name):
 def _feed(config):
   """Measures the input of this machine for devices that need not be there."""
   logs.to_console()
-  found = {"config": config.name, **input_costs(config, _INPUT_SECONDS.value)}
-  need = _NEED.value
-  if _TOPOLOGY.value:
-    topology, config = Topology(_TOPOLOGY.value), ahead.prepared(with_classes(config))
+  need, topology = _NEED.value, Topology(_TOPOLOGY.value) if _TOPOLOGY.value else None
+  if topology:
     check_batch(config, topology.mesh.size)
+  found = {"config": config.name, **input_costs(config, _INPUT_SECONDS.value)}
+  if topology:
+    config = ahead.prepared(config)
     logger.info("compiling the step for %s", topology.name)
     step = ahead.report(topology, config, ahead.compile_for(topology, config))
     found |= ahead.expected(topology, step)

@@ -23,6 +23,9 @@ from motion_jax.training.records import open_sources, with_records
 
 logger = logging.getLogger("motion_jax")
 
+# Of `eval`, what scores of features depend on, in evaluation.json.
+_SHOWN = ("groups", "stage", "clips", "max_videos")
+
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Runs the evaluators that a config asks for; writes evaluation.json to `workdir`.
@@ -74,8 +77,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {}
   for evaluator in evaluators:
     values |= evaluator(*weights)
-  if config.eval.get("groups"):
-    about["groups"] = config.eval.groups
+  about |= {key: asked.eval[key] for key in _SHOWN if asked.eval.get(key)}
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})

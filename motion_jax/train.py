@@ -15,7 +15,7 @@ from motion_jax.config import choose
 from motion_jax.data import pipeline
 from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.evaluation.evaluators import make_evaluators
-from motion_jax.evaluation.online import make_online
+from motion_jax.evaluation.online import Online, make_online
 from motion_jax.evaluation.parts import remove_unfinished
 from motion_jax.flow_sets.prepare_flow import ensure_flow
 from motion_jax.methods import make_method
@@ -257,12 +257,22 @@ def _started(config, method, state_, mesh):
 
 
 def _unmeasured(due, step, workdir):
-  """Those of the evaluators due at a step that metrics.jsonl has no row of."""
+  """Those of the evaluators due at a step that metrics.jsonl has no row of.
+
+  Each has made a row, in this order. The k-NN may be had at one start and not at the
+  next one, so that its rows are known by what they hold.
+  """
   is_first = jax.process_index() == 0  # which writes them
   rows = logs.read_rows(workdir / "metrics.jsonl") if is_first else []
-  rows = [row for row in rows if row["step"] == step]
-  made = sum(any(name.startswith("eval/") for name in row) for row in rows)
-  return due[int(hosts.from_process_zero({"made": made})["made"]) :]
+  rows = [" ".join(row) for row in rows if row["step"] == step]
+  online = sum("eval/online_" in row for row in rows)
+  made = {"online": online, "rest": sum("eval/" in row for row in rows) - online}
+  made = {name: int(n) for name, n in hosts.from_process_zero(made).items()}
+  rest = [evaluator for evaluator in due if not isinstance(evaluator, Online)]
+  done = rest[: made["rest"]]
+  if made["online"]:
+    done += [evaluator for evaluator in due if isinstance(evaluator, Online)]
+  return [evaluator for evaluator in due if evaluator not in done]
 
 
 def _of_whole_batch(rows):

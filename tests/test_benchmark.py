@@ -70,6 +70,14 @@ def test_the_input_alone_is_told_beside_what_a_host_needs(pictures):
   assert bytes_of_canvas == pytest.approx(height * width * 3, rel=0.01)
 
 
+@pytest.mark.slow
+def test_the_input_of_a_classifier_needs_no_number_of_classes():
+  recipe = f"--config={ROOT}/configs/finetune.py:smoke,scratch"
+  result = benchmark(recipe, "--input", "--input_seconds=0.1")
+  assert result.returncode == 0, result.stderr
+  assert json.loads(result.stdout)["core_milliseconds_per_source"] > 0
+
+
 def test_what_the_input_gives_is_put_in_words():
   costs = {"core_milliseconds_per_source": 10.0, "host_cores": 2}
   assert feed.verdict(costs, 100.0)["input"].startswith("not input-bound; ")

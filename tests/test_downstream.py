@@ -118,7 +118,12 @@ def test_one_group_after_the_other_is_left_out(run, tmp_path):
   assert {"eval/retrieval_r1", "eval/random_init/linear_top1"} <= values.keys()
   assert "eval/retrieval_r5" not in values  # of the four videos of two persons: all
   stored = json.loads((tmp_path / "evaluation.json").read_text())
-  assert stored["groups"] == "/([a-z]+)_"
+  assert stored["groups"] == "/([a-z]+)_" and stored["clips"] == 1
+  for key, wrong in (("groups", "(x"), ("stage", "conv9")):
+    config.eval.update({"groups": None, "stage": None, key: wrong})
+    config.data.path = None  # the run's own data, of which more is measured
+    with pytest.raises(UserError, match=wrong[-1]):
+      evaluate.evaluate(config, tmp_path)
 
 
 def test_how_a_classifier_scores_may_be_asked_for():
@@ -283,6 +288,12 @@ def test_features_of_a_folder_survive_an_interruption(
   assert 0 < len(decoded) < 7
   assert (tmp_path / "part.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
   assert not (tmp_path / "part.npz.parts").exists()
+
+
+def test_of_damaged_videos_alone_there_is_no_feature(run, tmp_path):
+  (tmp_path / "bad.mp4").write_bytes(b"no video")
+  found = _extract(run, open_source(tmp_path, split="all"), tmp_path / "none.npz")
+  assert len(found["features"]) == len(found["ids"]) == 0
 
 
 def test_a_video_is_the_mean_of_its_clips_whatever_the_batch(run, videos):

@@ -165,3 +165,10 @@ def test_a_training_is_measured_on_its_way_and_learns_the_same(
   assert "step 3/6  eval/online_knn_top1 " in caplog.text
   (line,) = [x for x in caplog.text.splitlines() if x.startswith("  online_knn_top1")]
   assert "(untrained 0." in line and ", chance 0.500)" in line
+  # Asked for at another start it is made up for, and nothing else is measured again.
+  for name, videos in (("with", 0), ("without", 12)):
+    config.eval.online_videos = videos
+    train(config, tmp_path / name)
+  assert logs.read_rows(tmp_path / "with" / "metrics.jsonl") == found["with"]
+  again = logs.read_rows(tmp_path / "without" / "metrics.jsonl")
+  assert again == [*found["without"], rows[-1]]

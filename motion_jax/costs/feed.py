@@ -57,7 +57,8 @@ def input_costs(config: ConfigDict, seconds: float) -> dict:
   planned = host.plan_input(size, batch, **options).workers
   rate, used = pipeline_rate(source, sampler, batch, seconds=seconds, **options)
   if planned:
-    _, used = pipeline_rate(source, sampler, batch, seconds=seconds, workers=0)
+    options["workers"] = 0
+    _, used = pipeline_rate(source, sampler, batch, seconds=seconds, **options)
   return {
     "sources_per_second": rate,
     "host_cores": host.cores(),

@@ -36,6 +36,9 @@ def make_evaluators(
     sources: its data.
     mesh: from `sharding.make_mesh`.
     workdir: for lists of predictions and of bad files, and what is unfinished.
+
+  Raises:
+    UserError: for `eval.groups` or `eval.stage` that cannot be had.
   """
   bad_files = workdir / "bad_files.txt"
   held_out = HeldOut(sources.heldout, method, config, mesh, bad_files)
@@ -49,6 +52,8 @@ def make_evaluators(
     try:
       found.append(Retrieval(method, config, sources, mesh, workdir))
     except UserError as error:
+      if config.eval.get("groups") or config.eval.get("stage"):
+        raise  # they ask for nothing else
       labelled = has_labels(sources.train) and has_labels(sources.heldout)
       logger.info("no retrieval: %s", error if labelled else "the data have no labels")
   return found

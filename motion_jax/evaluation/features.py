@@ -108,7 +108,7 @@ class FeatureExtractor:
     positions, means = value_of_each(
       encode, source, views, self._mesh, text=text, parts=parts, **options
     )
-    means = means.reshape(len(positions), len(arrays), -1)
+    means = means.reshape(len(positions), len(arrays), *means.shape[2:] or (0,))
     labels = np.asarray(source.labels, np.int32)[positions]
     positions = positions.astype(np.int32)
     return [Features(mean, labels, positions) for mean in means.swapaxes(0, 1)]

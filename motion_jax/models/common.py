@@ -123,7 +123,7 @@ class BatchNorm(nnx.Module):
     mean, var, count = moments or self.measure(x, frames)
     factor, shift = (
       jnp.broadcast_to(part, self._parts(x, frames)).reshape(
-        len(x), *[1] * (x.ndim - 2), x.shape[-1]
+        x.shape[0], *[1] * (x.ndim - 2), x.shape[-1]
       )
       for part in self._affine(mean, var)
     )
@@ -139,7 +139,7 @@ class BatchNorm(nnx.Module):
     """
     if self.use_running_average:
       return None
-    batch = len(x) // frames
+    batch = x.shape[0] // frames
     if batch % self.groups:
       raise ValueError(
         f"batch {batch} must be a multiple of the {self.groups} BatchNorm groups;"
@@ -158,7 +158,7 @@ class BatchNorm(nnx.Module):
   def _parts(self, x, frames):
     """Shape in which the rows of a group are those of axes 1 and 3."""
     dealt = _neighbours(self.groups) if self.interleaved else 1
-    batch = len(x) // frames
+    batch = x.shape[0] // frames
     return self.groups // dealt, batch // self.groups, dealt, frames, x.shape[-1]
 
   def _affine(self, mean, var):

@@ -153,15 +153,19 @@ class Encoder(StagedEncoder):
         return x.astype(jnp.float32).mean((1, 2, 3))
       index = STAGES.index(name)
       stage = self.stages[index - 1] if index else [self.stem]
-      batch, frames = x.shape[:2] if self._folds(index) else (len(x), 1)
-      x = x.reshape(batch * frames, -1, *x.shape[2:])
+      batch, frames = x.shape[0], 1
+      if self._folds(index):
+        frames = x.shape[1]
+        x = x.reshape(batch * frames, 1, *x.shape[2:])
       for module in stage:
         call = common.rematerialised if self.remat else type(module).__call__
         x = call(module, x, frames)
-      if frames > 1 and any(self.variant.moves[index + 1 :][:1]):
+      if frames == 1:
+        return x
+      if any(self.variant.moves[index + 1 :][:1]):
         # Or XLA moves the next stage's layout before the end of this one.
         x = jax.lax.optimization_barrier(x)
-      return x.reshape(batch, -1, *x.shape[2:])
+      return x.reshape(batch, frames, *x.shape[2:])
 
   def _folds(self, index):
     """Whether a stage looks at one frame at a time, which are then rows of the batch.
