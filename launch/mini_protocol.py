@@ -36,9 +36,7 @@ _PATH = flags.DEFINE_string("path", "", "Folder of videos with a folder per clas
 _TRAIN_LIST = flags.DEFINE_string("train_list", "", "Lines `path label`.")
 _HELDOUT_LIST = flags.DEFINE_string("heldout_list", "", "Lines `path label`.")
 _GROUPS = flags.DEFINE_string("groups", "", "Regular expression; see above.")
-_PRETRAINED = flags.DEFINE_string(
-  "pretrained", "", "Folder of an earlier table, whose pretrainings are measured."
-)
+_PRETRAINED = flags.DEFINE_string("pretrained", "", "Folder of an earlier table.")
 _TUNING = flags.DEFINE_string(
   "tuning", "", "Length of a fine-tuning, as '160 steps' of few videos."
 )
@@ -170,15 +168,17 @@ def write_table(root, rows):
 
 
 def _data_name():
-  """Name of the results' folder: the data set, or folder and lists by a digest."""
-  name = "synthetic_actions"
+  """Name of the results' folder: the data, and a digest of all that changes scores."""
+  name, given = "synthetic_actions", []
   if _PATH.value:
     path = pathlib.Path(_PATH.value).resolve()
-    given = [str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value]
-    text = "\n".join(given + [_GROUPS.value] * bool(_GROUPS.value))
-    name = f"{path.name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-  after = pathlib.Path(_PRETRAINED.value).resolve().name
-  return f"{name}-after-{after}" if _PRETRAINED.value else name
+    name, given = path.name, [str(path), _TRAIN_LIST.value, _HELDOUT_LIST.value]
+  after = _PRETRAINED.value and pathlib.Path(_PRETRAINED.value).expanduser().resolve()
+  others = {"": _GROUPS.value, "tuning=": _TUNING.value, "pretrained=": after}
+  given += [f"{word}{value}" for word, value in others.items() if value]
+  if given:
+    name += "-" + hashlib.sha256("\n".join(given).encode()).hexdigest()[:6]
+  return f"{name}-after-{after.name}" if after else name
 
 
 def _pretraining(root, name, seed):

@@ -126,6 +126,18 @@ def test_groups_are_left_out_of_what_an_earlier_table_has_pretrained(tmp_path):
   assert "--groups are of the folder" in launch("--groups=x", code=1)
 
 
+def test_tables_of_other_pretrainings_and_tunings_are_other_folders(tmp_path):
+  short = ("--dry_run", f"--root={tmp_path}", "--seeds=1", "--rows=mosi xy")
+  few, folders = "--tuning=160 steps", set()
+  first, second = (f"--pretrained={tmp_path}/{x}/synthetic_actions" for x in "ab")
+  for options in ([], [few], [first], [second], [second, few], [second, "--path=v"]):
+    line = launch(*short, *options).splitlines()[-1]
+    folders.add(re.search(rf"--workdir={tmp_path}/([^/]+)", line)[1])
+  assert len(folders) == 6 and "synthetic_actions" in folders
+  line = launch(*short, f"--pretrained={tmp_path}/b/../a/synthetic_actions")
+  assert re.search(rf"--workdir={tmp_path}/([^/]+)", line)[1] in folders
+
+
 def test_the_table_of_groups_has_their_scores_and_the_baselines(tmp_path):
   earlier, root = tmp_path / "earlier", tmp_path / "runs"
   options = (*GROUPS, f"--pretrained={earlier}", f"--root={root}", "--seeds=1")
