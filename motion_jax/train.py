@@ -116,8 +116,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         held_out.check(current.params, current.aux)
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
 
-    health = Health(plan.total_steps, method.chance)
-
     def measure(evaluator):  # each makes a row of metrics.jsonl
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
@@ -129,7 +127,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       return hosts.from_process_zero(measured)
 
     stop.trains()
-    progress, losses = logs.Progress(plan.total_steps, clips, first_step), LossWatch()
+    health, losses = Health(plan.total_steps, method.chance), LossWatch()
+    progress = logs.Progress(plan.total_steps, clips, first_step)
     with progress.pause():  # make up for what a signal or a crash has left unmeasured
       due = plan.due(step, often, others) if first_step else []
       for evaluator in _unmeasured(due, step, workdir):
@@ -142,11 +141,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         rows = bad_files.update(next(batches))
       if step == 1:
         with progress.pause():
-          if is_first:  # of its own rows
-            inputs = state.first_inputs(_of_whole_batch(rows), step_key, **accumulate)
-            method.save_figures(figures, *inputs)
-            log.pictures(step, figures)
-          hosts.barrier("drawn")
+          _draw_inputs(method, rows, step_key, accumulate, figures, log)
       batch = sharding.join_rows(mesh, rows)  # the one transfer of a step
       with jax.transfer_guard("disallow"):
         current, loss = train_step(current, batch)
@@ -273,6 +268,15 @@ def _unmeasured(due, step, workdir):
   if made["online"]:
     done += [evaluator for evaluator in due if isinstance(evaluator, Online)]
   return [evaluator for evaluator in due if evaluator not in done]
+
+
+def _draw_inputs(method, rows, step_key, accumulate, figures, log):
+  """Process 0 draws what the first step sees of its own rows."""
+  if jax.process_index() == 0:
+    inputs = state.first_inputs(_of_whole_batch(rows), step_key, **accumulate)
+    method.save_figures(figures, *inputs)
+    log.pictures(1, figures)
+  hosts.barrier("drawn")
 
 
 def _of_whole_batch(rows):

@@ -17,6 +17,7 @@ from flax import nnx
 from motion_jax import models
 from motion_jax.methods import make_method
 from motion_jax.models import build_model, common
+from motion_jax.models.batch_norm import BatchNorm
 
 # Of an RMS error: rounding the exact result to bfloat16 has 0.0017 for unit variance.
 ROUNDING = 0.0017
@@ -35,7 +36,7 @@ def test_batch_norm_rounds_once_however_far_the_mean_is(ratio, train):
   x = values(ratio)
   exact = np.asarray(x, np.float64)
   axes = (0, 1, 2, 3)
-  norm = common.BatchNorm(exact.shape[-1], eps=1e-5)
+  norm = BatchNorm(exact.shape[-1], eps=1e-5)
   norm.mean[...], norm.var[...] = exact.mean(axes), exact.var(axes)
   norm.use_running_average = not train
   error = np.asarray(norm(x), np.float64)
@@ -58,7 +59,7 @@ def test_gradients_of_factors_and_shifts_are_summed_in_float32(network):
     layer = build_model("c3d", rngs=nnx.Rngs(0), **shapes)
     x = jnp.ones((1, 4, 32, 32, 3))
   else:
-    layer, x = common.BatchNorm(32, eps=1e-5, groups=2), values(3)
+    layer, x = BatchNorm(32, eps=1e-5, groups=2), values(3)
   graphdef, params, stats = common.split(layer)
 
   def loss(params, x):

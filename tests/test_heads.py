@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from motion_jax.models import build_model, common, heads, resnet3d, stages
+from motion_jax.models.batch_norm import BatchNorm
 
 
 def normal(seed, *shape):
@@ -115,7 +116,7 @@ def test_a_projection_without_layers_is_refused():
 
 
 def batch_norm(groups=1, eps=1e-3):
-  norm = common.BatchNorm(3, eps=eps, groups=groups)
+  norm = BatchNorm(3, eps=eps, groups=groups)
   norm.scale[...], norm.bias[...] = normal(1, 3), normal(2, 3)
   norm.mean[...], norm.var[...] = normal(3, 3), np.abs(normal(4, 3))
   return norm

@@ -38,7 +38,7 @@ class MomentumPair:
   A key must not share its BatchNorm group with the same videos as its query, or their
   common statistics tell which belong together. MoCo therefore sends keys through the
   copy in random order. Here the copy's groups are other ones instead, dealt out among
-  some neighbours (see `common.BatchNorm`), and every clip stays on its device.
+  some neighbours (see `batch_norm.BatchNorm`), and every clip stays on its device.
 
   Args:
     build: makes the network from `nnx.Rngs`.

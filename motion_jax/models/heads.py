@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from motion_jax.models import common
+from motion_jax.models.batch_norm import BatchNorm
 from motion_jax.models.precision import FLOAT32
 
 
@@ -127,7 +128,7 @@ class Projection(nnx.Module):
     layers: number of linear layers, at least 1.
     hidden: size between the layers; None for `dim`.
     norm: batch normalisation at the end.
-    bn_groups: its groups, as in `common.BatchNorm`.
+    bn_groups: its groups, as in `batch_norm.BatchNorm`.
     rngs: the `params` stream draws weights and biases.
 
   Raises:
@@ -152,7 +153,7 @@ class Projection(nnx.Module):
     self.layers = nnx.List([Linear(*pair, rngs=rngs) for pair in pairs[:-1]])
     # A bias before the norm would do nothing.
     self.layers.append(Linear(*pairs[-1], bias=not norm, rngs=rngs))
-    end = common.BatchNorm(outputs, eps=1e-5, groups=bn_groups) if norm else None
+    end = BatchNorm(outputs, eps=1e-5, groups=bn_groups) if norm else None
     self.norm = end  # nnx refuses None first and a module then
 
   def __call__(self, features: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from motion_jax.models import common
+from motion_jax.models.batch_norm import BatchNorm
 from motion_jax.models.precision import FLOAT32
 
 
@@ -52,7 +52,7 @@ class Identity(nnx.Module):
 
 def _norm(kind, channels):
   if kind == "batch":
-    return common.BatchNorm(channels, eps=1e-5)
+    return BatchNorm(channels, eps=1e-5)
   return InstanceNorm() if kind == "instance" else Identity()
 
 
