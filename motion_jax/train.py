@@ -106,7 +106,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     log = logs.Logs(workdir, step=first_step)  # drops what comes again
     clips = config.train.batch_size * method.clips_per_example
     weights, steps = (current.params, current.aux), (first_step, plan.total_steps)
-    parameters = parameter_count(current.params)
     announce(config, method, weights, sources, len(held_out), steps, workdir)
 
     # Compile ahead of the loop, in which nothing is traced, compiled or transferred
@@ -169,8 +168,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
           if not stop.requested:
             values |= measure(evaluator)
     checkpoints.wait()
-    if checkpoints.latest_step() == plan.total_steps:
-      complete = not _unmeasured([*often, *others], plan.total_steps, workdir)
+    at_end = checkpoints.latest_step() == plan.total_steps
+    complete = at_end and not _unmeasured([*often, *others], plan.total_steps, workdir)
 
   # From here on signals end the process as usual: all is saved.
   if stop.requested and not complete:
@@ -182,8 +181,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
     method.save_results(figures, *own, held_out.examples())
-    few = [each.size for each in online]
-    write_report(workdir, sources, parameters, method, config.eval, *few)
+    about = sources, parameter_count(current.params), method, config.eval
+    write_report(workdir, *about, *(each.size for each in online))
     log.pictures(plan.total_steps, figures)
   log.close()
   return values
