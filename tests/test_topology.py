@@ -225,7 +225,8 @@ def test_small_recipes_compile_for_gpus_channels_last(method, tmp_path):
   assert "compilers_estimate" not in found
   calls = re.findall(r".*cudnn\$conv.*", file.read_text())
   labels = [re.search(r"dim_labels=(\w+)_\w+->(\w+)", call).groups() for call in calls]
-  assert labels and {*labels} == {("b012f", "b012f")}
+  # Kernels of one frame have two axes, others three.
+  assert labels and {*labels} <= {("b01f", "b01f"), ("b012f", "b012f")}
 
 
 @pytest.mark.long
