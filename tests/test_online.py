@@ -146,6 +146,9 @@ def test_without_labels_there_is_none_and_nothing_is_said(config, tmp_path, capl
   given = config, Sources(one, one), None, tmp_path, []
   assert make_online(tiny.Frozen(config), *given) == []
   assert "1 classes are in both parts" in caplog.text
+  config.eval.online_videos = -3
+  with pytest.raises(UserError, match="online_videos=-3"):
+    make_online(tiny.Frozen(config), *given)
 
 
 @pytest.mark.slow

@@ -111,7 +111,9 @@ def few_of_both(
   """
   shared = sorted({*train.labels} & {*heldout.labels})
   if len(shared) < 2:
-    raise UserError(f"{train.name}: {len(shared)} classes are in both parts; 2 are few")
+    raise UserError(
+      f"{train.name}: {len(shared)} classes are in both parts, two are needed"
+    )
   count = max(2, limit // _OF_EACH)
   ranked = sorted(shared, key=lambda label: _rank(seed, train.classes[label]))
   classes = {*ranked[:count]}

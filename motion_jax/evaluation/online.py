@@ -78,8 +78,13 @@ def make_online(
   Args:
     method, config, sources, mesh, workdir: see `evaluators.make_evaluators`.
     evaluators: what that has made; one of features lends its compiled network.
+
+  Raises:
+    UserError: for a number of videos below 0.
   """
   wanted = config.eval.get("online_videos", 0)  # supervised ones have no such key
+  if wanted < 0:
+    raise UserError(f"eval.online_videos={wanted} must be 0, for none, or more")
   if not wanted or not (has_labels(sources.train) and has_labels(sources.heldout)):
     return []
   like = next((e for e in evaluators if isinstance(e, FrozenEncoder)), None)
