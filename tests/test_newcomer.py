@@ -79,7 +79,7 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
     done.append(words[1].partition(".")[2] + " " + words[2])
   assert len(done) == 13, done
   blocks = dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
-  code, duplicates = blocks
+  code, duplicates, classify = blocks
   code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
   code = f"import tiny\ntiny.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)
@@ -87,6 +87,12 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
   found = subprocess.run([sys.executable, "-c", duplicates], **options)
   assert found.returncode == 0, found.stderr
   assert found.stdout.splitlines()[0] == "1.000 0.mp4 2.mp4"
+  classify = classify.replace("64, 64", "32, 32")
+  classify = classify.replace("finetune-folder-r2d3d_18", "own-classes")
+  code = f"import tiny\ntiny.shorten_network()\n{classify}"
+  found = subprocess.run([sys.executable, "-c", code], **options)
+  assert found.returncode == 0, found.stderr
+  assert found.stdout.strip() in ("one", "other")
   drawn = [f"{run}/pictures/gradcam.png" for run in ("visualize", "my-videos")]
   for name in ("evaluate/evaluation.json", *drawn):
     assert (tmp_path / "runs" / name).exists()
