@@ -259,7 +259,7 @@ def _unmeasured(due, step, workdir):
   is_first = jax.process_index() == 0  # which writes them
   rows = logs.read_rows(workdir / "metrics.jsonl") if is_first else []
   rows = [" ".join(row) for row in rows if row["step"] == step]
-  online = sum("eval/online_" in row for row in rows)
+  online = sum("online_" in row for row in rows)  # or of random_init alone
   made = {"online": online, "rest": sum("eval/" in row for row in rows) - online}
   made = {name: int(n) for name, n in hosts.from_process_zero(made).items()}
   rest = [evaluator for evaluator in due if not isinstance(evaluator, Online)]

@@ -1,6 +1,7 @@
 """k-NN of a few videos during a pretraining: what it is of, what it finds and tells."""
 
 import collections
+import json
 
 import numpy as np
 import pytest
@@ -175,3 +176,10 @@ def test_a_training_is_measured_on_its_way_and_learns_the_same(
   assert logs.read_rows(tmp_path / "with" / "metrics.jsonl") == found["with"]
   again = logs.read_rows(tmp_path / "without" / "metrics.jsonl")
   assert again == [*found["without"], rows[-1]]
+  # A row of random initialisation alone, as of an encoder that is not finite, is one.
+  lone = {k: v for k, v in rows[-1].items() if not k.startswith("eval/online_")}
+  path = tmp_path / "without" / "metrics.jsonl"
+  lines = [json.dumps(row) for row in (*found["without"], lone)]
+  path.write_text("\n".join(lines) + "\n")
+  train(config, tmp_path / "without")
+  assert logs.read_rows(path) == [*found["without"], lone]

@@ -13,7 +13,7 @@ from motion_jax.data.rows import empty_row, for_devices
 from motion_jax.data.sources import Source
 from motion_jax.methods import make_method
 
-_MOST = 2**30  # bytes of the batches that are measured
+_MOST = 2**28  # bytes of the batches that are measured, to have several
 _TIGHT = 1.25  # times the need: less, and every hiccup is waited for
 
 
@@ -39,8 +39,8 @@ def input_costs(config: ConfigDict, seconds: float) -> dict:
     seconds: how long each measurement takes, the start-up not counted.
 
   Returns:
-    sources_per_second: with the recipe's threads and workers, in batches of 1 GiB at
-      most.
+    sources_per_second: with the recipe's threads and workers, in batches of 256 MiB
+      at most.
     host_cores: that this process may use.
     core_milliseconds_per_source: processor time, measured in threads alone.
     device_megabytes_per_source: that go to the devices.

@@ -162,7 +162,7 @@ class Encoder(StagedEncoder):
         x = call(module, x, frames)
       if frames == 1:
         return x
-      if any(self.variant.moves[index + 1 :][:1]):
+      if any(self.variant.moves[index + 1 : index + 2]):
         # Or XLA moves the next stage's layout before the end of this one.
         x = jax.lax.optimization_barrier(x)
       return x.reshape(batch, frames, *x.shape[2:])
