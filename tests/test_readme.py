@@ -14,7 +14,7 @@ from motion_jax.data import datasets
 from motion_jax.flow_sets import prepare_flow
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXTS = {page: page.read_text() for page in PAGES}
+TEXTS = {page: page.read_text().replace("\\\n", "") for page in PAGES}
 # Whose commands tests/test_reproduce.py parses are left out.
 TEXT = "\n".join(text for page, text in TEXTS.items() if "reproduce" not in page.stem)
 BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
