@@ -3,8 +3,14 @@
 # how the hosts start and when they start again, and applies it.
 #
 #   IMAGE=REGISTRY/motion_jax:1 CLAIM=shared \
-#     launch/gke.sh configs/mosi.py:kinetics400 [--config.KEY=VALUE ...]
-#   launch/gke.sh --dry_run configs/mosi.py:kinetics400     prints the command and the yaml
+#     bash launch/gke.sh configs/modist.py:kinetics400 [--config.KEY=VALUE ...]
+#   bash launch/gke.sh --dry_run configs/modist.py:kinetics400
+#
+# The last one prints the command and the yaml. 64 chips of v5e, 16 hosts with 4 each
+# (nodes ct5lp-hightpu-4t), are
+#
+#   TPU=tpu-v5-lite-podslice TOPOLOGY=8x8 HOSTS=16 CHIPS=4 IMAGE=... CLAIM=... \
+#     bash launch/gke.sh configs/modist.py:kinetics400
 #
 # The image, from the repository (with '.[tpu]', and the repository as its folder):
 #
@@ -15,7 +21,8 @@
 # Filestore), which they see as /mnt/shared; prepared data belong in /mnt/shared/data, and
 # WORKDIR (default /mnt/shared/runs/<config name>) is below /mnt/shared. TPU (default
 # tpu-v6e-slice) and TOPOLOGY (4x4) say which slice: HOSTS x CHIPS (4 x 4), per host, are
-# the chips of TOPOLOGY. NAME (default: WORKDIR's last part) names the set.
+# the chips of TOPOLOGY. NAME (default: WORKDIR's last part) names the set. PYTHON (default
+# python), here, checks the config before anything is asked for.
 #
 # A set that is there already is left as it is. To go on with one that has ended, `kubectl
 # delete jobset NAME` before; the run's folder stays.
@@ -32,13 +39,19 @@ if [ "${1:-}" = --dry_run ]; then
   dry_run=true
   shift
 fi
-CONFIG=${1:?usage: launch/gke.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]; --help tells more}
-shift
 
 refuse() {
   echo "error: $1" >&2
   exit 2
 }
+
+CONFIG=${1:-}
+usage="bash launch/gke.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]"
+case $CONFIG in
+  "") refuse "usage: $usage; --help tells more" ;;
+  -*) refuse "$CONFIG: the config file comes first, without --config=: $usage" ;;
+esac
+shift
 
 OVERRIDES= # in single quotes of yaml, which double those within
 quote="'"
@@ -60,10 +73,17 @@ esac
 if $dry_run; then
   : "${IMAGE:=IMAGE}" "${CLAIM:=CLAIM}"
 fi
-: "${IMAGE:?set IMAGE, REGISTRY/NAME:TAG}" "${CLAIM:?set CLAIM}"
+missing=
+for variable in IMAGE CLAIM; do
+  if [ -z "${!variable:-}" ]; then missing+=" $variable=..."; fi
+done
+[ -z "$missing" ] || refuse "put before the command:$missing (--help tells what they are)"
 if [ $((${TOPOLOGY//x/*})) != $((HOSTS * CHIPS)) ]; then
   refuse "HOSTS=$HOSTS x CHIPS=$CHIPS are not the chips of TOPOLOGY=$TOPOLOGY"
 fi
+config=$CONFIG
+source "$(dirname "$0")/check_config.sh"
+check_config "$@"
 
 yaml=$(sed '/^#/d' "$(dirname "$0")/gke_jobset.yaml")
 for key in NAME CONFIG WORKDIR OVERRIDES IMAGE TPU TOPOLOGY HOSTS CHIPS CLAIM; do

@@ -2,15 +2,21 @@
 # One run on a Cloud TPU pod: requests it, installs, trains, asks for another one after a
 # preemption and goes on there, and deletes it at the end.
 #
-#   PROJECT=my-project ZONE=us-east5-b NFS=10.0.0.2:/share \
-#     launch/tpu_pod.sh configs/mosi.py:kinetics400 [--config.KEY=VALUE ...]
-#   launch/tpu_pod.sh --dry_run configs/mosi.py:kinetics400      prints the commands
+#   PROJECT=my-project ZONE=us-central1-a NFS=10.0.0.2:/share TYPE=v5litepod-64 \
+#     bash launch/tpu_pod.sh configs/modist.py:kinetics400 [--config.KEY=VALUE ...]
+#   bash launch/tpu_pod.sh --dry_run configs/modist.py:kinetics400    prints the commands
 #
-# Environment: NFS, a share (e.g. Filestore) that the hosts mount as /mnt/shared; prepared
-# data are in its folder data (or --config.data.data_dir=/mnt/shared/...), and WORKDIR
-# (default /mnt/shared/runs/<config name>) is below it, too. TYPE (default v6e-16) and its
-# RUNTIME say which TPU; SPOT=false asks for one that is not preempted; NAME (default:
-# WORKDIR's last part) names it, one for each run.
+# Environment: PROJECT and ZONE of Google Cloud, and
+#   NFS      a share (e.g. Filestore) in the VPC network and region of the TPU, which the
+#            hosts mount as /mnt/shared and may write to. Prepared data are in its folder
+#            data (or --config.data.data_dir=/mnt/shared/...)
+#   WORKDIR  default /mnt/shared/runs/<config name>; below /mnt/shared
+#   TYPE     default v6e-16, as gcloud calls it. Of v5litepod-64 and v6e-64 the number is
+#            that of the chips, of v4-128 and v5p-128 twice that
+#   RUNTIME  the TPU's software version; known for v2 to v6e
+#   SPOT     default true: cheaper, may be preempted; SPOT=false is not
+#   NAME     of the TPU, one for each run; default: WORKDIR's last part
+#   PYTHON   default python, here: checks the config before anything is asked for
 #
 # The same command on all hosts is enough: JAX finds them by itself. Start it where it
 # may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for,
@@ -33,13 +39,19 @@ if [ "${1:-}" = --dry_run ]; then
   dry_run=true
   shift
 fi
-config=${1:?usage: launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]; --help tells more}
-shift
 
 refuse() {
   echo "error: $1" >&2
   exit 2
 }
+
+config=${1:-}
+usage="bash launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]"
+case $config in
+  "") refuse "usage: $usage; --help tells more" ;;
+  -*) refuse "$config: the config file comes first, without --config=: $usage" ;;
+esac
+shift
 
 training=true
 for word in "$@"; do
@@ -58,25 +70,36 @@ case $workdir in
   *) refuse "WORKDIR=$workdir is not below /mnt/shared, which the hosts share" ;;
 esac
 case $config in
-  configs/*) [ -f "${config%%:*}" ] || refuse "${config%%:*} does not exist here" ;;
+  configs/*) [ -f "${config%%:*}" ] ||
+    refuse "${config%%:*} does not exist in $PWD; if the folder is wrong: cd $(realpath "$(dirname "$0")/..")" ;;
   *) refuse "$config is not in configs/, which the hosts get a copy of" ;;
 esac
 if $dry_run; then
   : "${PROJECT:=PROJECT}" "${ZONE:=ZONE}" "${NFS:=NFS}"
 fi
-: "${PROJECT:?set PROJECT}" "${ZONE:?set ZONE}" "${NFS:?set NFS, HOST:/SHARE}"
+missing=
+for variable in PROJECT ZONE NFS; do
+  if [ -z "${!variable:-}" ]; then missing+=" $variable=..."; fi
+done
+[ -z "$missing" ] || refuse "put before the command:$missing (--help tells what they are)"
 
-case ${TYPE:-v6e-16} in
-  v6e-*) ;;
-  *) if $dry_run; then : "${RUNTIME:=RUNTIME}"; fi
-    : "${RUNTIME:?set RUNTIME, the software version of TYPE=$TYPE}" ;;
+: "${TYPE:=v6e-16}"
+case $TYPE in # cloud.google.com/tpu/docs/runtimes
+  v5e-*) refuse "TYPE=$TYPE: gcloud calls it v5litepod-${TYPE#v5e-}" ;;
+  v6e-*) : "${RUNTIME:=v2-alpha-tpuv6e}" ;;
+  v5p-*) : "${RUNTIME:=v2-alpha-tpuv5}" ;;
+  v5litepod-*) : "${RUNTIME:=v2-alpha-tpuv5-lite}" ;;
+  v[234]-*) : "${RUNTIME:=tpu-ubuntu2204-base}" ;;
+  *) [ -n "${RUNTIME:-}" ] || refuse "TYPE=$TYPE is not known here: set RUNTIME, its software version" ;;
 esac
+source "$(dirname "$0")/check_config.sh"
+check_config "$@"
 
 name=${NAME:-$(basename "$workdir" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' -)}
 where=("--zone=$ZONE" "--project=$PROJECT")
 request=(gcloud compute tpus queued-resources create "$name" "${where[@]}"
-  "--node-id=$name" "--accelerator-type=${TYPE:-v6e-16}"
-  "--runtime-version=${RUNTIME:-v2-alpha-tpuv6e}")
+  "--node-id=$name" "--accelerator-type=$TYPE"
+  "--runtime-version=$RUNTIME")
 if [ "${SPOT:-true}" = true ]; then request+=(--spot); fi
 delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet)
 
@@ -86,6 +109,9 @@ stop='{ p=$(cat run.pid 2>/dev/null) && grep -qa motion_jax "/proc/$p/cmdline" 2
 command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python -m motion_jax.main'
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" \
   --config.data.data_dir=/mnt/shared/data "$@")
+
+# A new share belongs to root alone.
+writable='{ test -w /mnt/shared || { echo "error: $(id -un) on $(hostname) may not write to /mnt/shared; where root may: sudo chmod a+rwx /mnt/shared" >&2; exit 2; }; }'
 
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
@@ -187,7 +213,7 @@ obtain() { # waits until there is a TPU
 }
 
 install() {
-  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared)" &&
+  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared) && $writable" &&
     run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
       motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all &&
     # uv brings its own Python: the hosts' may be older than 3.11.
@@ -203,11 +229,8 @@ finished() { # other modes are, when they end
 failures=0
 while true; do
   obtain
-  code=1
-  if install; then
-    code=0
-    on_hosts all "$command" || code=$?
-  fi
+  code=0
+  { install && on_hosts all "$command"; } || code=$?
   if [ "$code" = 0 ] && finished || $dry_run; then break; fi
   if [ "$code" = 2 ]; then break; fi # wrong input
   sleep 120 # until a preemption shows

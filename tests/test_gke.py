@@ -82,8 +82,8 @@ def test_a_job_set_is_applied_as_it_was_printed(tmp_path):
 
 def test_a_job_set_needs_an_image_a_whole_slice_and_a_shared_folder():
   command = ("bash", LAUNCH / "gke.sh")
-  code, _, errors = run(*command, CONFIG, CLAIM="c")
-  assert code != 0 and "set IMAGE" in errors
+  code, _, errors = run(*command, CONFIG)
+  assert code == 2 and "put before the command: IMAGE=... CLAIM=..." in errors
   code, text, errors = run(*command, "--dry_run", CONFIG, TOPOLOGY="4x8")
   assert (code, text) == (2, "")
   assert "HOSTS=4 x CHIPS=4 are not the chips of TOPOLOGY=4x8" in errors

@@ -24,11 +24,19 @@ SWEPT = sorted(
 
 
 def run(*command, **environment):
-  """Runs a launcher from the repository; returns (exit code, stdout, stderr)."""
+  """Runs a launcher from the repository; returns (exit code, stdout, stderr).
+
+  Where it would check its config with $PYTHON, which takes seconds, `true` says yes.
+  """
   result = children.run(
     command,
     cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests", **environment},
+    env={
+      **os.environ,
+      "PYTHONPATH": f"{ROOT}:{ROOT}/tests",
+      "PYTHON": "true",
+      **environment,
+    },
   )
   return result.returncode, result.stdout, result.stderr
 
@@ -128,6 +136,10 @@ def test_slurm_starts_a_process_per_gpu_and_queues_again():
   )
   assert options["ntasks-per-node"] == options["gpus-per-node"]
   assert options["signal"].startswith("TERM@")
+  asked = {line for line in script.read_text().splitlines() if "#SBATCH --" in line}
+  for word in ("--help", "--dry_run"):  # a half of a node's GPUs is nobody's wish
+    _, text, _ = run("bash", script, word, "configs/mosi.py")
+    assert asked <= {*text.splitlines()}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +176,41 @@ def test_a_slurm_job_starts_again_when_storage_has_failed(
 @pytest.mark.parametrize("script", SHELL)
 def test_shell_launchers_ask_for_a_config(script):
   code, _, text = run("bash", LAUNCH / script, "--dry_run")
-  assert code != 0
+  assert code == 2
   assert "configs/FILE.py" in text
+  code, _, text = run("bash", LAUNCH / script, "--config=configs/mosi.py")
+  assert code == 2
+  assert "--config=configs/mosi.py: the config file comes first, without" in text
+
+
+@pytest.mark.parametrize("script", SHELL)
+def test_shell_launchers_let_the_program_check_a_config(script, tmp_path):
+  command = ("bash", LAUNCH / script, "--dry_run", "configs/mosi.py", "--config.a=1")
+  python = tmp_path / "python"
+  python.write_text("#!/bin/sh\necho noise\necho error: no $4 in $3 >&2\nexit 2\n")
+  python.chmod(0o755)
+  code, text, errors = run(*command, PYTHON=str(python))
+  assert (code, text) == (2, "")
+  assert errors == "error: no --config.a=1 in --config=configs/mosi.py\n"
+  code, text, errors = run(*command, PYTHON=str(tmp_path / "none"))
+  assert code == 0 and "motion_jax.main" in text
+  assert "NOT CHECKED" in errors and "PYTHON=.venv/bin/python" in errors
+  _, text, errors = run(*command)
+  assert "motion_jax.main" in text and errors == ""
+
+
+def test_a_config_word_that_nobody_knows_asks_for_no_tpu(tmp_path):
+  gcloud = tmp_path / "gcloud"
+  gcloud.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+  gcloud.chmod(0o755)
+  code, text, errors = run(
+    "bash", LAUNCH / "tpu_pod.sh", "configs/mosi.py:kinetics40",
+    PYTHON=sys.executable, PATH=f"{tmp_path}:{os.environ['PATH']}",
+    PROJECT="p", ZONE="z", NFS="n",
+  )  # fmt: skip
+  assert (code, text) == (2, "")
+  assert "Did you mean 'kinetics400'?" in errors
+  assert not (tmp_path / "asked").exists()
 
 
 @pytest.mark.parametrize("script", SHELL)

@@ -28,6 +28,7 @@ def test_a_tpu_pod_is_made_used_and_deleted():
   )
   assert create[:6] == [*QUEUED, "create", "mosi-kinetics400"]
   assert {"--zone=z", "--project=p", "--accelerator-type=v6e-64", "--spot"} < {*create}
+  assert "--runtime-version=v2-alpha-tpuv6e" in create
   assert "10.0.0.2:/vol /mnt/shared" in mount[-1]
   assert copy[4] == "scp"
   copied = copy[
@@ -67,7 +68,7 @@ def test_a_working_directory_names_its_tpu_and_is_looked_at_for_the_end():
   [
     (CONFIG, "runs/a", "WORKDIR=runs/a is not below /mnt/shared"),
     ("/configs/a.py", "", "is not in configs/"),
-    ("configs/mossi.py:ucf101", "", "configs/mossi.py does not exist"),
+    ("configs/mossi.py:ucf101", "", f"does not exist in {ROOT}; if the folder is"),
   ],
 )
 def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
@@ -75,6 +76,46 @@ def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
   code, text, errors = run(*command, WORKDIR=workdir)
   assert (code, text) == (2, "")
   assert told in errors
+
+
+@pytest.mark.parametrize(
+  ("kind", "runtime"),
+  [
+    ("v4-128", "tpu-ubuntu2204-base"),
+    ("v5litepod-64", "v2-alpha-tpuv5-lite"),
+    ("v5p-128", "v2-alpha-tpuv5"),
+  ],
+)
+def test_every_kind_of_tpu_has_its_software(kind, runtime):
+  create, *_ = tpu_commands(TYPE=kind)
+  assert {f"--accelerator-type={kind}", f"--runtime-version={runtime}"} < {*create}
+  create, *_ = tpu_commands(TYPE=kind, RUNTIME="newer")
+  assert "--runtime-version=newer" in create
+
+
+@pytest.mark.parametrize(
+  ("environment", "told"),
+  [
+    ({"TYPE": "v5e-64"} | CLOUD, "gcloud calls it v5litepod-64"),
+    ({"TYPE": "v9-64"} | CLOUD, "set RUNTIME"),
+    ({"NFS": "n"}, "put before the command: PROJECT=... ZONE=... ("),
+  ],
+)
+def test_what_a_request_lacks_is_told_at_once(environment, told):
+  code, text, errors = run("bash", LAUNCH / "tpu_pod.sh", CONFIG, **environment)
+  assert (code, text) == (2, "")
+  assert told in errors
+
+
+def test_a_share_that_hosts_may_not_write_to_is_told(tmp_path):
+  _, mount, *_ = tpu_commands()
+  stand_in(tmp_path / "bin", "sudo", "")
+  for name in ("mountpoint", "tail"):
+    path = stand_in(tmp_path / "bin", name, "")
+  command = mount[-1].removeprefix("--command=").replace("/mnt/shared", "/nowhere")
+  code, _, errors = run("bash", "-c", f"cd {tmp_path}; {command}", PATH=path)
+  assert code == 2
+  assert "may not write to /nowhere; where root may: sudo chmod" in errors
 
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
