@@ -56,6 +56,7 @@ from motion_jax.training.plan import check_batch
 logger = logging.getLogger("motion_jax")
 
 _CONFIG = command.define_config_flag()
+flags.adopt_module_key_flags(command)  # --help shows them, too
 _STEPS = flags.DEFINE_integer(
   "steps", 10, "Timed steps; medians are reported.", lower_bound=1
 )
@@ -225,7 +226,6 @@ def _feed(config):
   found = {"config": config.name, **input_costs(config, _INPUT_SECONDS.value)}
   if topology:
     config = ahead.prepared(config)
-    logger.info("compiling the step for %s", topology.name)
     step = ahead.report(topology, config, ahead.compile_for(topology, config))
     found |= ahead.expected(topology, step)
     need = config.train.batch_size / topology.hosts / found["step_seconds"]

@@ -32,6 +32,8 @@ from motion_jax.evaluation.parts import Parts, save_arrays
 from motion_jax.scale import hosts, sharding
 from motion_jax.training.trained_encoder import load_encoder
 
+flags.adopt_module_key_flags(command)  # --help shows them, too
+flags.adopt_module_key_flags(processes)
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos, or a data set's name.")
 _SPLIT = flags.DEFINE_string("split", "all", "Or train, heldout.")

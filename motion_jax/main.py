@@ -16,6 +16,8 @@ from motion_jax.config import UserError, choose, local_path
 from motion_jax.scale import backend, hosts
 
 _CONFIG = command.define_config_flag()
+flags.adopt_module_key_flags(command)  # --help shows them, too
+flags.adopt_module_key_flags(processes)
 _PRINT = flags.DEFINE_bool("print_config", False, "Print the settings and end.")
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<name> if ''.")
 

@@ -6,13 +6,13 @@ NAME is ucf101, hmdb51, kinetics400, something_something_v2, ava, aslan, yupenn,
 imagenet_subset, video_folder, image_folder or synthetic_actions. May be stopped at any
 time; the same command goes on from there.
 
-  python -m motion_jax.prepare flow --help
-
-tells how to compute the optical flow of a data set, for MoDist.
+  python -m motion_jax.prepare NAME --help     what its files and lists are called
+  python -m motion_jax.prepare flow --help     optical flow, for MoDist
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import pathlib
 import sys
@@ -196,12 +196,23 @@ def _explain(error: Exception) -> int:
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the command line; --help and mistakes end the program with 0 and 2."""
+  made = {**OFFICIAL, "imagenet_subset": imagenet_subset}
+  named = [word for word in argv[1:] if word in made]
+  if named and "--help" in argv:
+    print(_formats(named[0], made[named[0]]))
+    sys.exit(0)
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
     sys.exit(_explain(error))
   except SystemExit:  # --help was printed
     sys.exit(0)
+
+
+def _formats(name, builder):
+  """The command that prepares a data set, and what its files are called."""
+  text = inspect.getdoc(builder.make_plan)
+  return f"{builder.__doc__}\n\n  {datasets.prepare_command(name)}\n\n{text}"
 
 
 if __name__ == "__main__":

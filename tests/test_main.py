@@ -46,7 +46,7 @@ WRONG = {
   "no room for the crop": (["--config.data.short_side=32"], "no room to move"),
   "wrong duration": (["--config.train.duration=ten"], "100 epochs"),
   "batch and accumulation": (["--config.train.accumulate_steps=3"], "6 and 9"),
-  "batch and groups": (["--config.model.bn_groups=3"], "bn_groups"),
+  "batch and groups": (["--config.model.bn_groups=3"], "bn_groups=3 must divide"),
   "unknown optimiser": (["--config.optim.name=adan"], "adamw"),
   "unknown lowering": (["--config.model.lowering=fast"], "folded"),
   "distance jitter": (["--config.method.distance_jitter=(2.0,3.0)"], "jitter"),
@@ -255,6 +255,20 @@ def test_help_ends_well(capsys):
   with pytest.raises(SystemExit) as end:
     run(capsys, "--help")
   assert end.value.code == 0
+  told = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(main)}
+  shared = {"config", "deterministic", "coordinator", "processes", "process_index"}
+  assert told == shared | {"workdir", "print_config"}
+
+
+def test_a_recipe_that_reads_motion_says_so_before_its_data_are_prepared(
+  capsys, tmp_path
+):
+  config = "--config.data.name=kinetics400", f"--config.data.data_dir={tmp_path}"
+  for flow in ("raft", ""):
+    words = (*config, f"--config.data.flow={flow}", f"--workdir={tmp_path / 'run'}")
+    code, text = run(capsys, *words, config="modist.py:smoke")
+    assert code == 2 and "prepare kinetics400 --source" in text
+    assert ("prepare flow" in text) == bool(flow)
 
 
 def test_nothing_is_left_behind_by_a_refused_run(capsys, tmp_path):

@@ -33,6 +33,16 @@ def test_all_evaluators_are_due_less_often_than_the_first_ones_and_each_time_is_
   assert {7, 14, 21, 28} <= {s for s in steps if plan.is_checkpoint(s)}
 
 
+@pytest.mark.parametrize(
+  ("groups", "nearest"), [(5, "4 or 6"), (7, "6 or 12"), (99, "12")]
+)
+def test_groups_that_do_not_divide_a_batch_are_told_with_the_nearest(groups, nearest):
+  config = smoke(batch_size=12)
+  config.model.bn_groups = groups
+  with pytest.raises(UserError, match=f"must divide the 12 .*; try {nearest}$"):
+    check_batch(config, devices=1)
+
+
 def test_shares_are_of_the_whole_training():
   config = smoke(duration="10 epochs")
   config.optim.update(drops=("25%", "5 epochs"), warmup="10%")

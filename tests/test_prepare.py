@@ -268,6 +268,21 @@ def test_mistakes_on_the_command_line_are_one_message_and_exit_code_2(
   assert done.stderr.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+  ("name", "told"),
+  [
+    ("kinetics400", "label, youtube_id, time_start, time_end, split"),
+    ("imagenet_subset", "<wnid>/<image>"),
+  ],
+)
+def test_help_tells_what_the_files_of_a_data_set_are_called(name, told, capsys):
+  with pytest.raises(SystemExit) as end:
+    prepare.parse_flags(["prepare", name, "--help"])
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  assert f"prepare {name} --source=" in text and told in text
+
+
 @pytest.mark.slow
 def test_help_is_no_mistake():
   command = [sys.executable, "-m", "motion_jax.prepare", "--help"]

@@ -30,7 +30,12 @@ _DETERMINISTIC = flags.DEFINE_bool(
 
 def define_config_flag():
   """Defines --config; returns its holder."""
-  return config_flags.DEFINE_config_file("config", None, "A file of configs/.")
+  return config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "A file of configs/, and after a colon its words: configs/mosi.py:kinetics400. "
+    "--config.SECTION.KEY=VALUE changes a setting of it.",
+  )
 
 
 def run(program: Callable[[], None], argv: list[str]) -> int:

@@ -35,6 +35,10 @@ EMBEDDED = "synthetic_actions"
 OFFICIAL_SPLITS = {"ucf101": 3, "hmdb51": 3}  # data sets with several official splits
 
 
+class NotPreparedError(UserError):
+  """The data set that is asked for must be prepared before."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DatasetSource(sources.Source):
   """Records of a prepared data set.
@@ -183,7 +187,7 @@ def _find(
   }
   command = prepare_command(name, root if is_given else None)
   if not found:
-    raise UserError(
+    raise NotPreparedError(
       f"{base_name} is not prepared in {root}. Prepare it with\n{command}"
     )
   matching = [

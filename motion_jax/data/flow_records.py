@@ -276,5 +276,6 @@ def _absent(source: Source, path: pathlib.Path, command: str) -> str:
   note = f"; {path.parent} has {', '.join(others)}" if others else ""
   return (
     f"there is no {path.name} motion of {source.name}{note}. Prepare it with\n"
-    f"{command}\nor compute it in every step by data.flow=''"
+    f"{command}\nor compute it in every step by data.flow='' (MoDist's not on "
+    "GPUs yet, on TPUs untried: docs/speed.md)"
   )

@@ -139,7 +139,11 @@ def check_batch(config: ConfigDict, devices: int) -> None:
   groups = config.model.bn_groups
   part = train.batch_size // train.accumulate_steps
   if part % groups:
+    fitting = [count for count in range(1, part + 1) if part % count == 0]
+    nearest = [count for count in fitting if count < groups][-1:]
+    nearest += [count for count in fitting if count > groups][:1]
     raise UserError(
       f"model.bn_groups={groups} must divide the {part} sources that are processed "
-      f"together (train.batch_size / train.accumulate_steps)"
+      "together (train.batch_size / train.accumulate_steps); try "
+      f"{' or '.join(map(str, nearest))}"
     )

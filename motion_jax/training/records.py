@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
+from motion_jax.data.datasets import NotPreparedError
 from motion_jax.data.inputs import Sources, configured_sources
 from motion_jax.data.labels import common_classes, warn_of_gaps
 from motion_jax.scale import hosts
@@ -14,7 +15,15 @@ def open_sources(config: ConfigDict) -> Sources:
   Raises:
     UserError: if there are no such data, or some processes see others.
   """
-  sources = hosts.first_process_first(lambda: configured_sources(config))
+  try:
+    sources = hosts.first_process_first(lambda: configured_sources(config))
+  except NotPreparedError as error:
+    if not config.get("flow"):
+      raise
+    raise UserError(
+      f"{error}\nand then its motion (data.flow={config.flow}), as docs/data.md tells: "
+      "python -m motion_jax.prepare flow --help"
+    ) from error
   hosts.check_records((sources.train, sources.heldout))
   return sources
 
