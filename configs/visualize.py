@@ -91,6 +91,10 @@ def pictures():
     dict(
       max_videos=500,  # shown, and searched in; 0: all
       stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
+      # What Grad-CAM explains: the predicted 'class', as in the papers, or of MoSI
+      # 'motion', the odds that anything moves: what is taken for still is seen by what
+      # stands still.
+      explains="class",
       smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
       examples=4,  # clips in gradcam.png or attention.png
       moving=0.2,  # share of a frame's pixels that count as moving: the fastest

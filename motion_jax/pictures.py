@@ -38,6 +38,8 @@ FILES = (
   "retrieval.png",
   "confusion.png",
 )
+MOTION = "motion"
+EXPLAINED = ("class", MOTION)
 _MISTAKES = 12  # listed beside the confusion matrix
 
 
@@ -61,6 +63,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     raise UserError("one process draws; start it on one host, without the others")
   options = config.pictures
   choose("pictures.stage", options.stage, gradcam.STAGES)
+  choose("pictures.explains", options.explains, EXPLAINED)
   _check(options)
   clusters.check_installed()
   run, step = runs.locate(config.init_from)
@@ -68,9 +71,15 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   heads = not stored.get(checkpoint.ENCODER_ONLY, False)
   asked, is_other = evaluate.with_changes(stored, config)
   mesh, method = sharding.make_mesh(), make_method(asked)
+  still = method.still if heads and options.explains == MOTION else None
+  if options.explains == MOTION and still is None:
+    raise UserError(
+      "pictures.explains='motion' is the odds of any motion against a class that "
+      f"stands still; {run} ({asked.method.name}) has none"
+    )
   viewers = {
     name: Viewer(
-      method.encoder(*weights), method.classifiers(*weights) if heads else []
+      method.encoder(*weights), method.classifiers(*weights) if heads else [], still
     )
     for name, weights in (
       (TRAINED, evaluate.load_weights(method, asked, mesh, run, step)),

@@ -107,6 +107,23 @@ def test_heads_of_two_axes_are_explained_together(network):
   np.testing.assert_allclose(both, gradcam.gradcam(score, activation), atol=1e-6)
 
 
+def test_motion_is_explained_against_the_class_that_stands_still(network):
+  activation = network.until(network.video, "conv5")
+  heads = [network.head, lambda x: 2 * network.head(x)]
+  still = (1, 0)
+  found, _ = gradcam.class_maps(network, heads, network.video, still=still)
+
+  def score(activation):  # log of P(moves) / P(stands still), a head after the other
+    features = network.after(activation, "conv5")
+    shares = [jax.nn.softmax(head(features)) for head in heads]
+    rest = [part[:, label] for part, label in zip(shares, still, strict=True)]
+    return sum(jnp.log((1 - each) / each) for each in rest)
+
+  np.testing.assert_allclose(found, gradcam.gradcam(score, activation), atol=1e-5)
+  other, _ = gradcam.class_maps(network, heads, network.video)
+  assert not np.allclose(found, other, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["r2d3d_18", "c3d"])
 def test_every_stage_of_a_network_has_maps_of_its_own_size(name):
   encoder = nnx.eval_shape(lambda: build_model(name, rngs=nnx.Rngs(0), width=4))

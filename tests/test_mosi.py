@@ -47,19 +47,20 @@ def test_the_clips_of_a_source_follow_one_another():
 
 
 @pytest.mark.parametrize(
-  ("settings", "classes"),
+  ("settings", "classes", "still"),
   [
-    (dict(speeds=1), [5]),
-    (dict(speeds=4), [17]),
-    (dict(axes="x"), [5]),
-    (dict(static=False), [8]),
-    (dict(decoupled=False), [25]),
-    (dict(labels="separate"), [5, 5]),
-    (dict(labels="separate", axes="y"), [5, 5]),
+    (dict(speeds=1), [5], (4,)),
+    (dict(speeds=4), [17], (16,)),
+    (dict(axes="x"), [5], (4,)),
+    (dict(static=False), [8], None),
+    (dict(decoupled=False), [25], (12,)),
+    (dict(labels="separate"), [5, 5], (2, 2)),
+    (dict(labels="separate", axes="y"), [5, 5], (2, 2)),
   ],
 )
-def test_heads_have_one_class_per_motion(settings, classes):
+def test_heads_have_one_class_per_motion(settings, classes, still):
   method = make_method(smoke(**settings))
+  assert method.still == still
   params, _ = jax.eval_shape(method.init, jax.random.key(0))
   sizes = [head["bias"].shape[0] for _, head in sorted(params["heads"].items())]
   assert sizes == classes

@@ -258,7 +258,8 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   for name in (*pictures.FILES, "mine.txt"):  # of an earlier run, and of someone
     (folder / name).touch()
   with caplog.at_level("INFO", "motion_jax"):
-    values = draw(tmp_path / "run", tmp_path, videos, static_camera=True)
+    options = dict(static_camera=True, explains="motion")
+    values = draw(tmp_path / "run", tmp_path, videos, **options)
   assert {path.name for path in folder.iterdir()} == {*FILES, "mine.txt"}
   assert all((folder / name).stat().st_size for name in FILES)
   assert values["clips"] + values["still_clips"] + values["empty_maps"] == 10
@@ -266,7 +267,7 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   assert values["flat"] == pytest.approx(0.2, abs=0.01)
   assert values["object/itself"] > max(values["object/flat"], values["object/trained"])
   assert json.loads((folder / "motion_share.json").read_text()) == values
-  assert "Grad-CAM mass in the 20%" in caplog.text
+  assert "Grad-CAM of motion: mass in the 20%" in caplog.text
   assert "1 of 11 videos are left out" in caplog.text
 
 
@@ -404,6 +405,7 @@ def test_a_video_is_no_neighbour_of_its_own(videos, tmp_path, monkeypatch):
   ("change", "message"),
   [
     (dict(stage="res5"), "conv5"),
+    (dict(explains="still"), "pictures.explains"),
     (dict(moving=1.5), "pictures.moving=1.5"),
     (dict(queries=0), "pictures.queries=0"),
   ],
@@ -411,6 +413,12 @@ def test_a_video_is_no_neighbour_of_its_own(videos, tmp_path, monkeypatch):
 def test_wrong_settings_are_refused_at_once(tmp_path, change, message):
   with pytest.raises(UserError, match=message):
     draw("somewhere", tmp_path, **change)
+
+
+def test_what_has_no_class_at_rest_explains_no_motion(videos, tmp_path):
+  make_run(tmp_path / "run", "mosi", videos, static=False)
+  with pytest.raises(UserError, match=r"explains='motion'.*\(mosi\) has none"):
+    draw(tmp_path / "run", tmp_path, videos, explains="motion")
 
 
 def test_without_a_run_the_message_names_the_option(tmp_path):

@@ -23,11 +23,23 @@ _BACKGROUND_FRAMES = 32  # whose median is the background
 
 
 class Viewer(nnx.Module):
-  """An encoder and its classifiers; without any, attention takes Grad-CAM's place."""
+  """An encoder and its classifiers; without any, attention takes Grad-CAM's place.
 
-  def __init__(self, encoder: nnx.Module, heads: list[nnx.Module]):
+  Args:
+    encoder, heads: see `gradcam.class_maps`.
+    still: the classes against which motion is explained; None: the predicted classes
+      are.
+  """
+
+  def __init__(
+    self,
+    encoder: nnx.Module,
+    heads: list[nnx.Module],
+    still: tuple[int, ...] | None = None,
+  ):
     self.encoder = encoder
     self.heads = nnx.List(heads)
+    self.still = still
 
   def __call__(self, video: jax.Array, *, stage: str) -> tuple[jax.Array, jax.Array]:
     """Maps of [B, T, H, W, 3] normalised video, at its size, and classes [B, heads]."""
@@ -37,7 +49,8 @@ class Viewer(nnx.Module):
   def cells(self, video: jax.Array, *, stage: str) -> tuple[jax.Array, jax.Array]:
     """The same with maps [B, T', H', W'] of the stage's own size."""
     if self.heads:
-      return gradcam.class_maps(self.encoder, self.heads, video, stage=stage)
+      options = dict(stage=stage, still=self.still)
+      return gradcam.class_maps(self.encoder, self.heads, video, **options)
     maps = gradcam.attention_maps(self.encoder, video, stage=stage)
     return maps, jnp.zeros((len(video), 0), jnp.int32)
 

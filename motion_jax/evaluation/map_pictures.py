@@ -94,6 +94,8 @@ def save_maps(
   rows = {key: np.stack([each[key] for each in examples]) for key in examples[0]}
   map_pictures.save_map_grid(folder / f"{name}.png", rows, titles)
   map_pictures.save_map_gif(folder / f"{name}.gif", rows)
+  if viewers[TRAINED].still is not None:
+    kind = f"{kind} of motion:"
   values = fastest.result()
   where = f"the {options.moving:.0%} of each frame's pixels that move fastest"
   _tell(values, kind, where)

@@ -49,6 +49,8 @@ class Method:
   # What of them the console tells; all are in metrics.jsonl.
   headline: tuple[str, ...] = ("loss", "pretext_accuracy")
   chance: Mapping[str, float] = {}  # what guessing gets, of metrics that are shares
+  # Of classifiers of motion: the class of each head that stands still.
+  still: tuple[int, ...] | None = None
   clips_per_example: float = 1  # network inputs made from one row of the batch
   # Of supervised tasks: 'video_accuracy', 'frame_map'; see evaluation.evaluators.
   evaluators: tuple[str, ...] = ()

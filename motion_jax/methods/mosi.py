@@ -71,6 +71,8 @@ class Mosi(Method):
     else:
       self._labels = np.stack([pool.separate_x, pool.separate_y], axis=1)
       self._classes = (2 * pool.steps + 1,) * 2
+    at_rest = self._labels[(pool.speeds == 0).all(1)]
+    self.still = tuple(at_rest[0].tolist()) if len(at_rest) else None
     try:
       pseudo_motion.check_ranges(method.mask_ratio, method.distance_jitter, pool)
     except ValueError as error:  # names the setting

@@ -43,8 +43,9 @@ def class_maps(
   video: jax.Array,
   *,
   stage: str = "conv5",
+  still: Sequence[int] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Grad-CAM of the logits of the predicted classes.
+  """Grad-CAM of the logits of the predicted classes, or of 'something moves'.
 
   Args:
     encoder: with `until` and `after`, such as those of `models.build_model`.
@@ -52,6 +53,9 @@ def class_maps(
       (MoSI with a label per axis) are added.
     video: [B, T, H, W, C] normalised.
     stage: one of `STAGES`, which is looked at.
+    still: the class of every head that stands still. What is explained is then the
+      log odds of all other classes against it: the evidence for 'nothing moves' lies
+      where nothing does, and a clip that is taken for still would show that.
 
   Returns:
     maps: [B, T', H', W'] float32.
@@ -66,12 +70,21 @@ def class_maps(
   labels = jnp.stack([head.argmax(-1) for head in logits(activation)], -1)
 
   def score(activation):
+    scores = logits(activation)
+    if still is not None:
+      return sum(map(_odds_against, scores, still))
     return sum(
       jnp.take_along_axis(head, labels[:, i : i + 1], axis=1)[:, 0]
-      for i, head in enumerate(logits(activation))
+      for i, head in enumerate(scores)
     )
 
   return gradcam(score, activation), labels
+
+
+def _odds_against(logits: jax.Array, label: int) -> jax.Array:
+  """Log odds [B] of all classes of [B, classes] but one."""
+  others = jnp.delete(logits, label, axis=-1, assume_unique_indices=True)
+  return nnx.logsumexp(others, axis=-1) - logits[:, label]
 
 
 def attention_maps(
