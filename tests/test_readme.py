@@ -145,6 +145,25 @@ def test_every_extra_that_is_named_is_declared():
   assert named and all(f'"{name}": [' in text for name in named)
 
 
+def test_a_table_names_every_data_set_that_can_be_prepared():
+  [table] = re.findall(
+    r"^\| name \|.*\n(?:\|.*\n)+", TEXTS[ROOT / "docs" / "data.md"], re.M
+  )
+  firsts = [row.split("|")[1] for row in table.splitlines()[2:]]
+  named = {name for first in firsts for name in re.findall(r"`(\w+)`", first)}
+  assert named == {*datasets.PREPARE}
+
+
+def test_a_pod_that_is_there_gets_all_but_the_request_and_its_end():
+  text = TEXTS[ROOT / "docs" / "devices.md"]
+  [line] = [line for line in text.splitlines() if line.endswith("> my-pod.sh")]
+  quick = {**os.environ, "PYTHON": "true"}
+  command = ["bash", "-c", line.replace("> my-pod.sh", "")]
+  made = subprocess.check_output(command, cwd=ROOT, text=True, env=quick).splitlines()
+  assert all(line.startswith("gcloud compute tpus tpu-vm s") for line in made)
+  assert sum("motion_jax.main" in line for line in made) == 1
+
+
 @pytest.mark.parametrize("script", ["slurm.sbatch", "tpu_pod.sh", "gke.sh"])
 def test_shell_scripts_print_what_they_would_run(script):
   command = ["bash", f"launch/{script}", "--dry_run", "configs/mosi.py:kinetics400"]
