@@ -41,7 +41,8 @@ def _variational(weights: str, solver: dict):
 def _raft(weights: str, solver: dict):
   if not weights:
     raise UserError(
-      "--method=raft needs --weights=FILE, the authors' raft-things.pth (or raft-small)"
+      "--method=raft needs --weights=FILE, raft-things.pth (or raft-small.pth) of the "
+      "authors' models.zip (download_models.sh of github.com/princeton-vl/RAFT)"
     )
   try:
     model = load_raft(local_path(weights))

@@ -160,7 +160,7 @@ def parse(arguments: Sequence[str]) -> dict:
   add, text = parser.add_argument, "name of a prepared data set, or a folder"
   add("--dataset", required=True, help=text)
   add("--method", required=True, choices=[*FLOWS])
-  add("--weights", default="", help="of RAFT, as the authors publish them")
+  add("--weights", default="", help="file of RAFT's; from princeton-vl/RAFT")
   add("--size", default="", choices=[*SIZES], help="of RAFT; large without it")
   text = "of RAFT (0: 20) or the variational solver (0: 10)"
   add("--iterations", type=int, default=0, help=text)
