@@ -139,6 +139,27 @@ def test_every_endpoint_is_half_way_to_the_features():
     encoder.until(x, "conv6")
 
 
+def test_pooling_before_bias_and_relu_changes_no_number():
+  graphdef, params, _ = common.split(small())
+  params = jax.tree.map(lambda x: x + 0.02 if x.ndim == 1 else x, params)
+  x = jnp.asarray(video(2, 4, 32, 32))
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def gradients(params, pool_first):
+    def loss(params):
+      encoder = nnx.merge(graphdef, params)
+      features = encoder(x) if pool_first else encoder.endpoints(x)["pooled"]
+      return jnp.sum(features * jnp.sin(jnp.arange(features.shape[1])))
+
+    return jax.value_and_grad(loss)(params)
+
+  found, expected = gradients(params, True), gradients(params, False)
+  assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(expected))
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-4), found, expected
+  )
+
+
 @pytest.mark.parametrize(
   "shape", [(4, 32, 32), (16, 112, 112), (8, 64, 80), (32, 96, 96)]
 )

@@ -12,7 +12,7 @@ from flax import nnx
 from motion_jax.models import common, conv
 from motion_jax.models.heads import Linear
 from motion_jax.models.precision import FLOAT32
-from motion_jax.models.stages import STAGES, StagedEncoder
+from motion_jax.models.stages import ENDPOINTS, StagedEncoder
 
 NAME = "c3d"
 
@@ -45,9 +45,8 @@ class Encoder(StagedEncoder):
     width = 64 if width is None else width
     settings = common.Settings(eps=0.0, groups=1, **settings)
     stages, inputs = [], in_channels
-    for index, factor in enumerate(_WIDTHS):
-      pool = None if index == 0 else _pool_window(index)
-      stages.append(Stage(inputs, width * factor, pool, settings=settings))
+    for factor in _WIDTHS:
+      stages.append(Stage(inputs, width * factor, settings=settings))
       inputs = width * factor
     self.stages = nnx.List(stages)
     _draw_kernels(stages, rngs.params(), width)
@@ -60,28 +59,36 @@ class Encoder(StagedEncoder):
     """Prefixes of the paths of conv1 to conv5 in `nnx.state(encoder)`, in order."""
     return [("stages", index) for index in range(len(self.stages))]
 
-  def _step(self, name, x):
+  def _through(self, names, x):
+    last = len(names) - 1
+    for place, name in enumerate(names):
+      x = self._step(name, x, pooled=place > 0, pools=place < last)
+    return x
+
+  def _step(self, name, x, *, pooled=False, pools=False):
+    """One endpoint from the one before, or with pooling at its end, not its start."""
     with jax.named_scope(name):
+      index = ENDPOINTS.index(name)
+      if index and not pooled:
+        x = _max_pool(x, _pool_window(index), self.lowering)
       if name == "pooled":
-        x = _max_pool(x, _pool_window(len(self.stages)), self.lowering)
         x = _resample(x.astype(jnp.float32))
         return x.reshape(x.shape[0], -1)
-      stage = self.stages[STAGES.index(name)]
-      return common.rematerialised(stage, x) if self.remat else stage(x)
+      stage, pool = self.stages[index], _pool_window(index + 1) if pools else None
+      return common.rematerialised(stage, x, pool) if self.remat else stage(x, pool)
 
 
 class Stage(nnx.Module):
-  """Max pooling of what came before (if any), a convolution with bias, ReLU."""
+  """A convolution, max pooling if any, bias and ReLU."""
 
-  def __init__(self, inputs, outputs, pool, *, settings):
+  def __init__(self, inputs, outputs, *, settings):
     self.conv = common.Conv(inputs, outputs, (3, 3, 3), (1, 1, 1), settings=settings)
     self.bias = nnx.Param(jnp.zeros(outputs))
-    self.pool = pool
 
-  def __call__(self, x):
-    if self.pool is not None:
-      x = _max_pool(x, self.pool, self.conv.lowering)
+  def __call__(self, x, pool=None):
     x = self.conv(x)
+    if pool is not None:  # before bias and ReLU it is the same for less work
+      x = _max_pool(x, pool, self.conv.lowering)
     # In float32, so that the sums of the bias's gradient are.
     return nnx.relu(x.astype(jnp.float32) + self.bias[...]).astype(x.dtype)
 

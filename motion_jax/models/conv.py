@@ -89,14 +89,11 @@ def max_pool(
   The gradient goes to the first maximum of a window. `lowering` as in `conv3d`.
   """
   if resolve_lowering(lowering) == "native":
-    return lax.reduce_window(
-      x,
-      -jnp.inf,
-      lax.max,
-      (1, *window, 1),
-      (1, *strides, 1),
-      [(0, 0), *((p, p) for p in padding), (0, 0)],
-    )
+    if (window[0], strides[0], padding[0]) == (1, 1, 0):  # of frames, as rows
+      frames = x.reshape(-1, *x.shape[2:])
+      y = _native_pool(frames, window[1:], strides[1:], padding[1:])
+      return y.reshape(*x.shape[:2], *y.shape[1:])
+    return _native_pool(x, window, strides, padding)
   # Last axis first: the first maximum per axis is then the first one in row-major
   # order, which `reduce_window` takes.
   for axis in (3, 2, 1):
@@ -104,6 +101,13 @@ def max_pool(
       parts = (axis, window[axis - 1], strides[axis - 1], padding[axis - 1])
       x = _pool_axis(x, *parts)
   return x
+
+
+def _native_pool(x, window, strides, padding):
+  edges = [(0, 0), *((p, p) for p in padding), (0, 0)]
+  return lax.reduce_window(
+    x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), edges
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
