@@ -1,6 +1,7 @@
 """Convolution and pooling: every lowering computes the same, forward and backward."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +113,14 @@ def test_lowerings_agree_forward_and_in_both_gradients(inputs, kernel, strides, 
   for ours, reference in zip(folded, native, strict=True):
     assert ours.shape == reference.shape
     assert_close(ours, reference, 1e-4)
+
+
+def test_native_kernels_of_few_channels_see_frames_as_channels():
+  x, weights, arguments = example(3, (5, 7, 7), (1, 2, 2), SIZE)
+  convolve = jax.jit(functools.partial(conv.conv3d, lowering="native", **arguments))
+  text = convolve.lower(x, weights).as_text()
+  operands = re.findall(r"stablehlo.convolution.* : \(tensor<(\w+)>", text)
+  assert operands == ["8x8x7x15xf32"]
 
 
 def test_every_convolution_of_the_networks_is_compared():

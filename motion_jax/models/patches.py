@@ -21,7 +21,7 @@ _PATCH_BYTES = (2 << 20) * (os.cpu_count() or 1)
 
 def pointwise_conv(x, kernel, strides, padding):
   """Convolution with one tap per frame: a sum of matrix products."""
-  frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
+  frames = tap_frames(x, kernel.shape[0], strides[0], padding[0])
   # float32 sums: some XLA versions add up bfloat16 products in bfloat16.
   total = sum(
     jnp.matmul(
@@ -34,7 +34,7 @@ def pointwise_conv(x, kernel, strides, padding):
   return total.astype(x.dtype)
 
 
-def _tap_frames(x, taps, stride, padding):
+def tap_frames(x, taps, stride, padding):
   """For every temporal tap the [B, T', H, W, C] frames it is applied to."""
   if (taps, stride, padding) == (1, 1, 0):
     return [x]
@@ -50,7 +50,7 @@ def patch_conv(x, kernel, strides, padding):
   A sum over the temporal taps of 2D convolutions with time in the batch, in float32.
   `padding` is added at both ends of T, H, W.
   """
-  frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
+  frames = tap_frames(x, kernel.shape[0], strides[0], padding[0])
   total = sum(
     _frame_conv(part, taps, strides[1:], padding[1:])
     for part, taps in zip(frames, kernel, strict=True)
@@ -64,7 +64,7 @@ def _patch_conv_forward(x, kernel, strides, padding):
 
 def _patch_conv_backward(strides, padding, saved, gradient):
   x, kernel = saved
-  frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
+  frames = tap_frames(x, kernel.shape[0], strides[0], padding[0])
   kernel_gradient = jnp.stack(
     [
       _kernel_gradient(part, gradient, kernel.shape[1:], strides[1:], padding[1:])
@@ -88,7 +88,7 @@ patch_conv.defvjp(_patch_conv_forward, _patch_conv_backward)
 
 def _xla_folded_conv(x, kernel, strides, padding):
   """`patch_conv` by XLA's 2D convolutions, whose transpose handles strides."""
-  frames = _tap_frames(x, kernel.shape[0], strides[0], padding[0])
+  frames = tap_frames(x, kernel.shape[0], strides[0], padding[0])
   batch, steps = frames[0].shape[:2]
   total = sum(
     lax.conv_general_dilated(
