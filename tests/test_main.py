@@ -186,6 +186,27 @@ def test_a_wrong_config_argument_names_the_fix(config, fix, capsys):
   assert "Traceback" not in text
 
 
+@pytest.mark.parametrize(
+  ("path", "told"),
+  [
+    ("configs/mosi.py", f"which is not the repository: cd {ROOT}\n"),
+    ("configs/mosi.py:folder", f"which is not the repository: cd {ROOT}\n"),
+    ("configs/mosy.py", "the recipes are in the repository's folder configs: cd to it"),
+  ],
+)
+def test_in_another_folder_the_repository_is_named(
+  path, told, capsys, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  sys.argv = ["main", f"--config={path}"]
+  code = command.run(main.main, sys.argv)
+  text = capsys.readouterr().err
+  file = path.partition(":")[0]
+  assert code == 2 and told in text
+  assert text.startswith(f"error: --config={file} does not exist in {tmp_path}")
+  assert len(text.splitlines()) == 1
+
+
 def test_an_empty_folder_says_what_it_looked_for(capsys, tmp_path):
   empty = tmp_path / "empty"
   empty.mkdir()

@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import pathlib
 import re
 import runpy
+import shlex
 import traceback
 from collections.abc import Sequence
 
@@ -52,11 +54,21 @@ def _of_config_file(path, error):
   """The last line of the file that was run, and what went wrong there."""
   file = os.path.abspath(path)
   if isinstance(error, FileNotFoundError) and error.filename == file:
-    return f"--config={path} does not exist; try --config=configs/mosi.py"
+    return f"--config={path} does not exist{_elsewhere(path)}"
   frames = traceback.extract_tb(error.__traceback__)
   last = [frame for frame in frames if os.path.abspath(frame.filename) == file][-1:]
   lines = [*traceback.format_list(last), *traceback.format_exception_only(error)]
   return f"--config={path} cannot be loaded:\n" + "".join(lines).rstrip()
+
+
+def _elsewhere(path):
+  """What to do: go to the repository, unless the current folder is it."""
+  here, clone = pathlib.Path.cwd(), pathlib.Path(__file__).parents[2]
+  if (clone / path).is_file() and not os.path.isabs(path):
+    return f" in {here}, which is not the repository: cd {shlex.quote(str(clone))}"
+  if (here / "configs" / "mosi.py").is_file():
+    return "; try --config=configs/mosi.py"
+  return f" in {here}; the recipes are in the repository's folder configs: cd to it"
 
 
 def _unknown_key(config, argv):
