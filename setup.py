@@ -33,6 +33,9 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
+  # Installed by -e, a path that Python searches, not a finder of setuptools', which a
+  # clone's folder of the same name would hide from scripts that lie beside it.
+  package_dir={"": "."},
   packages=setuptools.find_packages(include=["motion_jax", "motion_jax.*"]),
   install_requires=CORE,
   extras_require={
@@ -50,6 +53,8 @@ setuptools.setup(
       "pytest-xdist>=3.6",
       "ruff>=0.6",
       "scikit-learn>=1.5",
+      "setuptools>=68",
+      "wheel>=0.43",
     ],
   },
 )
