@@ -101,7 +101,7 @@ def test_on_other_data_the_encoder_alone_is_evaluated(run, tmp_path):
   assert {"eval/retrieval_r1", "eval/random_init/knn_top1"} <= values.keys()
   assert not {"eval/pretext_accuracy", "eval/linear_top1"} & values.keys()
   config.data.path = str(tmp_path)
-  with pytest.raises(UserError, match="not every record has a label"):
+  with pytest.raises(UserError, match="not every video has a label"):
     evaluate.evaluate(config, tmp_path)
 
 
@@ -162,7 +162,7 @@ def test_a_small_labelled_folder_is_tested_on_every_class(tmp_path, caplog):
     classes = config.method.class_names
     values = VideoAccuracy(held_out, classes, config, tmp_path)(None, None)
   (line,) = caplog.messages
-  assert line.endswith("1 of 3 classes without a held-out record: fall")
+  assert line.endswith("1 of 3 classes without a held-out video: fall")
   assert values == {"eval/top1": 1.0}  # top5 of three classes is no number
   lines = (tmp_path / "predictions.tsv").read_text().splitlines()[1:]
   assert {line.split("\t")[1] for line in lines} == {"walk", "jump"}

@@ -13,6 +13,7 @@ class _Part:
 
   def __init__(self, split, classes, labels):
     self.split, self.classes, self.labels = split, classes, labels
+    self.ids = [f"{number}.mp4" for number in range(len(labels))]
 
 
 ABC = ("a", "b", "c")
@@ -31,10 +32,10 @@ def test_a_held_out_list_may_lack_a_class():
   ("train", "test", "message"),
   [
     ((None, [-1]), (ABC, [0]), "sub-folder of its own"),
-    ((ABC, [0, 1, 2]), (ABC, [0, -1]), "not every record has a label"),
+    ((ABC, [0, 1, 2]), (ABC, [0, -1]), "not every video has a label"),
     ((ABC, [0, 1, 2]), (("a", "c", "b"), [0, 1]), "number them alike"),
-    ((ABC, [0, 1]), (ABC, [2]), "no training record of c"),
-    ((ABC[:2], [0, 1]), (ABC, [0, 2]), "no training record of c"),
+    ((ABC, [0, 1]), (ABC, [2]), "video of c, or all of them, is held out"),
+    ((ABC[:2], [0, 1]), (ABC, [0, 2]), "video of c, or all of them, is held out"),
   ],
 )
 def test_labels_that_do_not_fit_are_refused(train, test, message):
@@ -58,13 +59,13 @@ def test_a_class_with_its_only_video_held_out_is_named(tmp_path):
   ("train", "test", "lines"),
   [
     ([0, 1, 2], [2, 0, 1], []),
-    ([0, 1, 2], [2], ["set: 2 of 3 classes without a held-out record: a, b"]),
+    ([0, 1, 2], [2], ["set: 2 of 3 classes without a held-out video: a, b"]),
     (
       [0, 2],
       [2],
       [
-        "set: 1 of 3 classes without a training record: b",
-        "set: 2 of 3 classes without a held-out record: a, b",
+        "set: 1 of 3 classes without a training video: b",
+        "set: 2 of 3 classes without a held-out video: a, b",
       ],
     ),
   ],
@@ -79,6 +80,21 @@ def test_a_folder_without_classes_has_no_labels(tmp_path):
     (tmp_path / f"{number}.mp4").write_bytes(media_files.video_bytes(4))
   source = open_source(tmp_path, split="all")
   assert not has_labels(source)
+
+
+def test_a_folder_of_the_folder_of_classes_names_that_one(tmp_path):
+  for name in ("jump", "walk"):
+    (tmp_path / "classes" / name).mkdir(parents=True)
+    for number in range(3):
+      path = tmp_path / "classes" / name / f"{number}.mp4"
+      path.write_bytes(media_files.video_bytes(4))
+  parts = [open_source(tmp_path, split=split) for split in ("train", "heldout")]
+  with pytest.raises(UserError, match=r"did you mean .*/classes[?]"):
+    common_classes(*parts)
+  (tmp_path / "0.mp4").write_bytes(media_files.video_bytes(4))  # not that alone
+  parts = [open_source(tmp_path, split=split) for split in ("train", "heldout")]
+  with pytest.raises(UserError, match=r"has a label[.] Put the videos"):
+    common_classes(*parts)
 
 
 def test_lists_of_a_train_and_a_test_folder_number_their_classes(tmp_path):

@@ -87,5 +87,5 @@ def test_the_command_tells_of_wrong_groups_at_once(videos):
 def test_a_folder_without_classes_has_no_baselines(tmp_path):
   for number in range(3):
     media_files.write_video(tmp_path / f"{number}.mp4", 3)
-  with pytest.raises(UserError, match="not every record has a label"):
+  with pytest.raises(UserError, match="not every video has a label"):
     BENCHMARK.baselines(str(tmp_path))

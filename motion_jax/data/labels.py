@@ -31,9 +31,9 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
   for source in (train, test):
     if not has_labels(source):
       raise UserError(
-        f"{source.name}, split {source.split}: not every record has a label. Put the "
-        "videos of each class into a sub-folder of its own, or give data.train_list "
-        "and data.heldout_list with lines `path label`"
+        f"{source.name}, split {source.split}: not every video has a label. "
+        f"{_classes_below(source)}Put the videos of each class into a sub-folder of "
+        "its own, or give data.train_list and data.heldout_list with lines `path label`"
       )
   names, other = train.classes, test.classes
   in_both = {*np.asarray(train.labels).tolist()} & {*np.asarray(test.labels).tolist()}
@@ -49,11 +49,23 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
   ]
   if lost:
     raise UserError(
-      f"{train.name}: no training record of {_few(lost)}, but held-out ones. A class "
-      "needs two videos or more: add some, or say which are held out by "
-      "data.train_list and data.heldout_list"
+      f"{train.name}: the only video of {_few(lost)}, or all of them, is held out, and "
+      "none is left to train on. A class needs two videos or more: add some, or say "
+      "which are held out by data.train_list and data.heldout_list"
     )
   return names
+
+
+def _classes_below(source):
+  """Where the classes are, if a folder holds nothing but the folder of them."""
+  places = [name.split("/") for name in source.ids]
+  top = {place[0] for place in places}
+  if len(top) > 1 or min(map(len, places), default=0) < 3:
+    return ""
+  return (
+    "A class is a direct sub-folder of data.path: did you mean "
+    f"{source.name}/{min(top)}? Or else: "
+  )
 
 
 def warn_of_gaps(train: Source, test: Source) -> None:
@@ -63,7 +75,7 @@ def warn_of_gaps(train: Source, test: Source) -> None:
     gaps = [name for label, name in enumerate(train.classes) if label not in known]
     if gaps:
       logger.warning(
-        "%s: %d of %d classes without a %s record: %s",
+        "%s: %d of %d classes without a %s video: %s",
         train.name,
         len(gaps),
         len(train.classes),

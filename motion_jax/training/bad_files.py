@@ -125,7 +125,7 @@ class BadFiles:
     if count > max(1, self._max_fraction * total):
       index, (reason, _) = next(reversed(self._bad.items()))
       raise UserError(
-        f"{count} of the {total} records of {self._source.name} cannot be decoded, "
+        f"{count} of the {total} files of {self._source.name} cannot be decoded, "
         f"more than the share of {self._max_fraction:g} that data.max_bad_fraction "
         f"allows, such as {self._source.id_of(index)}: {reason}. They are listed in "
         f"{self._path}; repair or remove them, or raise data.max_bad_fraction."
