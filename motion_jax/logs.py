@@ -12,6 +12,7 @@ import os
 import pathlib
 import struct
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
@@ -23,6 +24,7 @@ from motion_jax import progress
 
 logger = logging.getLogger("motion_jax")
 
+_MINUTE = 60.0
 _MOST_WAIT = 0.1  # share of the time that data may take without a warning
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -135,6 +137,29 @@ def write_json(path: pathlib.Path, value) -> None:
   temporary = path.with_suffix(".tmp")
   temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
   os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def long_work(doing: str, note: str):
+  """Tells of something that is silent for long: before, each minute of it, and after.
+
+  Args:
+    doing: 'compiling the train step'.
+    note: how long it takes, and what else is to know.
+  """
+  logger.info("%s (%s)", doing, note)
+  began, done = time.monotonic(), threading.Event()
+
+  def tell():
+    while not done.wait(_MINUTE):
+      logger.info("still %s: %s", doing, duration_text(time.monotonic() - began))
+
+  threading.Thread(target=tell, daemon=True).start()
+  try:
+    yield
+  finally:
+    done.set()
+  logger.info("%s took %.1f s", doing, time.monotonic() - began)
 
 
 class Progress:

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import pathlib
 import sys
-import time
 
 import jax
 import numpy as np
@@ -116,6 +115,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
         train_step = compile_step(train_step, current, _shapes(config, sampler, mesh))
 
     def measure(evaluator):  # each makes a row of metrics.jsonl
+      if step <= plan.eval_every or plan.is_last(step):
+        logger.info("measuring %s", getattr(evaluator, "what", "more"))
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
       remove_unfinished(workdir)
@@ -180,6 +181,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if is_first:
     # The networks lie on every device; of what is split, a device's part.
     own = jax.tree.map(lambda x: x.addressable_data(0), (current.params, current.aux))
+    logger.info("drawing predictions and curves")
     method.save_results(figures, *own, held_out.examples())
     about = sources, parameter_count(current.params), method, config.eval
     write_report(workdir, *about, *(each.size for each in online))
@@ -190,10 +192,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def compile_step(train_step, state, batch_shapes):
   """The train step as a program of the devices; all processes have it on return."""
-  logger.info("compiling the train step (the next start takes it from the cache)")
-  began = time.monotonic()
-  compiled = train_step.lower(state, batch_shapes).compile()
-  logger.info("compiled in %.1f s", time.monotonic() - began)
+  note = "a few minutes on two cores; the next start of this same command takes none"
+  with logs.long_work("compiling the train step", note):
+    compiled = train_step.lower(state, batch_shapes).compile()
   hosts.barrier("compiled")
   return compiled
 

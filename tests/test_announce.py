@@ -7,9 +7,11 @@ import tiny_main
 from test_config import CONFIGS, load
 
 from motion_jax.data.absent import with_classes
+from motion_jax.data.inputs import Sources
+from motion_jax.data.sources import Source
 from motion_jax.methods import make_method
 from motion_jax.models.common import parameter_count
-from motion_jax.training.announce import stages
+from motion_jax.training.announce import announce, stages
 
 
 def smoke(name, **method):
@@ -35,6 +37,25 @@ def test_the_stages_and_the_rest_are_all_parameters(name, options):
   features = int(encoder[-1][2])
   assert encoder[-2][2].endswith(f"x{features}") and counts[-1] == 0
   assert parameter_count(method.encoder(params, aux)) == sum(counts)
+
+
+@pytest.mark.parametrize(
+  ("steps", "held_out", "told"),
+  [
+    (3, 2, ["3 steps hardly teach", "2 held-out videos say little, each is 50 % of"]),
+    (200, 30, []),
+  ],
+)
+def test_a_classifier_of_few_videos_is_warned_of(steps, held_out, told, caplog):
+  method = smoke("finetune")
+  method.config.data.name = "folder"
+  weights = jax.eval_shape(method.init, jax.random.key(0))
+  sources = Sources(Source("videos", "train", None, ["a"], [0]), None)
+  about = (method.config, method, weights, sources, held_out, (0, steps), "run")
+  announce(*about)
+  assert len(caplog.messages) == len(told)
+  for line, words in zip(caplog.messages, told, strict=True):
+    assert line.startswith(words)
 
 
 def test_what_has_no_stages_has_no_table():

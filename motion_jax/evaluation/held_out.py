@@ -38,6 +38,8 @@ class HeldOut:
     predict: jitted `method.predict`.
   """
 
+  what = "the method's metrics on held-out videos"
+
   def __init__(
     self,
     source: Source,

@@ -33,6 +33,7 @@ class Online(FrozenEncoder):
     UserError: if the data have no labels, or they do not serve.
   """
 
+  what = "k-NN of a few videos"
   random_init = "random_init_online.json"
 
   def __init__(

@@ -1,5 +1,6 @@
 """One pass over records: every process decodes its share, all devices compute."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -13,6 +14,8 @@ from motion_jax.data.rows import for_devices
 from motion_jax.data.sources import Source
 from motion_jax.evaluation.parts import Parts
 from motion_jax.scale import hosts, sharding
+
+logger = logging.getLogger("motion_jax")
 
 Rows = dict[str, np.ndarray]
 
@@ -92,6 +95,8 @@ def value_of_each(
   done, _ = hosts.gathered(*(np.asarray(means.positions, np.int64),) * 2)
   rest = np.setdiff1d(np.arange(len(source)), done)
   with logs.progress_bar(len(source), text) as show:
+    if len(done):
+      logger.info("%s: %d of %d were done before", text, len(done), len(source))
     show(len(done))
     batches = joined_batches(source, sampler, mesh, records=rest, **options)
     for rows, batch in batches:

@@ -33,6 +33,8 @@ class Retrieval(FrozenEncoder):
     UserError: if the data have no labels or groups, or they do not serve.
   """
 
+  what = "retrieval and classifiers on features of whole videos"
+
   def __init__(
     self,
     method,

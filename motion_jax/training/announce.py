@@ -14,6 +14,8 @@ from motion_jax.models.stages import ENDPOINTS, StagedEncoder
 
 logger = logging.getLogger("motion_jax")
 
+_FEW_STEPS, _FEW_VIDEOS = 100, 20
+
 
 def announce(
   config: ConfigDict,
@@ -44,10 +46,28 @@ def announce(
   table = "".join(f"\n  {row}" for row in stages(method, *weights))
   logger.info("network: %s, %s parameters%s", config.model.name, f"{count:,}", table)
   clips = batch * method.clips_per_example
-  logger.info("batch: %d sources, %d clips; %d steps", batch, clips, total)
+  logger.info("batch: %d videos, %d clips; %d steps", batch, clips, total)
   logger.info("workdir: %s", workdir)
   if first:
     logger.info("resumed at step %d", first)
+  if config.data.name == "folder" and "video_accuracy" in method.evaluators:
+    _warn_of_little(config.data, held_out, total)
+
+
+def _warn_of_little(data, held_out, total):
+  """Warns of a classifier that sees few videos, and is tested on few."""
+  if total < _FEW_STEPS:
+    logger.warning(
+      "%d steps hardly teach a classifier; try --config.train.duration='200 steps', "
+      "and another --workdir if this one is a run already",
+      total,
+    )
+  if held_out < _FEW_VIDEOS:
+    more = "" if data.train_list else "; --config.data.heldout_fraction=0.3 takes more"
+    logger.warning(
+      "%d held-out videos say little, each is %.0f %% of the accuracy%s",
+      *(held_out, 100 / max(1, held_out), more),
+    )
 
 
 def stages(method, params, aux) -> list[str]:

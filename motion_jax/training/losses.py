@@ -1,9 +1,13 @@
 """Losses of steps that a device has not ended yet, and those that are not finite."""
 
+import logging
+
 import jax
 import numpy as np
 
 from motion_jax.config import UserError
+
+logger = logging.getLogger("motion_jax")
 
 # Steps dispatched ahead of the device: enough to hide the host, few enough that
 # their batches do not fill the memory.
@@ -11,14 +15,21 @@ STEPS_IN_FLIGHT = 2
 
 
 class LossWatch:
-  """Keeps the loop close to the device and finds the first loss that is not finite."""
+  """Keeps the loop close to the device and finds the first loss that is not finite.
+
+  The first step is told when it is done: the next line may be minutes away.
+  """
 
   def __init__(self):
-    self._losses = []
+    self._losses, self._began = [], False
 
   def add(self, step: int, loss: jax.Array) -> None:
     """Notes a step's loss; waits for the step before the last few."""
     self._losses.append((step, loss))
+    if not self._began:
+      self._began = True
+      loss.block_until_ready()
+      logger.info("step %d is done, the first", step)
     if len(self._losses) > STEPS_IN_FLIGHT:
       self._losses[-STEPS_IN_FLIGHT - 1][1].block_until_ready()
 
