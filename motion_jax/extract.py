@@ -1,26 +1,30 @@
-"""Features of a folder of videos, as one .npz file.
+"""Features of a folder of videos, as one .npz file, and what a classifier finds there.
 
   python -m motion_jax.extract --init_from=runs/mosi --path=~/videos --out=videos.npz
 
 The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
 frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
 folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
---stage=conv4 takes the mean and the deviation of an earlier stage. Videos that cannot
-be decoded are left out and named. Interrupted, the same command goes on where it was
-and ends with the same file. On several hosts the same command runs once per host; each
-decodes its share of the videos.
+--stage=conv4 takes the mean and the deviation of an earlier stage. Of a fine-tuned
+classifier the class of every video goes to a table beside it, here videos.tsv: the mean
+of the probabilities of the clips decides. Videos that cannot be decoded are left out
+and named. Interrupted, the same command goes on where it was and ends with the same
+file. On several hosts the same command runs once per host; each decodes its share of
+the videos.
 """
 
+import collections
+import dataclasses
 import functools
 import pathlib
 import shutil
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import nnx
-from ml_collections import ConfigDict
 
 from motion_jax import logs
 from motion_jax.commands import command, processes
@@ -29,8 +33,9 @@ from motion_jax.data import Source, open_source
 from motion_jax.data.inputs import feature_views
 from motion_jax.evaluation.features import FeatureExtractor, Features
 from motion_jax.evaluation.parts import Parts, save_arrays
+from motion_jax.evaluation.video_accuracy import write_predictions
 from motion_jax.scale import hosts, sharding
-from motion_jax.training.trained_encoder import load_encoder
+from motion_jax.training.trained_encoder import TrainedEncoder, load_encoder
 
 flags.adopt_module_key_flags(command)  # --help shows them, too
 flags.adopt_module_key_flags(processes)
@@ -69,17 +74,17 @@ def main() -> None:
   out.parent.mkdir(parents=True, exist_ok=True)
   hosts.check_shared(out.parent)
   hosts.check_records((source,))
-  extract(trained.module, config, source, out, batch_size=_BATCH_SIZE.value)
+  extract(trained, source, out, batch_size=_BATCH_SIZE.value)
 
 
 def extract(
-  module, config: ConfigDict, source: Source, out: pathlib.Path, *, batch_size: int
+  trained: TrainedEncoder, source: Source, out: pathlib.Path, *, batch_size: int
 ) -> None:
   """Writes the features of a source; see the module.
 
   Args:
-    module: an encoder in evaluation mode.
-    config: of its run; see `features.FeatureExtractor` and `inputs.feature_views`.
+    trained: the encoder; of its config, see `features.FeatureExtractor` and
+      `inputs.feature_views`.
     source: the videos.
     out: file to write; finished parts wait in `<out>.parts` beside it.
     batch_size: clips per call.
@@ -87,7 +92,13 @@ def extract(
   Raises:
     UserError: if the parts are of another job.
   """
-  mesh, views = sharding.make_mesh(), feature_views(config)
+  about = trained.config.name, trained.step, len(source), trained.config.eval.clips
+  logs.logger.info("encoder: %s, step %d; %d videos, of each %d clips (0: all)", *about)
+  config, mesh = trained.config, sharding.make_mesh()
+  views = feature_views(config)
+  module, classes = trained.module, _classes(trained)
+  if classes:
+    module = _Classified(module, *trained.classifiers)
   extractor = FeatureExtractor(module, config, mesh, batch_size)
   folder = out.with_name(out.name + ".parts")
   parts = Parts(folder, "extract", config, nnx.state(module), source)
@@ -106,8 +117,43 @@ def extract(
     on_rows=functools.partial(_name_left_out, source),
   )
   if jax.process_index() == 0:
+    if classes:
+      found, scores = _without_scores(found, len(classes))
+      _write_classes(out.with_suffix(".tsv"), source, classes, found.positions, scores)
     _write(out, source, found)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Classified(nnx.Module):
+  """Features with the probabilities that a classifier gives them behind."""
+
+  def __init__(self, encoder: nnx.Module, classifier: nnx.Module):
+    self.encoder, self.classifier = encoder, classifier
+
+  def __call__(self, video: jax.Array) -> jax.Array:
+    features = self.encoder(video)
+    probabilities = jax.nn.softmax(self.classifier(features))
+    return jnp.concatenate([features, probabilities], axis=-1)
+
+
+def _classes(trained) -> tuple[str, ...]:
+  """Names of what a classifier tells apart; of an earlier stage it tells nothing."""
+  config = trained.config
+  if config.eval.get("stage") or not trained.classifiers:
+    return ()
+  return config.method.get("class_names", ())
+
+
+def _without_scores(found: Features, count: int) -> tuple[Features, np.ndarray]:
+  features, scores = found.features[:, :-count], found.features[:, -count:]
+  return dataclasses.replace(found, features=features), scores
+
+
+def _write_classes(path, source, classes, positions, scores) -> None:
+  write_predictions(path, source, classes, positions, scores)
+  counts = collections.Counter(classes[row.argmax()] for row in scores)
+  most = ", ".join(f"{count} {name}" for name, count in counts.most_common(5))
+  logs.logger.info("%s has the class of each video: %s", path, most)
 
 
 def _name_left_out(source: Source, rows: dict) -> None:

@@ -168,7 +168,9 @@ def test_a_small_labelled_folder_is_tested_on_every_class(tmp_path, caplog):
   assert {line.split("\t")[1] for line in lines} == {"walk", "jump"}
 
 
-def test_fine_tuning_starts_from_the_weights_of_the_run(run, tmp_path):
+def test_fine_tuning_starts_from_the_weights_of_the_run(
+  run, videos, tmp_path, monkeypatch, caplog
+):
   config = finetune(run, frozen_stages=5)
   values = train(config, tmp_path / "linear")
   lines = (tmp_path / "linear" / "predictions.tsv").read_text().splitlines()
@@ -188,6 +190,32 @@ def test_fine_tuning_starts_from_the_weights_of_the_run(run, tmp_path):
   again = finetune(tmp_path / "linear" / "checkpoints" / "3")
   found = starting_point.load_encoder_of(again, before.module)
   np.testing.assert_array_equal(load_encoder(run).module(video), found(video))
+
+  # New videos: a table of their classes, whose scores are those of a file by hand.
+  monkeypatch.setattr(extract.logs.logger, "propagate", True)
+  source = open_source(videos, split="all")
+  with caplog.at_level("INFO", "motion_jax"):
+    features_ = _extract(tmp_path / "linear", source, tmp_path / "new.npz")["features"]
+  header, *rows = (tmp_path / "new.tsv").read_text().splitlines()
+  assert header.split("\t") == ["video", "predicted", "probability"]
+  assert [row.partition("\t")[0] for row in rows] == [f"{n}.mp4" for n in range(7)]
+  assert f"{tmp_path / 'new.tsv'} has the class of each video: " in caplog.text
+  text = str(after)  # what a user needs to know of it
+  for words in ("normalises", "4 frames, one in 4 at 30 a second", "of 32x32 pixels"):
+    assert words in text
+  clips = after.read(videos / "4.mp4", clips=2)
+  assert clips.shape == (2, 4, 32, 32, 3) and 0.1 < clips.std() < clips.max() <= 1
+  np.testing.assert_allclose(after(clips).mean(0), features_[4], atol=1e-4)
+  scores = jax.nn.softmax(after.classifiers[0](after(clips))).mean(0)
+  _, name, probability = rows[4].split("\t")
+  assert name == after.config.method.class_names[int(scores.argmax())]
+  assert float(probability) == pytest.approx(float(scores.max()), abs=2e-4)
+  source = configured_sources(config.data).heldout
+  _extract(tmp_path / "linear", source, tmp_path / "known.npz", clips=10)
+  known = (tmp_path / "known.tsv").read_text().splitlines()
+  assert [line.split("\t")[:2] for line in known] == [
+    line.split("\t")[:2] for line in lines
+  ]
 
 
 def test_a_pytorch_file_is_a_starting_point(tmp_path):
@@ -249,7 +277,7 @@ def videos(tmp_path_factory):
 def _extract(run, source, out, clips=2, threads=8):
   trained = load_encoder(run)
   trained.config.eval.clips, trained.config.data.threads = clips, threads
-  extract.extract(trained.module, trained.config, source, out, batch_size=8)
+  extract.extract(trained, source, out, batch_size=8)
   return dict(np.load(out))
 
 

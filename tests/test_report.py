@@ -46,10 +46,13 @@ def test_a_report_has_the_last_values_the_curves_and_the_encoder(
   assert "  pretext_accuracy        0.500" in lines
   assert f"  encoder: motion_jax.load_encoder({str(run)!r})" in lines
   assert "predictions.tsv" not in caplog.text
+  assert "could not be decoded" not in caplog.text
+  (run / "bad_files.txt").write_text("b.mp4\tno video\nc.mp4\tcut short\n")
   (run / "predictions.tsv").touch()
   source = Videos([Record("a", "video", b"")])
   with caplog.at_level("INFO", "motion_jax"):
     report.write_report(run, Sources(source, source), 7, METHODS["classify"], {})
+  assert f"2 files could not be decoded: {run / 'bad_files.txt'}\n" in caplog.text
   assert f"\n  of each video: {run / 'predictions.tsv'}\n" in caplog.text
 
 
@@ -59,7 +62,7 @@ def test_a_report_has_the_last_values_the_curves_and_the_encoder(
     ("mosi", "video", ["evaluate", "visualize"]),
     ("joint", "frames", ["evaluate", "visualize"]),
     ("mosi", "image", ["evaluate", "visualize"]),
-    ("classify", "video", ["visualize"]),
+    ("classify", "video", ["extract", "visualize"]),
     ("detect", "video", []),
   ],
 )
@@ -72,6 +75,10 @@ def test_a_run_ends_with_the_commands_to_try_next(
   start = ["python", "-m", "motion_jax.main"]
   modes = []
   for words in map(shlex.split, found):
+    if words[2].endswith("extract"):  # of videos that are new
+      assert words[3:5] == [f"--init_from={run}", "--path=NEW_VIDEOS"]
+      modes.append("extract")
+      continue
     assert words[:3] == start
     code, config, _ = parsed(words[3:])
     assert (code, config.init_from) == (0, str(run))

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from motion_jax.config import UserError
 from motion_jax.data.inputs import test_views
+from motion_jax.data.labels import has_labels
+from motion_jax.data.sources import Source
 from motion_jax.evaluation.held_out import HeldOut
 from motion_jax.evaluation.measures.scores import telling, top_accuracy
 
@@ -28,6 +30,8 @@ class VideoAccuracy:
     config: a whole config.
     workdir: of the run.
   """
+
+  what = "the accuracy on whole held-out videos"
 
   def __init__(
     self,
@@ -51,22 +55,39 @@ class VideoAccuracy:
     if lost:
       logger.warning("%d of %d videos do not count: damaged", lost, len(source))
     if jax.process_index() == 0:
-      self._write(positions, scores)
+      path = self._workdir / "predictions.tsv"
+      write_predictions(path, source, self._classes, positions, scores)
     labels = np.asarray(source.labels)[positions]
     ks = telling((1, 5), len(self._classes))
     found = top_accuracy(scores, labels, ks=ks)
     return {f"eval/{name}": value for name, value in found.items()}
 
-  def _write(self, positions, scores):
-    source, guesses = self._held_out.source, scores.argmax(1)
-    lines = ["video\tclass\tpredicted\tprobability"]
-    for position, guess, row in zip(positions, guesses, scores, strict=True):
-      true = self._classes[source.labels[position]]
-      cells = (source.id_of(position), true, self._classes[guess])
-      lines.append("\t".join((*cells, f"{row[guess]:.4f}")))
-    text = "\n".join(lines) + "\n"
-    path = self._workdir / "predictions.tsv"
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+def write_predictions(
+  path: pathlib.Path,
+  source: Source,
+  classes: Sequence[str],
+  positions: Sequence[int],
+  scores: np.ndarray,
+) -> None:
+  """Writes a line per video: its name, its class if known, what is found, how sure.
+
+  Args:
+    path: of a text file, its cells separated by tabs.
+    source: the videos.
+    classes: names of the scores.
+    positions: [N] of videos in the source.
+    scores: [N, classes] probabilities.
+  """
+  known = has_labels(source)
+  header = ["video", *["class"] * known, "predicted", "probability"]
+  lines = ["\t".join(header)]
+  for position, row in zip(positions, scores, strict=True):
+    true = [source.classes[source.labels[position]]] if known else []
+    cells = [source.id_of(position), *true, classes[row.argmax()]]
+    lines.append("\t".join([*cells, f"{row.max():.4f}"]))
+  text = "\n".join(lines) + "\n"
+  path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def _probabilities(rows, outputs):

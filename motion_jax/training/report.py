@@ -50,6 +50,8 @@ def write_report(
   lines = verdict(summary, method.headline, **sizes)
   predictions = workdir / "predictions.tsv"
   each = f"\n  of each video: {predictions}" if predictions.exists() else ""
+  if bad_files.exists() and (count := bad_files.read_bytes().count(b"\n")):
+    logger.warning("%d files could not be decoded: %s", count, bad_files)
   logger.info(
     "done; all numbers are in summary.json\n%s\n"
     "  encoder: motion_jax.load_encoder(%r)%s\n  pictures: %s\n"
@@ -76,9 +78,14 @@ def next_commands(workdir: pathlib.Path, source: Source, method) -> list[str]:
   other = " --config.data.path=VIDEOS" if _has_images(source) else ""
   start = "python -m motion_jax.main --config=configs"
   found = [f"{start}/{name}.py {init_from}{other}" for name in names]
+  run, path = (shlex.quote(str(x)) for x in (workdir, source.name))
+  if (
+    "video_accuracy" in method.evaluators
+  ):  # of new videos, where their classes go, too
+    extract = f"python -m motion_jax.extract --init_from={run}"
+    found.insert(0, f"{extract} --path=NEW_VIDEOS --out=new.npz")
   if "evaluate" in names and not other and source.classes is None:
     # Without labels no evaluation tells more than the training has told.
-    run, path = (shlex.quote(str(x)) for x in (workdir, source.name))
     found[0] = f"python -m motion_jax.extract --init_from={run} --path={path}"
   if source.name == "synthetic_actions" and not method.evaluators:
     network = method.config.model.name
