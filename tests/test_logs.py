@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 
 import children
 import cv2
@@ -104,3 +105,15 @@ def test_values_are_written_exactly(tmp_path):
 )
 def test_durations_read_well(seconds, text):
   assert logs.duration_text(seconds) == text
+
+
+def test_what_takes_long_tells_of_itself_meanwhile(caplog, monkeypatch):
+  monkeypatch.setattr(logs.logger, "propagate", True)
+  monkeypatch.setattr(logs, "_MINUTE", 0.01)
+  with caplog.at_level("INFO", "motion_jax"), logs.long_work("baking", "an hour"):
+    deadline = time.monotonic() + 20
+    while len(caplog.messages) < 2 and time.monotonic() < deadline:
+      time.sleep(0.01)
+  assert caplog.messages[0] == "baking (an hour)"
+  assert caplog.messages[1].startswith("still baking: ")
+  assert caplog.messages[-1].startswith("baking took ")

@@ -78,17 +78,30 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
     assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
     done.append(words[1].partition(".")[2] + " " + words[2])
   assert len(done) == 13, done
+  # The classifier that is trained is asked about new videos.
+  own = r"runs/finetune-folder-r2d3d_18(-scratch)?"
+  (new, *_) = [shlex.split(line) for line in COMMANDS if re.search(own, line)]
+  new = [re.sub(own, "runs/own-classes", word) for word in new]
+  new = [word.replace("~/new", str(tmp_path / "videos")) for word in new]
+  found = subprocess.run([sys.executable, "-c", RUNNER, *new], **options)
+  assert found.returncode == 0, found.stderr
+  rows = [line.split("\t") for line in (tmp_path / "new.tsv").read_text().splitlines()]
+  assert rows[0][:2] == ["video", "predicted"] and len(rows) == 4
+  assert {row[1] for row in rows[1:]} <= {"one", "other"}
+  for name in ("video.mp4", "new.mp4"):
+    media_files.write_video(tmp_path / name, 12)
   blocks = dict.fromkeys(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
-  code, duplicates, classify = blocks
-  code = code.replace("64, 64", "32, 32") + "\nassert features.shape[0] == 2"
+  code, listed, duplicates, classify = blocks
+  code += "\nassert video.shape == (10, 4, 32, 32, 3) and features.ndim == 1"
   code = f"import tiny\ntiny.shorten_network()\n{code}"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
+  found = subprocess.run([sys.executable, "-c", listed], **options)
+  assert [line[:5] for line in found.stdout.splitlines()][:2] == ["0.mp4", "1.mp4"]
   found = subprocess.run([sys.executable, "-c", duplicates], **options)
   assert found.returncode == 0, found.stderr
   assert found.stdout.splitlines()[0] == "1.000 0.mp4 2.mp4"
-  classify = classify.replace("64, 64", "32, 32")
-  classify = classify.replace("finetune-folder-r2d3d_18", "own-classes")
+  classify = re.sub(own, "runs/own-classes", classify)
   code = f"import tiny\ntiny.shorten_network()\n{classify}"
   found = subprocess.run([sys.executable, "-c", code], **options)
   assert found.returncode == 0, found.stderr
