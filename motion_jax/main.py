@@ -14,6 +14,7 @@ from motion_jax import evaluate, logs, pictures, train
 from motion_jax.commands import command, processes
 from motion_jax.config import UserError, choose, local_path
 from motion_jax.scale import backend, hosts
+from motion_jax.training import starting_point
 
 _CONFIG = command.define_config_flag()
 flags.adopt_module_key_flags(command)  # --help shows them, too
@@ -43,6 +44,9 @@ def main() -> None:
   command.keep_freed_memory()
   # Shells leave the ~ of --workdir=~/run as it is.
   workdir = local_path(_WORKDIR.value or pathlib.Path("runs") / config.name)
+  is_new = not hosts.largest((workdir / "checkpoints").is_dir())
+  if is_new and "init_from" in config and (config.init_from or mode is train.train):
+    starting_point.check(config.init_from)  # before a folder is made or data read
   # Of a training's config it is a folder that is there already, or else a mistake.
   if config.mode != "evaluate" or "method" not in config:
     _check_writable(workdir)

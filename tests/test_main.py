@@ -272,6 +272,13 @@ def test_a_recipe_is_printed_one_setting_a_line(capsys, tmp_path, monkeypatch):
   assert not [*tmp_path.iterdir()]
 
 
+def test_a_starting_point_that_is_not_there_leaves_no_folder(capsys, tmp_path):
+  words = ("--config.init_from=/nowhere/run", f"--workdir={tmp_path / 'run'}")
+  code, text = run(capsys, *words, config="finetune.py:smoke")
+  assert code == 2 and "no checkpoint in /nowhere/run" in text
+  assert not (tmp_path / "run").exists()
+
+
 def test_help_ends_well(capsys):
   with pytest.raises(SystemExit) as end:
     run(capsys, "--help")

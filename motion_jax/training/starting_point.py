@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError, local_path
 from motion_jax.models import convert, resnet3d
 from motion_jax.scale import hosts
+from motion_jax.training import runs
 from motion_jax.training.checkpoint import ENCODER_ONLY
 from motion_jax.training.trained_encoder import load_encoder
 
@@ -49,16 +50,23 @@ def load_into(config: ConfigDict, method, params, aux):
   Raises:
     UserError: if nothing is named, it cannot be read, or its network is another one.
   """
-  if not config.init_from:
-    raise UserError(
-      "config.init_from is empty: give the folder of a run, a checkpoint or a PyTorch "
-      "file, or 'scratch' for random initialisation"
-    )
+  check(config.init_from)
   if config.init_from == SCRATCH:
     logger.info("encoder: randomly initialised")
     return params, aux
   encoder = load_encoder_of(config, method.encoder(params, aux))
   return method.with_encoder(params, aux, encoder)
+
+
+def check(init_from: str) -> None:
+  """Raises UserError if `config.init_from` is empty, or nothing is there."""
+  if not init_from:
+    raise UserError(
+      "config.init_from is empty: give the folder of a run, a checkpoint or a PyTorch "
+      "file, or 'scratch' for random initialisation"
+    )
+  if init_from != SCRATCH and not hosts.is_file(local_path(init_from)):
+    runs.locate(init_from)
 
 
 def load_encoder_of(config: ConfigDict, target: nnx.Module) -> nnx.Module:
