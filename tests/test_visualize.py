@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from motion_jax.visualize import mosi
 from motion_jax.visualize.clips import save_clip_grid, save_gif
 from motion_jax.visualize.curves import save_curves
+from motion_jax.visualize.style import BAD, GOOD
 
 ACCENT = np.array([0xD1, 0x49, 0x5B])
 
@@ -148,3 +150,29 @@ def test_what_was_measured_once_is_no_curve_beside_others(tmp_path):
 def test_no_curves_are_written_when_there_is_nothing_to_draw(tmp_path):
   save_curves(tmp_path / "none.png", [{"step": 1}])
   assert not (tmp_path / "none.png").exists()
+
+
+def test_predictions_of_motion_say_how_many_are_right(monkeypatch, tmp_path):
+  found = []
+  monkeypatch.setattr(
+    mosi.grids, "save_clip_grid", lambda *_, **options: found.append(options)
+  )
+  moves = np.array([(1, 0), (-0.5, 0), (0, 0)])
+  labels, guesses = np.array([[0], [1], [2]]), np.array([[0], [2], [2]])
+  shown = dict(chance=1 / 3, mean=0.0, std=1.0)
+  mosi.save_predictions(tmp_path, None, labels, guesses, moves, **shown)
+  (options,) = found
+  assert (
+    "below it what the network finds: 2 of 3 right, in green (guessing: 1)"
+    in (options["caption"])
+  )
+  assert "moves the other way" in options["caption"]
+  assert options["colors"] == [GOOD, BAD, GOOD]
+  assert options["titles"][1] == "left 0.5\nfound: static"
+
+
+def test_a_step_of_a_curriculum_is_told_in_words():
+  assert mosi.step_text(1, 0, 1.0, (0.1, 0.5)) == "Step 1."
+  assert "all of the frame moves" in mosi.step_text(1, 130, 0.0, (1.0, 1.0))
+  text = mosi.step_text(66, 130, 0.5, (0.55, 0.75))
+  assert "50% of the difficulty" in text and "55% to 75% as wide" in text

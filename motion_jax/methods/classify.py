@@ -200,13 +200,19 @@ class Classify(Method):
   def save_figures(self, directory, batch, key):
     """Draws the training clips of the first examples."""
     from motion_jax.visualize import clips as pictures
+    from motion_jax.visualize.canvas import shortened
 
+    names = dict(enumerate(self.settings.class_names))
     draws = jax.jit(self._draw)(key, batch["extent"])
     few, draws = first_rows(9, batch, draws)
     pictures.save_clips(
       directory / "inputs",
       jax.jit(self._augment)(draws, few),
-      titles=[f"class {label}" for label in few["label"]],
+      titles=[
+        shortened(names.get(int(label), f"class {label}"), 24) for label in few["label"]
+      ],
+      caption="Place, size, mirroring and colours are drawn anew each time a clip is "
+      "seen: augmentation.",
       mean=self.settings.mean,
       std=self.settings.std,
     )

@@ -132,7 +132,9 @@ class Mosi(Method):
     logits = nnx.jit(lambda network, clips: network(clips))
     logits = logits(self.network(params, aux), clips)
     found = jnp.stack([head.argmax(-1) for head in logits], axis=-1)
-    pictures.save_predictions(directory, clips, labels, found, **self._shown)
+    chance = self.chance.get("pretext_accuracy")
+    shown = dict(self._shown, chance=chance)
+    pictures.save_predictions(directory, clips, labels, found, **shown)
 
   def _heldout_clips(self, batch):
     """What a row gives depends on nothing but the row."""

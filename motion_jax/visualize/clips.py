@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from motion_jax.visualize.canvas import Canvas, scale_of
-from motion_jax.visualize.style import GREY, RED, SMALL, rgb
+from motion_jax.visualize.style import GREY, INK, RED, SMALL, rgb
 
 GAP = 6
 HEADER = 22
@@ -25,6 +25,7 @@ def save_clip_grid(
   clips: np.ndarray,
   *,
   titles: Sequence[str] | None = None,
+  colors: Sequence[str] | None = None,
   arrows: np.ndarray | None = None,
   boxes: np.ndarray | None = None,
   frames: int = 6,
@@ -38,11 +39,12 @@ def save_clip_grid(
     path: file to write.
     clips: [N, T, H, W, 3], see the module.
     titles: N texts.
+    colors: N colours of them.
     arrows: [N, 2], for MoSI how the crop window moves; (0, 0) is drawn as a dot.
     boxes: [N, 3], (x, y, side) in pixels of a square to outline, such as the box of
       the static mask.
     frames: number of frames shown, evenly spaced, first and last included.
-    caption: a line below the clips.
+    caption: lines below the clips.
     mean, std: undo the normalisation.
 
   Raises:
@@ -56,11 +58,11 @@ def save_clip_grid(
   label_width = _label_width(titles, arrows)
   first = np.array([label_width + GAP, HEADER])
   right, bottom = first + pitch * (len(shown), count)
-  canvas = Canvas(right, bottom + (HEADER if caption else 0))
-  if caption:
-    canvas.text(
-      GAP, bottom + HEADER / 2, caption, size=SMALL, align="left", width=right
-    )
+  lines = caption.splitlines()
+  canvas = Canvas(right, bottom + HEADER * len(lines))
+  for place, line in enumerate(lines, 1):
+    middle = bottom + HEADER * (place - 0.5)
+    canvas.text(GAP, middle, line, size=SMALL, align="left", width=right)
   for column, frame in enumerate(shown):
     left, middle = first[0] + column * pitch[0], HEADER / 2
     text = f"frame {frame}" if column == 0 else f"{frame}"
@@ -74,7 +76,8 @@ def save_clip_grid(
   for row in range(count):
     middle = first[1] + row * pitch[1] + (pitch[1] - GAP) / 2
     if titles is not None:
-      canvas.text(label_width / 2, middle - 30, titles[row])
+      color = colors[row] if colors else INK
+      canvas.text(label_width / 2, middle - 30, titles[row], color=color)
     if arrows is not None:
       across, down = _REACH * np.asarray(arrows[row], float)
       canvas.arrow(label_width / 2, middle + 16, across, down)
@@ -82,11 +85,13 @@ def save_clip_grid(
 
 
 def save_clips(
-  path: str | os.PathLike, clips: np.ndarray, *, titles, mean, std
+  path: str | os.PathLike, clips: np.ndarray, *, titles, caption="", mean, std
 ) -> None:
   """Writes path.png and path.gif; makes the folder. See `save_clip_grid`."""
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  save_clip_grid(f"{path}.png", clips, titles=titles, mean=mean, std=std)
+  save_clip_grid(
+    f"{path}.png", clips, titles=titles, caption=caption, mean=mean, std=std
+  )
   save_gif(f"{path}.gif", clips, mean=mean, std=std)
 
 

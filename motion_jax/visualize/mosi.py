@@ -5,6 +5,12 @@ import pathlib
 import numpy as np
 
 from motion_jax.visualize import clips as grids
+from motion_jax.visualize.style import BAD, GOOD
+
+_MOTION = (
+  "Arrows: how the window moves over the picture; what it shows moves the other way. "
+  "1 is the fastest, 0.5 half as fast."
+)
 
 
 def save_pretext(
@@ -17,7 +23,7 @@ def save_pretext(
     clips: [P, T, S, S, 3], normalised.
     boxes: [P, 3], (x, y, side) of the part that moves.
     moves: [P, 2], of the window in [-1, 1]; what is seen in it moves against them.
-    caption: a line below the clips.
+    caption: a line below the clips and what explains their motion.
     mean, std: undo the normalisation.
   """
   directory.mkdir(parents=True, exist_ok=True)
@@ -28,14 +34,22 @@ def save_pretext(
     clips,
     titles=titles,
     boxes=boxes,
-    caption=caption,
+    caption=f"{_MOTION}\n{caption}",
     **options,
   )
   grids.save_gif(directory / "pretext.gif", clips, **options)
 
 
 def save_predictions(
-  directory: pathlib.Path, clips, labels, found, moves: np.ndarray, *, mean, std
+  directory: pathlib.Path,
+  clips,
+  labels,
+  found,
+  moves: np.ndarray,
+  *,
+  chance: float | None,
+  mean,
+  std,
 ) -> None:
   """Writes predictions.png: clips with their true and the predicted motion.
 
@@ -44,6 +58,7 @@ def save_predictions(
     clips: [P, T, S, S, 3], normalised, one of each motion.
     labels, found: [P, heads] int. Of two heads the motion along x and along y, which
       need not be one of `moves`.
+    chance: share that guessing gets, if known.
     moves, mean, std: as in `save_pretext`.
   """
   labels, found = ([*map(tuple, np.asarray(x).tolist())] for x in (labels, found))
@@ -52,19 +67,31 @@ def save_predictions(
     f"{texts[true]}\nfound: {texts.get(guess, 'none of these')}"
     for true, guess in zip(labels, found, strict=True)
   ]
+  hits = [true == guess for true, guess in zip(labels, found, strict=True)]
+  count = "" if chance is None else f" (guessing: {chance * len(hits):.1g})"
+  caption = (
+    f"Above the true motion, below it what the network finds: {sum(hits)} of "
+    f"{len(hits)} right, in green{count}.\n{_MOTION}"
+  )
+  options = dict(colors=[GOOD if hit else BAD for hit in hits], mean=mean, std=std)
   directory.mkdir(parents=True, exist_ok=True)
-  path, options = directory / "predictions.png", dict(mean=mean, std=std)
-  grids.save_clip_grid(path, clips, titles=titles, arrows=moves, **options)
+  path = directory / "predictions.png"
+  grids.save_clip_grid(
+    path, clips, titles=titles, caption=caption, arrows=moves, **options
+  )
 
 
 def step_text(step: int, curriculum_steps: int, ease, mask_ratio) -> str:
   """The step, counted from 1, and how hard a curriculum, if any, makes it."""
   if not curriculum_steps:
-    return f"step {step}"
+    return f"Step {step}."
   low, high, ease = (float(value) for value in (*mask_ratio, ease))
+  moving = f"the part that moves is {low:.0%} to {high:.0%} as wide as the frame"
+  if low == 1:
+    moving = "all of the frame moves, and its colours stay"
   return (
-    f"step {step} of a curriculum over {curriculum_steps}: difficulty {ease:.0%}, "
-    f"mask {low:.2f} to {high:.2f}"
+    f"Step {step}, {ease:.0%} of the difficulty that step {curriculum_steps} reaches: "
+    f"{moving}."
   )
 
 
