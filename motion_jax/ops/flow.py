@@ -74,12 +74,17 @@ def variational_flow(
   return jnp.stack(flow, -1)
 
 
-def _gray(frames):
-  """[B, H, W, C] to slightly smoothed [B, H, W] in [0, 1]."""
+def luma(frames: jax.Array) -> jax.Array:
+  """Maps frames [..., C], as in the contract, to float32 [..., 1] in [0, 1]."""
   scale = 1 / 255 if frames.dtype == jnp.uint8 else 1.0
   weights = (0.299, 0.587, 0.114) if frames.shape[-1] == 3 else (1.0,)
   frames = frames.astype(jnp.float32)
-  gray = sum(scale * w * frames[..., i] for i, w in enumerate(weights))
+  return sum(scale * w * frames[..., i, None] for i, w in enumerate(weights))
+
+
+def _gray(frames):
+  """[B, H, W, C] to slightly smoothed [B, H, W] in [0, 1]."""
+  gray = luma(frames)[..., 0]
   for axis in (1, 2):
     gray = 0.66 * gray + 0.17 * sum(planes.neighbours(gray, axis, 1))
   return gray

@@ -7,6 +7,7 @@ turned, too, but u and v stay those of the video as it is seen. Results are floa
 [B, M, size, size, C]; C is in `CHANNELS`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from motion_jax.data import motion_codec
 from motion_jax.ops import crops
-from motion_jax.ops.flow import variational_flow
+from motion_jax.ops.flow import luma, variational_flow
 from motion_jax.ops.flow_edges import LIMIT, flow_edges
 
 CHANNELS = {"edges": 3, "flow": 2, "frame_difference": 3}
@@ -84,15 +85,25 @@ def computed_motion(
     both = resize(both)
     both = both.reshape(*pairs.shape[:3], *both.shape[2:])
     return both[:, :, 0] - both[:, :, 1]
-  flow = flow_of_pairs(pairs, extent, **solver)
-  if kind == "flow":
-    flow = jnp.clip(flow / motion_codec.LIMITS["flow"], -1, 1)
-    return resize(flow)
-  edges = flow_edges(flow)[..., None] * (edge_scale / LIMIT)
-  return _as_colour(resize(edges))
+
+  def cut(flow):
+    if kind == "flow":
+      motion = jnp.clip(flow / motion_codec.LIMITS["flow"], -1, 1)
+    else:
+      motion = flow_edges(flow)[..., None] * (edge_scale / LIMIT)
+    return resize(motion[:, None])[:, 0]
+
+  motion = flow_of_pairs(pairs, extent, then=cut, **solver)
+  return motion if kind == "flow" else _as_colour(motion)
 
 
-def flow_of_pairs(pairs: jax.Array, extent: jax.Array, **solver) -> jax.Array:
+def flow_of_pairs(
+  pairs: jax.Array,
+  extent: jax.Array,
+  *,
+  then: Callable[[jax.Array], jax.Array] | None = None,
+  **solver,
+) -> jax.Array:
   """Flow from the first to the second frame of every pair.
 
   What lies beyond the extent repeats the last row and column of the video, so that no
@@ -101,26 +112,33 @@ def flow_of_pairs(pairs: jax.Array, extent: jax.Array, **solver) -> jax.Array:
   Args:
     pairs: uint8 [B, M, 2, H, W, 3].
     extent: int32 [B, 2].
+    then: what to keep [B, ...] of the flow [B, H, W, 2] of a frame; None: all.
     **solver: options of `variational_flow`.
 
   Returns:
-    float32 [B, M, H, W, 2], pixels; see the module for turned video.
+    float32 [B, M, H, W, 2], pixels, or [B, M, ...]; see the module for turned video.
   """
   canvas = pairs.shape[3:5]
-  pairs = _extended(pairs, crops.in_canvas(extent, canvas))
+  covered = crops.in_canvas(extent, canvas)
+  turned = crops.is_turned(extent, canvas)[:, None, None, None]
+
+  def of_frame(number):
+    pair = jax.lax.dynamic_index_in_dim(pairs, number, 1, keepdims=False)
+    pair = _extended(luma(pair), covered)
+    flow = variational_flow(pair[:, 0], pair[:, 1], **solver)
+    flow = jnp.where(turned, flow[..., ::-1], flow)
+    return then(flow) if then else flow
+
   # One frame number after the other: memory for B, not for B * M fields.
-  flow = jax.lax.map(
-    lambda pair: variational_flow(pair[:, 0], pair[:, 1], **solver),
-    jnp.moveaxis(pairs, 1, 0),
-  )
-  flow = jnp.moveaxis(flow, 0, 1)
-  turned = crops.is_turned(extent, canvas)[:, None, None, None, None]
-  return jnp.where(turned, flow[..., ::-1], flow)
+  return jnp.moveaxis(jax.lax.map(of_frame, jnp.arange(pairs.shape[1])), 0, 1)
 
 
 def _extended(pairs, extent):
-  """Repeats the last row and column; by selections, for TPUs are slow to gather."""
-  for axis, size in ((3, extent[:, 0]), (4, extent[:, 1])):
+  """Repeats the last row and column of [B, 2, H, W, 1].
+
+  By selections, for TPUs are slow to gather.
+  """
+  for axis, size in ((2, extent[:, 0]), (3, extent[:, 1])):
     shape = [1] * pairs.ndim
     shape[axis] = -1
     place = jnp.arange(pairs.shape[axis]).reshape(shape)
