@@ -212,12 +212,12 @@ obtain() { # waits until there is a TPU
   done
 }
 
-install() {
-  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared) && $writable" &&
-    run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
-      motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all &&
-    # uv brings its own Python: the hosts' may be older than 3.11.
-    on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -c constraints.txt -e '.[tpu]'"
+install() { # 2 means a share that may not be written to; uv says 2 of a lost network, too
+  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared) || exit 1; $writable" || return
+  run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
+    motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all || return 1
+  # uv brings its own Python: the hosts' may be older than 3.11.
+  on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -c constraints.txt -e '.[tpu]'" || return 1
 }
 
 finished() { # other modes are, when they end

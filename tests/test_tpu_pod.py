@@ -120,7 +120,8 @@ def test_a_share_that_hosts_may_not_write_to_is_told(tmp_path):
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
 # again), `creations`, `deletions` and `ends` the exit codes of making and deleting the
-# TPU and of runs; `TERM` is a run during which the launcher is told to stop.
+# TPU and of runs, `mounts`, `copies` and `installs` those of the steps before a run;
+# `TERM` is a run during which the launcher is told to stop.
 GCLOUD = r"""
 cd {folder}
 next() {{ # of a file of words
@@ -138,6 +139,9 @@ case "$*" in
     esac ;;
   *queued-resources\ create*) echo create >> log; exit "$(next creations)" ;;
   *queued-resources\ delete*) echo delete >> log; exit "$(next deletions)" ;;
+  *mountpoint*) exit "$(next mounts)" ;;
+  *scp*) exit "$(next copies)" ;;
+  *uv\ venv*) exit "$(next installs)" ;;
   *motion_jax.main*)
     echo run >> log
     code=$(next ends)
@@ -147,12 +151,14 @@ esac
 """
 
 
-def on_cloud(folder, answers, *, creations="0", deletions="0", ends="0"):
+STEPS = ("creations", "mounts", "copies", "installs", "ends", "deletions")
+
+
+def on_cloud(folder, answers, **codes):
   """Launches a run; returns its exit code, what it did to the TPU, and stderr."""
   stand_in(folder / "bin", "sleep", "")
   path = stand_in(folder / "bin", "gcloud", GCLOUD.format(folder=folder))
-  codes = dict(creations=creations, deletions=deletions, ends=ends)
-  for name, words in dict(answers=answers, **codes).items():
+  for name, words in {**dict.fromkeys(STEPS, "0"), "answers": answers, **codes}.items():
     (folder / name).write_text(words + "\n")
   (folder / "log").touch()
   command = ("bash", LAUNCH / "tpu_pod.sh", CONFIG)
@@ -250,6 +256,33 @@ def test_what_fails_is_tried_three_times_and_wrong_input_once(
 ):
   found = on_cloud(tmp_path, "ACTIVE", ends=ends)
   assert found[:2] == (code, ["run"] * runs + ["delete"]), found[2]
+
+
+@pytest.mark.parametrize(
+  ("codes", "code", "runs", "again"),
+  [
+    (dict(mounts="1 0"), 0, 1, 1),
+    (dict(mounts="2"), 2, 0, 0),  # a share that may not be written to
+    (dict(copies="2 0"), 0, 1, 1),
+    (dict(installs="2 0"), 0, 1, 1),  # uv without a network
+    (dict(installs="2"), 1, 0, 2),
+  ],
+)
+def test_an_installation_that_fails_is_tried_again(codes, code, runs, again, tmp_path):
+  found = on_cloud(tmp_path, "ACTIVE", **codes)
+  assert found[:2] == (code, ["run"] * runs + ["delete"]), found[2]
+  assert found[2].count("trying again") == again
+
+
+@pytest.mark.parametrize("broken", ["sudo", "mkdir"])
+def test_a_share_that_cannot_be_mounted_is_not_wrong_input(broken, tmp_path):
+  _, mount, *_ = tpu_commands()
+  (tmp_path / "motion_jax").mkdir()
+  for name in ("sudo", "mkdir", "mountpoint"):
+    path = stand_in(tmp_path / "bin", name, "exit 2" if name == broken else "")
+  command = mount[-1].removeprefix("--command=")
+  code, _, errors = run("bash", "-c", f"cd {tmp_path}; {command}", PATH=path)
+  assert code == 1, errors
 
 
 # In the place of Python: the first one runs until it is told to stop, and then saves.
