@@ -8,9 +8,10 @@
 #
 # Environment: PROJECT and ZONE of Google Cloud, and
 #   NFS      a share (e.g. Filestore) in the VPC network and region of the TPU, which the
-#            hosts mount as /mnt/shared and may write to. Prepared data are in its folder
-#            data (or --config.data.data_dir=/mnt/shared/...)
-#   WORKDIR  default /mnt/shared/runs/<config name>; below /mnt/shared
+#            hosts mount as /mnt/shared. Prepared data are in its folder data (or
+#            --config.data.data_dir=/mnt/shared/...)
+#   WORKDIR  default /mnt/shared/runs/<config name>; below /mnt/shared, where the hosts
+#            may write
 #   TYPE     default v6e-16, as gcloud calls it. Of v5litepod-64 and v6e-64 the number is
 #            that of the chips, of v4-128 and v5p-128 twice that
 #   RUNTIME  the TPU's software version; known for v2 to v6e
@@ -110,8 +111,8 @@ command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python 
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" \
   --config.data.data_dir=/mnt/shared/data "$@")
 
-# A new share belongs to root alone.
-writable='{ test -w /mnt/shared || { echo "error: $(id -un) on $(hostname) may not write to /mnt/shared; where root may: sudo chmod a+rwx /mnt/shared" >&2; exit 2; }; }'
+# A new share belongs to root alone. Of others only a folder may be the user's.
+writable="d=$(printf %q "$workdir")"'; until test -e "$d"; do d=$(dirname "$d"); done; test -w "$d" || { echo "error: $(id -un) on $(hostname) may not write to $d; where root may: sudo chmod a+rwx $(printf %q "$d")" >&2; exit 2; }'
 
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT

@@ -1,5 +1,6 @@
 """The launcher of TPU pods: what it runs, and what it does about a TPU's states."""
 
+import os
 import shlex
 import subprocess
 import time
@@ -107,15 +108,42 @@ def test_what_a_request_lacks_is_told_at_once(environment, told):
   assert told in errors
 
 
-def test_a_share_that_hosts_may_not_write_to_is_told(tmp_path):
-  _, mount, *_ = tpu_commands()
-  stand_in(tmp_path / "bin", "sudo", "")
-  for name in ("mountpoint", "tail"):
+# For root, who may write anywhere, the bits of a folder count as well.
+BITS = """
+test() {
+  if [ "$1" = -w ]; then find "$2" -prune -perm -200 | grep -q .; else [ "$@" ]; fi
+}
+"""
+
+
+@pytest.mark.parametrize(
+  ("folders", "refused"),
+  [
+    ({"": 0o555}, ""),
+    ({"": 0o555, "/my runs": 0o755}, None),
+    ({"": 0o755, "/my runs": 0o555}, "/my runs"),
+    ({"": 0o555, "/my runs": 0o555, "/my runs/a": 0o755}, None),
+    ({"": 0o755}, None),
+  ],
+)
+def test_where_hosts_may_not_write_is_told(folders, refused, tmp_path):
+  _, mount, *_ = tpu_commands(WORKDIR="/mnt/shared/my runs/a/b")
+  for name in ("sudo", "mountpoint"):
     path = stand_in(tmp_path / "bin", name, "")
-  command = mount[-1].removeprefix("--command=").replace("/mnt/shared", "/nowhere")
-  code, _, errors = run("bash", "-c", f"cd {tmp_path}; {command}", PATH=path)
-  assert code == 2
-  assert "may not write to /nowhere; where root may: sudo chmod" in errors
+  share = f"{tmp_path}/share"
+  for name in folders:
+    os.mkdir(share + name)
+  for name, mode in folders.items():
+    os.chmod(share + name, mode)
+  command = mount[-1].removeprefix("--command=").replace("/mnt/shared", share)
+  code, _, errors = run("bash", "-c", f"{BITS}cd {tmp_path}; {command}", PATH=path)
+  for name in folders:
+    os.chmod(share + name, 0o755)
+  assert (code, bool(errors)) == ((0, False) if refused is None else (2, True)), errors
+  if errors:
+    found = share + refused
+    assert f"may not write to {found}; where root may: sudo chmod" in errors
+    assert shlex.split(errors)[-1] == found
 
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
