@@ -71,8 +71,11 @@ case $workdir in
   *) refuse "WORKDIR=$workdir is not below /mnt/shared, which the hosts share" ;;
 esac
 case $config in
-  configs/*) [ -f "${config%%:*}" ] ||
-    refuse "${config%%:*} does not exist in $PWD; if the folder is wrong: cd $(realpath "$(dirname "$0")/..")" ;;
+  configs/*)
+    repository=$(cd "$(dirname "$0")/.." && pwd)
+    [ -f "${config%%:*}" ] ||
+      refuse "${config%%:*} does not exist in $PWD; if the folder is wrong: cd $(printf %q "$repository")"
+    ;;
   *) refuse "$config is not in configs/, which the hosts get a copy of" ;;
 esac
 if $dry_run; then

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import time
 
@@ -77,6 +78,16 @@ def test_what_the_hosts_cannot_see_is_refused(config, workdir, told):
   code, text, errors = run(*command, WORKDIR=workdir)
   assert (code, text) == (2, "")
   assert told in errors
+
+
+def test_the_repository_is_told_as_a_shell_reads_it(tmp_path):
+  path = stand_in(tmp_path / "bin", "realpath", "exit 127")  # as on an older macOS
+  folder = tmp_path / "my code"
+  shutil.copytree(LAUNCH, folder / "launch")
+  command = ("bash", folder / "launch" / "tpu_pod.sh", "--dry_run", "configs/none.py")
+  code, _, errors = run(*command, PATH=path)
+  assert code == 2
+  assert shlex.split(errors)[-2:] == ["cd", str(folder)]
 
 
 @pytest.mark.parametrize(
@@ -277,13 +288,14 @@ def test_a_deletion_that_fails_is_tried_again(answers, deletions, tmp_path):
 
 @pytest.mark.parametrize(
   ("ends", "code", "runs"),
-  [("1", 1, 3), ("255 0", 0, 2), ("2", 2, 1), ("255 0 1", 0, 2)],
+  [("1", 1, 3), ("75", 75, 3), ("255 0", 0, 2), ("2", 2, 1), ("255 0 1", 0, 2)],
 )
 def test_what_fails_is_tried_three_times_and_wrong_input_once(
   ends, code, runs, tmp_path
 ):
   found = on_cloud(tmp_path, "ACTIVE", ends=ends)
   assert found[:2] == (code, ["run"] * runs + ["delete"]), found[2]
+  assert "billed" not in found[2]
 
 
 @pytest.mark.parametrize(
