@@ -24,8 +24,9 @@
 # and a run that is under way there saves and stops first. A training is finished when
 # its summary.json exists: one that a signal has stopped, which ends with 0 as well, goes
 # on. What fails on a TPU that is not preempted is tried three times, wrong input (exit
-# code 2) once. When gcloud cannot tell or change the TPU's state, even at the third
-# attempt, this ends with 75, and says how to delete what may still be billed.
+# code 2) once; the TPU is then deleted, and this ends as the run did. When gcloud cannot
+# tell or change the TPU's state, even at the third attempt, or a signal stops this, it
+# ends with 75, and says how to delete what "may still be there, and billed".
 #
 # Not run on Google Cloud: the commands it prints are tested as text, and what it does
 # about each state with a stand-in for gcloud.
