@@ -60,13 +60,3 @@ def test_a_lasting_wait_for_data_is_told_once(caplog, monkeypatch, seconds, told
     assert values == {"perf/clips_per_second": 4.0, "perf/data_wait": waited / 2}
     assert text == f"4.0 clips/s  data wait {waited / 2:.0%}  left {6 - 2 * step}s"
   assert caplog.text.count("data.workers") == told
-
-
-def test_what_shows_no_progress_tells_that_it_goes_on(caplog):
-  with caplog.at_level("INFO", "motion_jax"):
-    with progress.sign_of_life("compiling", every=0.05):
-      time.sleep(0.3)
-    told = len(caplog.messages)
-    time.sleep(0.2)
-  assert 2 <= told == len(caplog.messages)
-  assert all(line.startswith("compiling, for ") for line in caplog.messages)

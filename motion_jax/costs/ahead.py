@@ -5,7 +5,6 @@ the recipe's own train step, with its shapes, over devices by description.
 """
 
 import dataclasses
-import logging
 import re
 import time
 
@@ -19,9 +18,7 @@ from motion_jax.costs.measures import abstract_step
 from motion_jax.costs.timing import without_cache
 from motion_jax.costs.topology import Topology
 from motion_jax.data.absent import absent_source
-from motion_jax.progress import sign_of_life
-
-logger = logging.getLogger("motion_jax")
+from motion_jax.logs import long_work
 
 # libtpu names what the temporaries take, older ones the whole program.
 _REFUSAL = re.compile(
@@ -64,10 +61,9 @@ def prepared(config: ConfigDict) -> ConfigDict:
 def compile_for(topology: Topology, config: ConfigDict) -> Compiled:
   """Compiles the train step of a recipe, as `prepared` gives it."""
   step, current, batch = abstract_step(config, topology.mesh)
-  began, what = time.monotonic(), f"compiling for {topology.name}"
-  logger.info("%s: of a paper's recipe that takes 3 to 14 minutes on two cores", what)
+  began, note = time.monotonic(), "of a paper's recipe 3 to 14 minutes on two cores"
   try:
-    with without_cache(), sign_of_life(what):
+    with without_cache(), long_work(f"compiling for {topology.name}", note):
       program = step.lower(current, batch).compile(compiler_options=topology.options)
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error):
