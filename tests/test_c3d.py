@@ -156,7 +156,7 @@ def test_pooling_before_bias_and_relu_changes_no_number():
   found, expected = gradients(params, True), gradients(params, False)
   assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(expected))
   jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-4), found, expected
+    functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected
   )
 
 
