@@ -116,7 +116,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
     def measure(evaluator):  # each makes a row of metrics.jsonl
       if step <= plan.eval_every or plan.is_last(step):
-        logger.info("measuring %s", getattr(evaluator, "what", "more"))
+        logger.info("measuring %s", evaluator.what)
       measured = evaluator(current.params, current.aux)
       log.metrics(step, measured)
       remove_unfinished(workdir)
@@ -192,7 +192,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def compile_step(train_step, state, batch_shapes):
   """The train step as a program of the devices; all processes have it on return."""
-  note = "a few minutes on two cores; the next start of this same command takes none"
+  note = "the next start of this same command takes none"
+  if jax.default_backend() == "cpu":
+    note = f"a few minutes on two cores; {note}"
   with logs.long_work("compiling the train step", note):
     compiled = train_step.lower(state, batch_shapes).compile()
   hosts.barrier("compiled")

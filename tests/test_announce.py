@@ -40,15 +40,24 @@ def test_the_stages_and_the_rest_are_all_parameters(name, options):
 
 
 @pytest.mark.parametrize(
-  ("steps", "held_out", "told"),
+  ("steps", "held_out", "fraction", "told"),
   [
-    (3, 2, ["3 steps hardly teach", "2 held-out videos say little, each is 50 % of"]),
-    (200, 30, []),
+    (
+      3,
+      2,
+      0.1,
+      ["3 steps hardly teach", "2 held-out videos say little, each is 50 % of"],
+    ),
+    (200, 2, 0.3, ["2 held-out videos say little, each is 50 %"]),
+    (200, 30, 0.1, []),
   ],
 )
-def test_a_classifier_of_few_videos_is_warned_of(steps, held_out, told, caplog):
+def test_a_classifier_of_few_videos_is_warned_of(
+  steps, held_out, fraction, told, caplog
+):
   method = smoke("finetune")
   method.config.data.name = "folder"
+  method.config.data.heldout_fraction = fraction
   weights = jax.eval_shape(method.init, jax.random.key(0))
   sources = Sources(Source("videos", "train", None, ["a"], [0]), None)
   about = (method.config, method, weights, sources, held_out, (0, steps), "run")
@@ -56,6 +65,8 @@ def test_a_classifier_of_few_videos_is_warned_of(steps, held_out, told, caplog):
   assert len(caplog.messages) == len(told)
   for line, words in zip(caplog.messages, told, strict=True):
     assert line.startswith(words)
+  advised = "heldout_fraction=0.3 takes more" in caplog.text
+  assert advised == (bool(told) and fraction < 0.3)
 
 
 def test_what_has_no_stages_has_no_table():

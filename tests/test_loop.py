@@ -151,6 +151,7 @@ def test_what_a_signal_leaves_unmeasured_is_measured_by_the_next_start(
       raise KeyboardInterrupt  # is killed the first time in the run that is stopped
     return {"eval/top1": 0.5}
 
+  at_the_end.what = "the end"
   make = train.make_evaluators
   monkeypatch.setattr(
     train, "make_evaluators", lambda *given: [*make(*given), at_the_end]

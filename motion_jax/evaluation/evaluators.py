@@ -17,7 +17,7 @@ from motion_jax.evaluation.video_accuracy import VideoAccuracy
 
 logger = logging.getLogger("motion_jax")
 
-# Maps (params, aux) of a method to {'eval/<name>': value}.
+# Maps (params, aux) of a method to {'eval/<name>': value}; `what` says of what.
 Evaluator = Callable[..., dict[str, float]]
 
 

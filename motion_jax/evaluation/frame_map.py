@@ -23,6 +23,8 @@ class FrameMap:
     workdir: of the run.
   """
 
+  what = "frame mAP on the validation part"
+
   def __init__(self, held_out, config, workdir: pathlib.Path):
     self._held_out, self._workdir = held_out, workdir
     self._sampler = detection_sampler(config, held_out.source)

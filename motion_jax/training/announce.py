@@ -63,7 +63,8 @@ def _warn_of_little(data, held_out, total):
       total,
     )
   if held_out < _FEW_VIDEOS:
-    more = "" if data.train_list else "; --config.data.heldout_fraction=0.3 takes more"
+    may = not data.train_list and data.heldout_fraction < 0.3
+    more = "; --config.data.heldout_fraction=0.3 takes more" if may else ""
     logger.warning(
       "%d held-out videos say little, each is %.0f %% of the accuracy%s",
       *(held_out, 100 / max(1, held_out), more),
