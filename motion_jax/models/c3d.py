@@ -62,19 +62,20 @@ class Encoder(StagedEncoder):
   def _through(self, names, x):
     last = len(names) - 1
     for place, name in enumerate(names):
-      x = self._step(name, x, pooled=place > 0, pools=place < last)
+      x = self._step(name, x, pool_before=place == 0, pool_after=place < last)
     return x
 
-  def _step(self, name, x, *, pooled=False, pools=False):
+  def _step(self, name, x, *, pool_before=True, pool_after=False):
     """One endpoint from the one before, or with pooling at its end, not its start."""
     with jax.named_scope(name):
       index = ENDPOINTS.index(name)
-      if index and not pooled:
+      if index and pool_before:
         x = _max_pool(x, _pool_window(index), self.lowering)
       if name == "pooled":
         x = _resample(x.astype(jnp.float32))
         return x.reshape(x.shape[0], -1)
-      stage, pool = self.stages[index], _pool_window(index + 1) if pools else None
+      stage = self.stages[index]
+      pool = _pool_window(index + 1) if pool_after else None
       return common.rematerialised(stage, x, pool) if self.remat else stage(x, pool)
 
 

@@ -188,7 +188,9 @@ def call(
   return result, nnx.as_pure(nnx.state(module, nnx.BatchStat))
 
 
-def rematerialised(module: nnx.Module, x: jax.Array, *args: int) -> jax.Array:
+def rematerialised(
+  module: nnx.Module, x: jax.Array, *args: int | tuple[int, ...] | None
+) -> jax.Array:
   """Calls a module, recomputing its inner activations in the backward pass."""
   graphdef, params, stats = split(module)
 
