@@ -93,7 +93,8 @@ def pictures():
       stage="conv5",  # that Grad-CAM looks at; conv5 in the papers
       # What Grad-CAM explains: the predicted 'class', as in the papers, or of MoSI
       # 'motion', the odds that anything moves: what is taken for still is seen by what
-      # stands still.
+      # stands still. With labels='separate' it is the sum of both heads' log odds, for
+      # motion along x and along y.
       explains="class",
       smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
       examples=4,  # clips in gradcam.png or attention.png

@@ -323,7 +323,7 @@ def test_of_a_network_without_classes_the_attention_is_drawn(
   make_run(tmp_path / "run", name, videos, stored=WITHOUT_CLASSES[name])
   with caplog.at_level("INFO", "motion_jax"):
     draw(tmp_path / "run", tmp_path, videos / "a")
-  assert "attention mass in the 20%" in caplog.text
+  assert "attention: mass in the 20%" in caplog.text
   found = {path.name for path in (tmp_path / "pictures").iterdir()}
   assert found == {"attention.png", "attention.gif", "motion_share.json"}
 

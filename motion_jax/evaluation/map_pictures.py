@@ -63,6 +63,8 @@ def save_maps(
   """
   has_classes = len(viewers[TRAINED].heads) > 0
   kind, name = ("Grad-CAM", "gradcam") if has_classes else ("attention", "attention")
+  if viewers[TRAINED].still is not None:
+    kind = f"{kind} of motion"
   fastest, objects = MotionShares(), MotionShares()
   examples, titles = [], []
   wanted = spread(len(source), options.examples)
@@ -94,8 +96,6 @@ def save_maps(
   rows = {key: np.stack([each[key] for each in examples]) for key in examples[0]}
   map_pictures.save_map_grid(folder / f"{name}.png", rows, titles)
   map_pictures.save_map_gif(folder / f"{name}.gif", rows)
-  if viewers[TRAINED].still is not None:
-    kind = f"{kind} of motion:"
   values = fastest.result()
   where = f"the {options.moving:.0%} of each frame's pixels that move fastest"
   _tell(values, kind, where)
@@ -109,7 +109,7 @@ def save_maps(
 def share_text(values: dict[str, float], kind: str, where: str) -> str:
   """The shares of `MotionShares.result` as lines for the console."""
   lines = [
-    f"{kind} mass in {where}, mean of {values['clips']} clips "
+    f"{kind}: mass in {where}, mean of {values['clips']} clips "
     f"({values['still_clips']} still clips and {values['empty_maps']} with an empty "
     "map do not count)"
   ]
@@ -158,14 +158,15 @@ def _in_cells(chosen: np.ndarray, cells: tuple[int, int, int]) -> np.ndarray:
 def _example(seen: ClipMaps, row: int, kind: str, stage: str) -> dict[str, np.ndarray]:
   """The pictures [T, S, S, 3] uint8 of a clip: itself, maps of both networks, speed."""
   clip = seen.clips[row]
+  label = kind.replace(" of ", "\nof ")  # there is little room
   own, untrained = (
     np.asarray(gradcam.normalize(seen.maps[name][row][None])[0])
     for name in (TRAINED, RANDOM)
   )
   return {
     "clip": clip,
-    f"{kind}\n{stage}": map_pictures.overlay(clip, own),
-    f"{kind}\nuntrained": map_pictures.overlay(clip, untrained),
+    f"{label}\n{stage}": map_pictures.overlay(clip, own),
+    f"{label}\nuntrained": map_pictures.overlay(clip, untrained),
     "flow\nmagnitude": map_pictures.speed_pictures(seen.speed[row][None])[0],
   }
 

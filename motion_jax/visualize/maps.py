@@ -16,6 +16,7 @@ from motion_jax.visualize.style import GREY
 
 GAP, BLOCK_GAP = 4, 30
 HEADER, LABELS = 26, 104
+LINE = 15  # of a name
 _VISIBLE = 0.995  # share of the speeds that are darker than white
 _STILL = 0.1  # pixels per frame: slower frames stay dark
 
@@ -97,11 +98,12 @@ def save_map_gif(
   count, clips, length, height, width, _ = pictures.shape
   frames = pictures.transpose(2, 1, 3, 0, 4, 5)
   frames = frames.reshape(length, clips * height, count * width, 3)
-  names = np.full((HEADER, count * width, 3), 255, np.uint8)
+  header = HEADER + LINE * max(name.count("\n") for name in rows)
+  names = np.full((header, count * width, 3), 255, np.uint8)
+  font, look = cv2.FONT_HERSHEY_SIMPLEX, ((34, 34, 34), 1, cv2.LINE_AA)
   for number, name in enumerate(rows):
-    place = (number * width + 2, HEADER - 9)
-    font, look = cv2.FONT_HERSHEY_SIMPLEX, ((34, 34, 34), 1, cv2.LINE_AA)
-    cv2.putText(names, name.replace("\n", " "), place, font, 0.36, *look)
+    for down, text in enumerate(name.split("\n"), 1):
+      cv2.putText(names, text, (number * width + 2, down * LINE), font, 0.36, *look)
   names = np.broadcast_to(names, (length, *names.shape))
   save_gif(path, np.concatenate([names, frames], axis=1)[None], fps=fps)
 
@@ -109,7 +111,7 @@ def save_map_gif(
 def _write_lines(canvas, text, right, middle):
   lines = text.split("\n")
   for number, line in enumerate(lines):
-    y = middle + 15 * (number - (len(lines) - 1) / 2)
+    y = middle + LINE * (number - (len(lines) - 1) / 2)
     canvas.text(right, y, line, size=8, color=GREY, align="right")
 
 

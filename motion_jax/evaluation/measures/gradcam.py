@@ -54,8 +54,9 @@ def class_maps(
     video: [B, T, H, W, C] normalised.
     stage: one of `STAGES`, which is looked at.
     still: the class of every head that stands still. What is explained is then the
-      log odds of all other classes against it: the evidence for 'nothing moves' lies
-      where nothing does, and a clip that is taken for still would show that.
+      log odds of all other classes against it, of several heads (motion along x and
+      along y) the sum of theirs: the evidence for 'nothing moves' lies where nothing
+      does, and a clip that is taken for still would show that.
 
   Returns:
     maps: [B, T', H', W'] float32.
