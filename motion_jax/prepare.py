@@ -6,7 +6,8 @@ NAME is ucf101, hmdb51, kinetics400, something_something_v2, ava, aslan, yupenn,
 imagenet_subset, video_folder, image_folder or synthetic_actions. May be stopped at any
 time; the same command goes on from there.
 
-  python -m motion_jax.prepare NAME --help     what its files and lists are called
+  python -m motion_jax.prepare NAME --help     what its files and lists are called, of
+                                               all but the last three
   python -m motion_jax.prepare flow --help     optical flow, for MoDist
 """
 
@@ -200,6 +201,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   named = [word for word in argv[1:] if word in made]
   if named and "--help" in argv:
     print(_formats(named[0], made[named[0]]))
+    told = flags.FLAGS.module_help(sys.modules[__name__])
+    print(f"Flags:\n{told.partition(':')[2]}")  # without the name of the module
     sys.exit(0)
   try:
     return flags.FLAGS(argv)
@@ -211,8 +214,9 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 def _formats(name, builder):
   """The command that prepares a data set, and what its files are called."""
-  text = inspect.getdoc(builder.make_plan)
-  return f"{builder.__doc__}\n\n  {datasets.prepare_command(name)}\n\n{text}"
+  text = inspect.getdoc(builder.make_plan).partition("\nReturns:")[0]
+  text = text.replace("\nArgs:\n", "\n").strip()
+  return f"{builder.__doc__}\n\n  {datasets.prepare_command(name)}\n\n{text}\n"
 
 
 if __name__ == "__main__":

@@ -281,6 +281,8 @@ def test_help_tells_what_the_files_of_a_data_set_are_called(name, told, capsys):
   assert end.value.code == 0
   text = capsys.readouterr().out
   assert f"prepare {name} --source=" in text and told in text
+  assert "--short_side" in text and "allow_missing: Go on" in text
+  assert "Args:" not in text and "Returns:" not in text
 
 
 @pytest.mark.slow
