@@ -39,6 +39,8 @@ ROWS = {"trained": "trained", "random_init": "untrained"}
 def main(run: str, folder: str, name: str, file: pathlib.Path = FILE) -> None:
   """Writes the picture."""
   viewers, config, mesh = networks(run)
+  if viewers["trained"].still is None:
+    sys.exit(f"{run}: no class stands still, so there are no odds that anything moves")
   source = open_source(folder, split="all")
   columns = []
   for seen in clip_maps(
@@ -50,6 +52,8 @@ def main(run: str, folder: str, name: str, file: pathlib.Path = FILE) -> None:
       if path.name.startswith(name):
         maps = {key: values[row] for key, values in seen.maps.items()}
         columns.append((path.parent.name, maps, chosen[row]))
+  if not columns:
+    sys.exit(f"no video below {folder} that can be decoded begins with {name!r}")
   draw(columns, file)
 
 

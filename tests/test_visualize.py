@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
+from test_config import load
 
 from motion_jax.visualize import mosi
 from motion_jax.visualize.clips import save_clip_grid, save_gif
@@ -176,3 +178,18 @@ def test_a_step_of_a_curriculum_is_told_in_words():
   assert "all of the frame moves" in mosi.step_text(1, 130, 0.0, (1.0, 1.0))
   text = mosi.step_text(66, 130, 0.5, (0.55, 0.75))
   assert "50% of the difficulty" in text and "55% to 75% as wide" in text
+
+
+def test_the_page_of_maps_has_a_column_for_each_clip(tmp_path):
+  script = load(ROOT / "docs" / "make_maps.py")
+  left = np.zeros((3, script.SIZE, script.SIZE), np.float32)
+  left[:, :, : script.SIZE // 2] = 1
+  maps = {"trained": left, "random_init": 1 - left}
+  columns = [("a", maps, left > 2), ("b", maps, left > 0)]
+  script.draw(columns, tmp_path / "maps.jpg")
+  picture, pitch = _picture(tmp_path / "maps.jpg"), script.SIZE + script.GAP
+  assert picture.shape == (script.TOP + 2 * pitch, script.LABELS + 2 * pitch, 3)
+  middle, quarter = script.TOP + script.SIZE // 2, script.SIZE // 4
+  bright = picture[middle, script.LABELS + quarter]
+  dark = picture[middle + pitch, script.LABELS + quarter]
+  assert bright.sum() > dark.sum() + 100
