@@ -7,10 +7,10 @@ frames the middle square is used, as in all evaluations), `ids` [N] (paths in th
 folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
 --stage=conv4 takes the mean and the deviation of an earlier stage. Of a fine-tuned
 classifier the class of every video goes to a table beside it, here videos.tsv: the mean
-of the probabilities of the clips decides. Videos that cannot be decoded are left out
-and named. Interrupted, the same command goes on where it was and ends with the same
-file. On several hosts the same command runs once per host; each decodes its share of
-the videos.
+of the probabilities of the clips decides; with --stage there are no classes. Videos
+that cannot be decoded are left out and named. Interrupted, the same command goes on
+where it was and ends with the same file. On several hosts the same command runs once
+per host; each decodes its share of the videos.
 """
 
 import collections
@@ -90,14 +90,21 @@ def extract(
     batch_size: clips per call.
 
   Raises:
-    UserError: if the parts are of another job.
+    UserError: if the parts are of another job, or the table of classes would take the
+      place of a file that is not of an earlier extraction.
   """
   about = trained.config.name, trained.step, len(source), trained.config.eval.clips
   logs.logger.info("encoder: %s, step %d; %d videos, of each %d clips (0: all)", *about)
   config, mesh = trained.config, sharding.make_mesh()
   views = feature_views(config)
   module, classes = trained.module, _classes(trained)
+  table = out.with_suffix(".tsv")
   if classes:
+    if table.exists() and not out.exists():
+      raise UserError(
+        f"{table} is there, where the classes would go, but no {out.name} of an "
+        "earlier extraction; move it or choose another --out"
+      )
     module = _Classified(module, *trained.classifiers)
   extractor = FeatureExtractor(module, config, mesh, batch_size)
   folder = out.with_name(out.name + ".parts")
@@ -119,8 +126,9 @@ def extract(
   if jax.process_index() == 0:
     if classes:
       found, scores = _without_scores(found, len(classes))
-      _write_classes(out.with_suffix(".tsv"), source, classes, found.positions, scores)
     _write(out, source, found)
+    if classes:
+      _write_classes(table, source, classes, found.positions, scores)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -139,9 +147,11 @@ class _Classified(nnx.Module):
 def _classes(trained) -> tuple[str, ...]:
   """Names of what a classifier tells apart; of an earlier stage it tells nothing."""
   config = trained.config
-  if config.eval.get("stage") or not trained.classifiers:
+  names = config.method.get("class_names", ()) if trained.classifiers else ()
+  if names and config.eval.get("stage"):
+    logs.logger.info("no table of classes: --stage takes features of an earlier stage")
     return ()
-  return config.method.get("class_names", ())
+  return names
 
 
 def _without_scores(found: Features, count: int) -> tuple[Features, np.ndarray]:

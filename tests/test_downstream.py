@@ -212,6 +212,9 @@ def test_fine_tuning_starts_from_the_weights_of_the_run(
   assert float(probability) == pytest.approx(float(scores.max()), abs=2e-4)
   source = configured_sources(config.data).heldout
   _extract(tmp_path / "linear", source, tmp_path / "known.npz", clips=10)
+  (tmp_path / "mine.tsv").touch()
+  with pytest.raises(UserError, match="would go, but no mine"):
+    _extract(tmp_path / "linear", source, tmp_path / "mine.npz")
   known = (tmp_path / "known.tsv").read_text().splitlines()
   assert [line.split("\t")[:2] for line in known] == [
     line.split("\t")[:2] for line in lines

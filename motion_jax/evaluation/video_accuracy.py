@@ -1,6 +1,7 @@
 """Accuracy of a classifier over whole videos."""
 
 import logging
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -87,7 +88,9 @@ def write_predictions(
     cells = [source.id_of(position), *true, classes[row.argmax()]]
     lines.append("\t".join([*cells, f"{row.max():.4f}"]))
   text = "\n".join(lines) + "\n"
-  path.write_text(text, encoding="utf-8", errors="surrogateescape")
+  temporary = path.with_suffix(".tmp")
+  temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+  os.replace(temporary, path)
 
 
 def _probabilities(rows, outputs):
