@@ -32,6 +32,7 @@ def test_the_folder_of_the_clone_does_not_hide_the_package(tmp_path):
   with zipfile.ZipFile(wheel) as archive:
     archive.extractall(tmp_path / "site")
   (tmp_path / "script.py").write_text(SCRIPT)  # beside the clone
-  command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "site")]
+  # -S: without what is installed here, which may be the package itself.
+  command = [sys.executable, "-S", tmp_path / "script.py", tmp_path / "site"]
   found = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True)
   assert found.stdout == "found\n", found.stderr
