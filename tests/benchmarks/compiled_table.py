@@ -40,7 +40,7 @@ RECIPES = (  # the papers' trainings, those of most interest first
   "mosi.py:imagenet",
 )
 HEAD = (
-  *("recipe", "devices", "batch (of a device)", "GiB of a device", "TFLOP"),
+  *("recipe", "devices", "batch (of a device)", "GiB of a device", "TFLOP of a device"),
   *("estimated step, ms", "of the peak", "estimated days", "MB sent"),
 )
 MARKS = "<!-- table -->\n", "<!-- end of table -->\n"
