@@ -192,9 +192,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 
 def compile_step(train_step, state, batch_shapes):
   """The train step as a program of the devices; all processes have it on return."""
-  note = "the next start of this same command takes none"
-  if jax.default_backend() == "cpu":
-    note = f"a few minutes on two cores; {note}"
+  long = "a few minutes on two cores; " if jax.default_backend() == "cpu" else ""
+  note = f"{long}the next start of this same command takes none"
   with logs.long_work("compiling the train step", note):
     compiled = train_step.lower(state, batch_shapes).compile()
   hosts.barrier("compiled")
