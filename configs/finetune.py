@@ -1,6 +1,6 @@
 """Supervised training of a pretrained encoder: fine-tuning, linear probe, scratch.
 
-  python -m motion_jax.main --config=configs/finetune.py --config.init_from=runs/mosi
+  python -m motion_jax.main --config=configs/finetune.py --config.init_from=runs/mosi-folder
   ... --config=configs/finetune.py:synthetic_actions,linear ...    backbone frozen
   ... --config=configs/finetune.py:synthetic_actions,scratch  random initialisation
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
@@ -10,7 +10,7 @@
   ... --config=configs/finetune.py:ucf101,recipe=modist,linear    MoDist's protocol
   ... --config=configs/finetune.py:ucf101,recipe=mas              MAS's, with C3D
   ... --config=configs/finetune.py:something_something_v2[,linear]  MoDist's table 4
-  ... --config=configs/finetune.py:smoke                      3 steps, seconds
+  ... --config=configs/finetune.py:smoke                      3 steps, a trial
 
 `init_from` is the folder of a run, one of its checkpoints (runs/mosi/checkpoints/120),
 or a PyTorch file. `method.frozen_stages` = 1..5 freezes the first stages (figure 6 of

@@ -1,7 +1,7 @@
 """MoSI, MoDist and MAS at once, on one network: beyond the papers.
 
   python -m motion_jax.main --config=configs/joint.py          embedded videos
-  ... --config=configs/joint.py:smoke                          3 steps, seconds
+  ... --config=configs/joint.py:smoke                          3 steps, a trial
   ... --config=configs/joint.py:folder --config.data.path=DIR  your videos
   ... --config=configs/joint.py:kinetics400                    ucf101
   ... --config=configs/joint.py:ucf101,network=r3d_18          any 3D ResNet

@@ -1,7 +1,7 @@
 """MAS pretraining (Wang et al., CVPR 2019).
 
   python -m motion_jax.main --config=configs/mas.py           embedded videos
-  ... --config=configs/mas.py:smoke                           3 steps, seconds
+  ... --config=configs/mas.py:smoke                           3 steps, a trial
   ... --config=configs/mas.py:folder --config.data.path=DIR   your videos
   ... --config=configs/mas.py:ucf101                          kinetics400
   ... --config=configs/mas.py:ucf101,network=r3d_18           any 3D ResNet

@@ -1,7 +1,7 @@
 """MoDist pretraining (Xiao et al., 2021).
 
   python -m motion_jax.main --config=configs/modist.py          embedded videos
-  ... --config=configs/modist.py:smoke                          3 steps, seconds
+  ... --config=configs/modist.py:smoke                          3 steps, a trial
   ... --config=configs/modist.py:folder --config.data.path=DIR  your videos
   ... --config=configs/modist.py:kinetics400                    or kinetics400_mini
   ... --config=configs/modist.py:kinetics400,network=r3d_18     the paper's smaller one

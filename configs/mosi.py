@@ -1,7 +1,7 @@
 """MoSI pretraining (Huang et al., CVPR 2021).
 
   python -m motion_jax.main --config=configs/mosi.py          embedded videos
-  ... --config=configs/mosi.py:smoke                          3 steps, seconds
+  ... --config=configs/mosi.py:smoke                          3 steps, a trial
   ... --config=configs/mosi.py:folder --config.data.path=DIR  your videos or images
   ... --config=configs/mosi.py:hmdb51                         ucf101, kinetics400
   ... --config=configs/mosi.py:imagenet,images_per_class=30   5, 10, 20

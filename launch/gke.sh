@@ -22,7 +22,7 @@
 # WORKDIR (default /mnt/shared/runs/<config name>) is below /mnt/shared. TPU (default
 # tpu-v6e-slice) and TOPOLOGY (4x4) say which slice: HOSTS x CHIPS (4 x 4), per host, are
 # the chips of TOPOLOGY. NAME (default: WORKDIR's last part) names the set. PYTHON (default
-# python), here, checks the config before anything is asked for.
+# .venv/bin/python, or python), here, checks the config before anything is asked for.
 #
 # A set that is there already is left as it is. To go on with one that has ended, `kubectl
 # delete jobset NAME` before; the run's folder stays.
@@ -40,10 +40,7 @@ if [ "${1:-}" = --dry_run ]; then
   shift
 fi
 
-refuse() {
-  echo "error: $1" >&2
-  exit 2
-}
+source "$(dirname "$0")/common.sh"
 
 CONFIG=${1:-}
 usage="bash launch/gke.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]"
@@ -82,7 +79,6 @@ if [ $((${TOPOLOGY//x/*})) != $((HOSTS * CHIPS)) ]; then
   refuse "HOSTS=$HOSTS x CHIPS=$CHIPS are not the chips of TOPOLOGY=$TOPOLOGY"
 fi
 config=$CONFIG
-source "$(dirname "$0")/check_config.sh"
 check_config "$@"
 
 yaml=$(sed '/^#/d' "$(dirname "$0")/gke_jobset.yaml")

@@ -17,7 +17,10 @@
 #   RUNTIME  the TPU's software version; known for v2 to v6e
 #   SPOT     default true: cheaper, may be preempted; SPOT=false is not
 #   NAME     of the TPU, one for each run; default: WORKDIR's last part
-#   PYTHON   default python, here: checks the config before anything is asked for
+#   DISK     of the zone, with an ext4 file system whose folder data has the prepared data:
+#            all hosts get it read-only as /mnt/disk. For sets that the share is too slow for
+#   PYTHON   here, checks the config before anything is asked for; default
+#            .venv/bin/python, or python
 #
 # The same command on all hosts is enough: JAX finds them by itself. Start it where it
 # may stay connected, e.g. in tmux; called again, it takes up the TPU it has asked for,
@@ -42,10 +45,7 @@ if [ "${1:-}" = --dry_run ]; then
   shift
 fi
 
-refuse() {
-  echo "error: $1" >&2
-  exit 2
-}
+source "$(dirname "$0")/common.sh"
 
 config=${1:-}
 usage="bash launch/tpu_pod.sh [--dry_run] configs/FILE.py [--config.KEY=VALUE ...]"
@@ -97,7 +97,6 @@ case $TYPE in # cloud.google.com/tpu/docs/runtimes
   v[234]-*) : "${RUNTIME:=tpu-ubuntu2204-base}" ;;
   *) [ -n "${RUNTIME:-}" ] || refuse "TYPE=$TYPE is not known here: set RUNTIME, its software version" ;;
 esac
-source "$(dirname "$0")/check_config.sh"
 check_config "$@"
 
 name=${NAME:-$(basename "$workdir" | tr 'A-Z' 'a-z' | tr -c 'a-z0-9\n' -)}
@@ -106,6 +105,11 @@ request=(gcloud compute tpus queued-resources create "$name" "${where[@]}"
   "--node-id=$name" "--accelerator-type=$TYPE"
   "--runtime-version=$RUNTIME")
 if [ "${SPOT:-true}" = true ]; then request+=(--spot); fi
+data=/mnt/shared/data
+if [ -n "${DISK:-}" ]; then
+  request+=(--data-disk "source=projects/$PROJECT/zones/$ZONE/disks/$DISK,mode=read-only")
+  data=/mnt/disk/data
+fi
 delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet)
 
 # gcloud starts a command again when its connection is lost, and so may a user. The run
@@ -113,7 +117,11 @@ delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --forc
 stop='{ p=$(cat run.pid 2>/dev/null) && grep -qa motion_jax "/proc/$p/cmdline" 2>/dev/null && kill "$p" && { timeout 180 tail --pid="$p" -f /dev/null || kill -9 "$p"; }; true; }'
 command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python -m motion_jax.main'
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" \
-  --config.data.data_dir=/mnt/shared/data "$@")
+  "--config.data.data_dir=$data" "$@")
+
+# Of a host's disks it is the one whose file system is not in a partition.
+mount_disk='(mountpoint -q /mnt/disk || { disk=$(lsblk -dnpo FSTYPE,NAME | sed -n "s/^ext4 *//p" | head -n 1) && if [ -z "$disk" ]; then echo "error: no ext4 file system on DISK" >&2; false; fi && sudo mkdir -p /mnt/disk && sudo mount -o ro,noload "$disk" /mnt/disk; })'
+if [ -z "${DISK:-}" ]; then mount_disk=true; fi
 
 # A new share belongs to root alone. Of others only a folder may be the user's.
 writable="d=$(printf %q "$workdir")"'; until test -e "$d"; do d=$(dirname "$d"); done; test -w "$d" || { echo "error: $(id -un) on $(hostname) may not write to $d; where root may: sudo chmod a+rwx $(printf %q "$d")" >&2; exit 2; }'
@@ -125,8 +133,7 @@ if ! $dry_run; then
 fi
 
 run() {
-  printf '%q ' "$@"
-  echo
+  show "$@"
   if ! $dry_run; then "$@"; fi
 }
 
@@ -138,8 +145,7 @@ give_up() { # WHY
   {
     echo "error: $1; $name may still be there, and billed."
     echo "The same command goes on with it; this deletes it:"
-    printf '%q ' "${delete[@]}"
-    echo
+    show "${delete[@]}"
   } >&2
   exit 75
 }
@@ -218,11 +224,11 @@ obtain() { # waits until there is a TPU
 }
 
 install() { # 2 means a share that may not be written to; uv says 2 of a lost network, too
-  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared) || exit 1; $writable" || return
+  on_hosts all "mkdir -p motion_jax && cd motion_jax && $stop && sudo mkdir -p /mnt/shared && sudo apt-get install -y -q nfs-common && (mountpoint -q /mnt/shared || sudo mount -t nfs $(printf %q "$NFS") /mnt/shared) && $mount_disk || exit 1; $writable" || return
   run gcloud compute tpus tpu-vm scp --recurse setup.py README.md constraints.txt \
     motion_jax configs "$name:motion_jax/" "${where[@]}" --worker=all || return 1
   # uv brings its own Python: the hosts' may be older than 3.11.
-  on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -c constraints.txt -e '.[tpu]'" || return 1
+  on_hosts all "cd motion_jax && python3 -m pip install -q uv && python3 -m uv venv -q --clear --python=3.12 .venv && python3 -m uv pip install -q --python=.venv -c constraints.txt -e \".[tpu]\"" || return 1
 }
 
 finished() { # other modes are, when they end

@@ -38,7 +38,7 @@ def test_a_tpu_pod_is_made_used_and_deleted():
   ]
   for path in copied:
     assert (ROOT / path).exists()
-  assert "-c constraints.txt -e '.[tpu]'" in install[-1] and "constraints.txt" in copied
+  assert '-c constraints.txt -e ".[tpu]"' in install[-1] and "constraints.txt" in copied
   for command in (mount, install, train):
     assert command[:6] == [*QUEUED[:3], "tpu-vm", "ssh", "mosi-kinetics400"]
     assert "--worker=all" in command
@@ -155,6 +155,31 @@ def test_where_hosts_may_not_write_is_told(folders, refused, tmp_path):
     found = share + refused
     assert f"may not write to {found}; where root may: sudo chmod" in errors
     assert shlex.split(errors)[-1] == found
+
+
+@pytest.mark.parametrize(
+  ("disks", "code", "mounted"),
+  [
+    ("     /dev/sda\next4 /dev/sdb\nsquashfs /dev/loop0\n", 0, "/dev/sdb"),
+    ("     /dev/sda\n     /dev/sdb\n", 1, None),
+  ],
+)
+def test_hosts_read_data_from_a_disk(disks, code, mounted, tmp_path):
+  create, mount, *_, train, _, _ = tpu_commands(DISK="kinetics")
+  source = create[create.index("--data-disk") + 1]
+  assert source == "source=projects/p/zones/z/disks/kinetics,mode=read-only"
+  assert "--config.data.data_dir=/mnt/disk/data" in shlex.split(train[-1])
+  stand_in(tmp_path / "bin", "lsblk", f"printf %b {shlex.quote(disks)}")
+  stand_in(tmp_path / "bin", "mountpoint", "test $2 != /mnt/disk")
+  path = stand_in(tmp_path / "bin", "sudo", f"echo $* >> {tmp_path}/sudo")
+  command = mount[-1].removeprefix("--command=")
+  got, _, errors = run(
+    "bash", "-c", f"test() {{ true; }}; cd {tmp_path}; {command}", PATH=path
+  )
+  assert got == code and ("no ext4" in errors) == bool(code)
+  done = (tmp_path / "sudo").read_text().splitlines()
+  asked = [line for line in done if line.startswith("mount ")]
+  assert asked == ([f"mount -o ro,noload {mounted} /mnt/disk"] if mounted else [])
 
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
