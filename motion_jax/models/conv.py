@@ -112,9 +112,12 @@ def max_pool(
     if (window[0], strides[0], padding[0]) == (1, 1, 0):  # of frames, as rows
       frames = x.reshape(-1, *x.shape[2:])
       y = _native_pool(frames, window[1:], strides[1:], padding[1:])
-      if x.shape[1] > 1:  # or what is pooled is moved to the layout of clips
-        y = lax.optimization_barrier(y)
-      return y.reshape(*x.shape[:2], *y.shape[1:])
+      clips = (*x.shape[:2], *y.shape[1:])
+      if x.shape[1] == 1:
+        return y.reshape(clips)
+      # Else what follows is computed in the layout of frames, or what is pooled in that
+      # of clips, and larger arrays are moved from one to the other.
+      return lax.optimization_barrier(lax.optimization_barrier(y).reshape(clips))
     return _native_pool(x, window, strides, padding)
   # Last axis first: the first maximum per axis is then the first one in row-major
   # order, which `reduce_window` takes.
