@@ -1,4 +1,4 @@
-# Sourced by the launchers, from beside them. Also for bash 3.2, which macOS has.
+# Sourced by the launchers, from beside them. Written for the bash of macOS, 3.2, too.
 
 refuse() {
   echo "error: $1" >&2
@@ -17,12 +17,12 @@ show() { # prints a command as a shell reads it
 }
 
 python_here() { # prints which Python checks a config: $PYTHON, the repository's, or any
-  local repository
-  repository=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
+  local own
+  own=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
   if [ -n "${PYTHON:-}" ]; then
     echo "$PYTHON"
-  elif [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$repository" ]; then
-    echo "$repository"
+  elif [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$own" ]; then
+    echo "$own"
   else
     echo python
   fi

@@ -55,9 +55,10 @@ case $config in
 esac
 shift
 
-training=true
+training=true own_data=false
 for word in "$@"; do
   case $word in
+    --config.data.data_dir=*) own_data=true ;;
     --config.mode=train) training=true ;;
     --config.mode=*) training=false ;;
     --config.*=*) ;;
@@ -105,10 +106,13 @@ request=(gcloud compute tpus queued-resources create "$name" "${where[@]}"
   "--node-id=$name" "--accelerator-type=$TYPE"
   "--runtime-version=$RUNTIME")
 if [ "${SPOT:-true}" = true ]; then request+=(--spot); fi
-data=/mnt/shared/data
+data=/mnt/shared/data mount_disk=true
 if [ -n "${DISK:-}" ]; then
-  request+=(--data-disk "source=projects/$PROJECT/zones/$ZONE/disks/$DISK,mode=read-only")
+  case $DISK in *[!a-z0-9-]*) refuse "DISK=$DISK is not the name of a disk" ;; esac
   data=/mnt/disk/data
+  request+=("--data-disk=source=projects/$PROJECT/zones/$ZONE/disks/$DISK,mode=read-only")
+  # Of a host's disks it is the one whose file system is not in a partition.
+  mount_disk='(mountpoint -q /mnt/disk || { set -- $(lsblk -dnpo FSTYPE,NAME | sed -n "s/^ext4 *//p") && if [ $# != 1 ]; then echo "error: $(hostname) has $# disks with an ext4 file system outside partitions, expected DISK alone: $*" >&2; false; fi && sudo mkdir -p /mnt/disk && sudo mount -o ro,noload "$1" /mnt/disk; })'
 fi
 delete=(gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet)
 
@@ -119,12 +123,11 @@ command="cd motion_jax && $stop && "'echo $$ > run.pid && exec .venv/bin/python 
 command+=$(printf ' %q' "--config=$config" "--workdir=$workdir" \
   "--config.data.data_dir=$data" "$@")
 
-# Of a host's disks it is the one whose file system is not in a partition.
-mount_disk='(mountpoint -q /mnt/disk || { disk=$(lsblk -dnpo FSTYPE,NAME | sed -n "s/^ext4 *//p" | head -n 1) && if [ -z "$disk" ]; then echo "error: no ext4 file system on DISK" >&2; false; fi && sudo mkdir -p /mnt/disk && sudo mount -o ro,noload "$disk" /mnt/disk; })'
-if [ -z "${DISK:-}" ]; then mount_disk=true; fi
-
 # A new share belongs to root alone. Of others only a folder may be the user's.
 writable="d=$(printf %q "$workdir")"'; until test -e "$d"; do d=$(dirname "$d"); done; test -w "$d" || { echo "error: $(id -un) on $(hostname) may not write to $d; where root may: sudo chmod a+rwx $(printf %q "$d")" >&2; exit 2; }'
+if [ -n "${DISK:-}" ] && ! $own_data; then
+  writable+='; test -d /mnt/disk/data || { echo "error: DISK has no folder data" >&2; exit 2; }'
+fi
 
 errors=$(mktemp)
 trap 'rm -f "$errors"' EXIT
@@ -189,6 +192,17 @@ ask() {
   give_up "gcloud cannot request $name"
 }
 
+check_disk() { # of a TPU that an earlier call has asked for
+  local attached
+  if [ -z "${DISK:-}" ]; then return; fi
+  attached=$(gcloud compute tpus tpu-vm describe "$name" "${where[@]}" \
+    "--format=value(dataDisks[].sourceDisk)") || give_up "gcloud cannot tell the disks of $name"
+  case ";$attached;" in
+    *"/disks/$DISK;"*) ;;
+    *) refuse "$name is there already, without this DISK: go on without it, or delete $name first: $(show "${delete[@]}")" ;;
+  esac
+}
+
 obtain() { # waits until there is a TPU
   local asked=false # else an earlier call has
   if $dry_run; then
@@ -198,7 +212,10 @@ obtain() { # waits until there is a TPU
   while true; do
     look
     case $now in
-      ACTIVE) return ;;
+      ACTIVE)
+        $asked || check_disk
+        return
+        ;;
       SUSPENDED) # a preemption, even before it was used, leaves it so
         remove
         asked=false

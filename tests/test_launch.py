@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,22 @@ def test_shell_launchers_let_the_program_check_a_config(script, tmp_path):
   assert "NOT CHECKED" in errors and "PYTHON=... names" in errors
   _, text, errors = run(*command)
   assert "motion_jax.main" in text and errors == ""
+
+
+@pytest.mark.parametrize("script", ["tpu_pod.sh", "gke.sh"])
+def test_the_python_of_the_repository_checks_a_config(script, tmp_path):
+  shutil.copytree(LAUNCH, tmp_path / "launch")
+  (tmp_path / "configs").mkdir()
+  (tmp_path / "configs" / "a.py").touch()
+  own = tmp_path / ".venv" / "bin" / "python"
+  own.parent.mkdir(parents=True)
+  own.write_text("#!/bin/sh\necho error: it was asked >&2\nexit 2\n")
+  own.chmod(0o755)
+  command = ("bash", "-c", f"cd {tmp_path}; bash launch/{script} --dry_run configs/a.py")
+  known = dict(PYTHON="", PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+  assert run(*command, **known, VIRTUAL_ENV="")[::2] == (2, "error: it was asked\n")
+  code, text, errors = run(*command, **known, VIRTUAL_ENV="/another")
+  assert code == 0 and text and "it was asked" not in errors
 
 
 def test_a_config_word_that_nobody_knows_asks_for_no_tpu(tmp_path):

@@ -157,29 +157,54 @@ def test_where_hosts_may_not_write_is_told(folders, refused, tmp_path):
     assert shlex.split(errors)[-1] == found
 
 
+DISKS = "     /dev/sda\next4 /dev/sdb\nsquashfs /dev/loop0\n"
+
+
 @pytest.mark.parametrize(
-  ("disks", "code", "mounted"),
+  ("disks", "there", "code", "mounted", "told"),
   [
-    ("     /dev/sda\next4 /dev/sdb\nsquashfs /dev/loop0\n", 0, "/dev/sdb"),
-    ("     /dev/sda\n     /dev/sdb\n", 1, None),
+    (DISKS, "shared", 0, ["/dev/sdb"], ""),
+    (DISKS, "shared disk", 0, [], ""),  # a run that is taken up again
+    ("     /dev/sda\n     /dev/sdb\n", "shared", 1, [], "has 0 disks"),
+    (DISKS + "ext4 /dev/sdc\n", "shared", 1, [], "has 2 disks"),
   ],
 )
-def test_hosts_read_data_from_a_disk(disks, code, mounted, tmp_path):
+def test_hosts_read_data_from_a_disk(disks, there, code, mounted, told, tmp_path):
   create, mount, *_, train, _, _ = tpu_commands(DISK="kinetics")
-  source = create[create.index("--data-disk") + 1]
-  assert source == "source=projects/p/zones/z/disks/kinetics,mode=read-only"
+  source = "projects/p/zones/z/disks/kinetics"
+  assert f"--data-disk=source={source},mode=read-only" in create
   assert "--config.data.data_dir=/mnt/disk/data" in shlex.split(train[-1])
   stand_in(tmp_path / "bin", "lsblk", f"printf %b {shlex.quote(disks)}")
-  stand_in(tmp_path / "bin", "mountpoint", "test $2 != /mnt/disk")
+  known = f"case '{there}' in *${{2#/mnt/}}*) ;; *) false ;; esac"
+  stand_in(tmp_path / "bin", "mountpoint", known)
   path = stand_in(tmp_path / "bin", "sudo", f"echo $* >> {tmp_path}/sudo")
   command = mount[-1].removeprefix("--command=")
-  got, _, errors = run(
-    "bash", "-c", f"test() {{ true; }}; cd {tmp_path}; {command}", PATH=path
-  )
-  assert got == code and ("no ext4" in errors) == bool(code)
+  script = f"test() {{ true; }}; cd {tmp_path}; {command}"
+  got, _, errors = run("bash", "-c", script, PATH=path)
+  assert got == code and told in errors and bool(told) == bool(errors)
   done = (tmp_path / "sudo").read_text().splitlines()
   asked = [line for line in done if line.startswith("mount ")]
-  assert asked == ([f"mount -o ro,noload {mounted} /mnt/disk"] if mounted else [])
+  assert asked == [f"mount -o ro,noload {disk} /mnt/disk" for disk in mounted]
+
+
+def test_a_disk_without_data_is_wrong_input(tmp_path):
+  _, mount, *_ = tpu_commands(DISK="kinetics")
+  stand_in(tmp_path / "bin", "mountpoint", "")
+  path = stand_in(tmp_path / "bin", "sudo", "")
+  script = mount[-1].removeprefix("--command=").replace("/mnt/shared", str(tmp_path))
+  code, _, errors = run("bash", "-c", f"cd {tmp_path}; {script}", PATH=path)
+  assert (code, errors) == (2, "error: DISK has no folder data\n")
+  create, mount, *_ = tpu_commands("--config.data.data_dir=/mnt/disk", DISK="kinetics")
+  assert "has no folder data" not in mount[-1]
+  create, mount, *_ = tpu_commands()
+  assert "disk" not in " ".join([*create, *mount])
+
+
+def test_a_disk_is_given_by_its_name():
+  command = ("bash", LAUNCH / "tpu_pod.sh", "--dry_run", CONFIG)
+  code, text, errors = run(*command, **CLOUD, DISK="projects/p/disks/a")
+  assert (code, text) == (2, "")
+  assert "DISK=projects/p/disks/a is not the name of a disk" in errors
 
 
 # Of Google Cloud: `answers` has what the next descriptions say (the last one again and
@@ -194,6 +219,7 @@ next() {{ # of a file of words
   echo "$first"
 }}
 case "$*" in
+  *dataDisks*) next disks ;;
   *describe*)
     now=$(next answers)
     case $now in
@@ -218,7 +244,7 @@ esac
 STEPS = ("creations", "mounts", "copies", "installs", "ends", "deletions")
 
 
-def on_cloud(folder, answers, **codes):
+def on_cloud(folder, answers, *, disk="", **codes):
   """Launches a run; returns its exit code, what it did to the TPU, and stderr."""
   stand_in(folder / "bin", "sleep", "")
   path = stand_in(folder / "bin", "gcloud", GCLOUD.format(folder=folder))
@@ -226,7 +252,7 @@ def on_cloud(folder, answers, **codes):
     (folder / name).write_text(words + "\n")
   (folder / "log").touch()
   command = ("bash", LAUNCH / "tpu_pod.sh", CONFIG)
-  code, _, errors = run(*command, PATH=path, **CLOUD)
+  code, _, errors = run(*command, PATH=path, DISK=disk, **CLOUD)
   return code, (folder / "log").read_text().split(), errors
 
 
@@ -294,6 +320,19 @@ def test_a_request_that_fails_is_made_again(answers, creations, code, times, tmp
   found, steps, errors = on_cloud(tmp_path, answers, creations=creations)
   assert (found, steps.count("create")) == (code, times), errors
   assert ("cannot request" in errors) == (code == 75)
+
+
+@pytest.mark.parametrize(
+  ("disks", "code", "steps"),
+  [
+    ("a/disks/other;a/disks/kinetics", 0, ["run", "delete"]),
+    ("a/disks/kinetics2", 2, []),
+  ],
+)
+def test_a_tpu_without_the_disk_goes_on_as_it_is(disks, code, steps, tmp_path):
+  got = on_cloud(tmp_path, "ACTIVE", disk="kinetics", disks=disks)
+  assert got[:2] == (code, steps)
+  assert code == 0 or "without this DISK: go on without it, or delete" in got[2]
 
 
 def test_a_launcher_that_is_stopped_tells_of_the_tpu(tmp_path):

@@ -115,8 +115,8 @@ def max_pool(
       clips = (*x.shape[:2], *y.shape[1:])
       if x.shape[1] == 1:
         return y.reshape(clips)
-      # Else what follows is computed in the layout of frames, or what is pooled in that
-      # of clips, and larger arrays are moved from one to the other.
+      # The first barrier keeps the pooling in the layout of frames, the second what
+      # follows in that of clips: the smallest array is moved from one to the other.
       return lax.optimization_barrier(lax.optimization_barrier(y).reshape(clips))
     return _native_pool(x, window, strides, padding)
   # Last axis first: the first maximum per axis is then the first one in row-major
