@@ -29,7 +29,9 @@ SMALL = {  # commands without that run, and what stands for them
   "--config=configs/mosi.py:folder": [
     "--config=configs/mosi.py:smoke",
     "--config.data.name=folder",
+    "--workdir=runs/mosi-folder",
   ],
+  "--init_from=runs/mosi-folder": ["--init_from=runs/mosi-folder"],
   "--config=configs/finetune.py:synthetic_actions,scratch": [
     "--config=configs/finetune.py:smoke,scratch"
   ],
