@@ -159,9 +159,14 @@ def _max_pool(x, window, lowering):
   if any(rest):
     edges = [(0, 0, 0), *((0, r, 0) for r in rest), (0, 0, 0)]
     x = jax.lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
-  return conv.max_pool(
+  x = conv.max_pool(
     x, window=window, strides=window, padding=(0, 0, 0), lowering=lowering
   )
+  if window[0] == 1 and conv.resolve_lowering(lowering) == "native":
+    # Frames become clips again: these are to be moved to another layout, not the float32
+    # that bias and ReLU make of them.
+    x = jax.lax.optimization_barrier(x)
+  return x
 
 
 def _resample(x):

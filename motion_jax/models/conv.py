@@ -112,12 +112,9 @@ def max_pool(
     if (window[0], strides[0], padding[0]) == (1, 1, 0):  # of frames, as rows
       frames = x.reshape(-1, *x.shape[2:])
       y = _native_pool(frames, window[1:], strides[1:], padding[1:])
-      clips = (*x.shape[:2], *y.shape[1:])
-      if x.shape[1] == 1:
-        return y.reshape(clips)
-      # The first barrier keeps the pooling in the layout of frames, the second what
-      # follows in that of clips: the smallest array is moved from one to the other.
-      return lax.optimization_barrier(lax.optimization_barrier(y).reshape(clips))
+      if x.shape[1] > 1:  # or what is pooled is moved to the layout of clips
+        y = lax.optimization_barrier(y)
+      return y.reshape(*x.shape[:2], *y.shape[1:])
     return _native_pool(x, window, strides, padding)
   # Last axis first: the first maximum per axis is then the first one in row-major
   # order, which `reduce_window` takes.
