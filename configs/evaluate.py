@@ -1,6 +1,6 @@
 """Evaluates a run.
 
-  python -m motion_jax.main --config=configs/evaluate.py --config.init_from=runs/mosi-folder
+  python -m motion_jax.main --config=configs/evaluate.py --config.init_from=RUN
   ... --config.data.name=hmdb51             its encoder on another data set
   ... --config.data.path=DIR                or on a folder with a folder per class
   ... --config.eval.groups='/([a-z]+)_'     leaving out one person after the other

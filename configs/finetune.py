@@ -1,6 +1,6 @@
 """Supervised training of a pretrained encoder: fine-tuning, linear probe, scratch.
 
-  python -m motion_jax.main --config=configs/finetune.py --config.init_from=runs/mosi-folder
+  python -m motion_jax.main --config=configs/finetune.py --config.init_from=RUN
   ... --config=configs/finetune.py:synthetic_actions,linear ...    backbone frozen
   ... --config=configs/finetune.py:synthetic_actions,scratch  random initialisation
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
@@ -12,7 +12,7 @@
   ... --config=configs/finetune.py:something_something_v2[,linear]  MoDist's table 4
   ... --config=configs/finetune.py:smoke                      3 steps, a trial
 
-`init_from` is the folder of a run, one of its checkpoints (runs/mosi/checkpoints/120),
+`init_from` is the folder of a run, one of its checkpoints (RUN/checkpoints/120),
 or a PyTorch file. `method.frozen_stages` = 1..5 freezes the first stages (figure 6 of
 MoSI), `data.per_class` and `data.fraction` take fewer labels (table 3 of MoSI, table 6
 of MoDist). Sections and tables are MoSI's (Huang et al., CVPR 2021); 'code' is the

@@ -1,6 +1,6 @@
 """Draws what the encoder of a run has learned, on videos.
 
-  python -m motion_jax.main --config=configs/visualize.py --config.init_from=runs/mosi-folder
+  python -m motion_jax.main --config=configs/visualize.py --config.init_from=RUN
   ... --config.data.path=DIR                on any folder of videos
   ... --config.data.name=hmdb51             or on another data set
 

@@ -1,7 +1,7 @@
 """A trained encoder for use without motion_jax.
 
-  python -m motion_jax.export --init_from=runs/mosi-folder --out=encoder.stablehlo
-  python -m motion_jax.export --init_from=runs/mosi-folder --out=encoder.pth [--layout=tada]
+  python -m motion_jax.export --init_from=RUN --out=encoder.stablehlo
+  python -m motion_jax.export --init_from=RUN --out=encoder.pth [--layout=tada]
 
 `.stablehlo` is the whole function from uint8 clips to features, for any number of
 clips, on CPU, GPU and TPU. JAX alone runs it:

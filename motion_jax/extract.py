@@ -1,6 +1,6 @@
 """Features of a folder of videos, as one .npz file, and what a classifier finds there.
 
-  python -m motion_jax.extract --init_from=runs/mosi-folder --path=~/videos --out=videos.npz
+  python -m motion_jax.extract --init_from=RUN --path=~/videos --out=videos.npz
 
 The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
 frames the middle square is used, as in all evaluations), `ids` [N] (paths in the

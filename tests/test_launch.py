@@ -209,7 +209,8 @@ def test_the_python_of_the_repository_checks_a_config(script, tmp_path):
   own.parent.mkdir(parents=True)
   own.write_text("#!/bin/sh\necho error: it was asked >&2\nexit 2\n")
   own.chmod(0o755)
-  command = ("bash", "-c", f"cd {tmp_path}; bash launch/{script} --dry_run configs/a.py")
+  words = f"launch/{script} --dry_run configs/a.py"
+  command = ("bash", "-c", f"cd {tmp_path}; bash {words}")
   known = dict(PYTHON="", PATH=f"{tmp_path}/bin:/usr/bin:/bin")
   assert run(*command, **known, VIRTUAL_ENV="")[::2] == (2, "error: it was asked\n")
   code, text, errors = run(*command, **known, VIRTUAL_ENV="/another")

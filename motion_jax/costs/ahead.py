@@ -61,7 +61,7 @@ def prepared(config: ConfigDict) -> ConfigDict:
 def compile_for(topology: Topology, config: ConfigDict) -> Compiled:
   """Compiles the train step of a recipe, as `prepared` gives it."""
   step, current, batch = abstract_step(config, topology.mesh)
-  began, note = time.monotonic(), "of a paper's recipe some 3 to 30 minutes on two cores"
+  began, note = time.monotonic(), "of a paper's recipe 3 to 30 minutes on two cores"
   try:
     with without_cache(), long_work(f"compiling for {topology.name}", note):
       program = step.lower(current, batch).compile(compiler_options=topology.options)

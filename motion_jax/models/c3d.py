@@ -163,7 +163,7 @@ def _max_pool(x, window, lowering):
     x, window=window, strides=window, padding=(0, 0, 0), lowering=lowering
   )
   if window[0] == 1 and conv.resolve_lowering(lowering) == "native":
-    # Frames become clips again: these are to be moved to another layout, not the float32
+    # Frames become clips again: these are to change their layout, not the float32
     # that bias and ReLU make of them.
     x = jax.lax.optimization_barrier(x)
   return x
