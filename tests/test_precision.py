@@ -15,9 +15,11 @@ from motion_jax.models import c3d, common, encoder_of, heads, raft
 from motion_jax.ops import augment, contrast, crops, planes, roi_align
 
 
-def precisions(function, *arguments):
+def precisions(function, *arguments, platform=None):
   """Those of all matrix products and convolutions of a program, as a set."""
-  lines = jax.jit(function).lower(*arguments).as_text().splitlines()
+  traced = jax.jit(function).trace(*arguments)
+  lowered = traced.lower(lowering_platforms=(platform,) if platform else None)
+  lines = lowered.as_text().splitlines()
   products = [
     line for line in lines if re.search(r"stablehlo\.(dot_general|convolution)", line)
   ]
@@ -75,19 +77,27 @@ PROMISED = {
     lambda x: roi_align.roi_align(x, ones(1, 1, 4), scale=1.0),
     (1, 4, 4, 2),
   ),
+  "resampling": (lambda x: planes.resize(x, (3, 3), planes.linear), (1, 8, 8)),
+}
+
+
+# Two bfloat16 numbers tell an image's float32 as well as is needed.
+IMAGES = {
   "blur": (lambda x: augment.gaussian_blur(x, ones(1)), (1, 2, 16, 16, 3)),
   "crops": (
     lambda x: crops.resize_crops(x, jnp.full((1, 1, 4), 4), size=8),
     (1, 2, 16, 16, 3),
   ),
-  "resampling": (lambda x: planes.resize(x, (3, 3), planes.linear), (1, 8, 8)),
 }
 
 
-@pytest.mark.parametrize("name", PROMISED)
+@pytest.mark.parametrize("name", [*PROMISED, *IMAGES])
 def test_float32_means_float32_on_every_device(name):
-  function, shape = PROMISED[name]
-  assert precisions(function, ones(*shape)) == {"HIGHEST"}
+  function, shape = (PROMISED | IMAGES)[name]
+  for platform in ("cpu", "cuda"):
+    assert precisions(function, ones(*shape), platform=platform) == {"HIGHEST"}
+  expected = "HIGH" if name in IMAGES else "HIGHEST"
+  assert precisions(function, ones(*shape), platform="tpu") == {expected}
 
 
 def test_probes_and_neighbours_are_float32():

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from motion_jax.ops import products
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 Planes = tuple[jax.Array, jax.Array, jax.Array]
@@ -191,11 +193,10 @@ def gaussian_blur(video: jax.Array, sigma: jax.Array, *, width: int = 13) -> jax
     [..., T, H, W, 3].
   """
   height, columns = video.shape[-3:-1]
-  highest = jax.lax.Precision.HIGHEST
   rows = _blur_matrix(sigma, height, width)
-  video = jnp.einsum("...ih,...thwc->...tiwc", rows, video, precision=highest)
+  video = products.einsum("...ih,...thwc->...tiwc", rows, video)
   columns = _blur_matrix(sigma, columns, width)
-  return jnp.einsum("...jw,...tiwc->...tijc", columns, video, precision=highest)
+  return products.einsum("...jw,...tiwc->...tijc", columns, video)
 
 
 def normalize(video: jax.Array, mean, std) -> jax.Array:

@@ -13,6 +13,7 @@ NaN.
 import jax
 import jax.numpy as jnp
 
+from motion_jax.ops import products
 from motion_jax.ops.draws import integers
 
 _TRIES = 10
@@ -185,8 +186,6 @@ def resize_crops(
   Returns:
     float32 [B, T, size, size, C], or [B, V, T, size, size, C].
   """
-  if video.dtype == jnp.uint8:
-    video = video.astype(jnp.float32) / 255
   boxes = box.reshape(len(box), -1, 4)
   if turned is not None:
     boxes = jnp.where(turned[:, None, None], boxes[..., jnp.array([1, 0, 3, 2])], boxes)
@@ -199,10 +198,10 @@ def resize_crops(
       rows = jnp.where(flip & sideways, rows[..., ::-1, :], rows)
       flip &= ~sideways
     columns = jnp.where(flip, columns[..., ::-1, :], columns)
-  # Full precision: bfloat16 products would be off by a grey level on a TPU.
-  highest = jax.lax.Precision.HIGHEST
-  clips = jnp.einsum("bvih,bthwc->bvtiwc", rows, video, precision=highest)
-  clips = jnp.einsum("bvjw,bvtiwc->bvtijc", columns, clips, precision=highest)
+  clips = products.einsum("bvih,bthwc->bvtiwc", rows, video.astype(jnp.float32))
+  clips = products.einsum("bvjw,bvtiwc->bvtijc", columns, clips)
+  if video.dtype == jnp.uint8:  # last, so that no canvas of fractions is written
+    clips /= 255
   if turned is not None:
     clips = turn_back(clips, turned)
   return clips.reshape(*box.shape[:-1], *clips.shape[2:])
