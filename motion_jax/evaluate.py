@@ -24,7 +24,7 @@ from motion_jax.training.records import open_sources, with_records
 logger = logging.getLogger("motion_jax")
 
 # Of `eval`, what scores of features depend on, in evaluation.json.
-_SHOWN = ("groups", "stage")
+_SHOWN = ("groups", "stage", "mirrored")
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
