@@ -43,11 +43,13 @@ def test_maps_that_follow_the_clip_gain_over_their_mean_map():
   found = shares.result()
   assert found["clips"] == 6
   assert found["seeing"] == 1
-  # The mean map is the mean of the masks, all of one size.
-  mean = chosen.mean(0) / chosen.mean(0).sum()
-  place = np.mean([mean[mask].sum() for mask in chosen])
+  # Masks are of one size. The mean map is that of the other clips.
+  others = [np.delete(chosen, row, 0).mean(0) for row in range(6)]
+  gains = [1 - m[mask].sum() / m.sum() for m, mask in zip(others, chosen, strict=True)]
+  place = 1 - np.mean(gains)
   assert found["seeing/position"] == pytest.approx(place)
   assert found["seeing/gain"] == pytest.approx(1 - place)
+  assert found["seeing/gain_error"] == pytest.approx(np.std(gains, ddof=1) / 6**0.5)
   assert found["blind"] == pytest.approx(0.2)
   assert found["blind/position"] == pytest.approx(0.2)
   assert found["blind/gain"] == pytest.approx(0, abs=1e-12)
@@ -64,6 +66,7 @@ def test_still_clips_and_empty_maps_do_not_count_for_any_network():
   shares.add(maps, *motion_share.moving_pixels(speed))
   found = shares.result()
   assert (found["clips"], found["still_clips"], found["empty_maps"]) == (1, 1, 1)
+  assert "a/gain" not in found  # there is no other clip
   assert found["a"] == pytest.approx(0.2)
 
 

@@ -122,14 +122,13 @@ def share_text(values: dict[str, float], kind: str, where: str) -> str:
   ):
     if name not in values:
       continue
-    share, place, gain, error, pointing = (
-      values[name + key]
-      for key in ("", "/position", "/gain", "/gain_error", "/pointing")
-    )
-    lines.append(
-      f"  {text:24s}{share:.3f}  (its mean map {place:.3f}, gain {gain:+.3f} +- "
-      f"{error:.3f}); maximum inside {pointing:.3f}"
-    )
+    line = f"  {text:24s}{values[name]:.3f}"
+    if f"{name}/gain" in values:
+      place, gain, error = (
+        values[f"{name}/{key}"] for key in ("position", "gain", "gain_error")
+      )
+      line += f"  (its mean map {place:.3f}, gain {gain:+.3f} +- {error:.3f})"
+    lines.append(f"{line}; maximum inside {values[name + '/pointing']:.3f}")
   return "\n".join(lines)
 
 

@@ -82,10 +82,14 @@ def mass_inside(maps: np.ndarray, chosen: np.ndarray, moves: np.ndarray) -> np.n
   Returns:
     [B] float64 in [0, 1]; NaN for maps that are zero in all moving frames.
   """
+  inside, whole = _masses(maps, chosen, moves)
+  return np.divide(inside, whole, out=np.full(len(maps), np.nan), where=whole > 0)
+
+
+def _masses(maps, chosen, moves):
+  """Sums [B] over moving frames: of the chosen pixels, and of all."""
   maps = np.asarray(maps, np.float64) * moves[..., None, None]
-  total, axes = maps.sum((1, 2, 3)), (1, 2, 3)
-  inside = np.sum(maps, axes, where=chosen)
-  return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
+  return np.sum(maps, (1, 2, 3), where=chosen), maps.sum((1, 2, 3))
 
 
 def points_inside(
@@ -113,6 +117,7 @@ class MotionShares:
   def __init__(self):
     self._inside: list[dict[str, float]] = []
     self._points: list[dict[str, float]] = []
+    self._masses: list[dict[str, float]] = []  # in moving frames, of 1 in all
     self._chosen: list[tuple[np.ndarray, np.ndarray]] = []
     self._sums: dict[str, np.ndarray | float] = {}
     self._shape: tuple[int, ...] = ()
@@ -138,20 +143,22 @@ class MotionShares:
       else:
         self._inside.append(shares)
         self._points.append({name: float(x[row]) for name, x in points.items()})
+        self._masses.append(masses := {})
         self._chosen.append((np.packbits(chosen[row]), moves[row]))
         for name, values in maps.items():
           unit = np.asarray(values[row], np.float64) / np.sum(values[row], dtype=float)
           self._sums[name] = self._sums.get(name, 0.0) + unit
+          masses[name] = float(unit[moves[row]].sum())
 
   def result(self) -> dict[str, float]:
     """Means over the clips that count.
 
     Returns:
       clips, still_clips, empty_maps: how many count, and how many do not. For every
-      network '<name>': the mean share; '<name>/position': the same for the network's
-      mean map over all clips, which knows the place in the picture but not the clip;
-      '<name>/gain': mean of the difference, '<name>/gain_error' its standard error; and
-      '<name>/pointing': see `points_inside`.
+      network '<name>': the mean share, and '<name>/pointing': see `points_inside`. Of
+      two clips or more also '<name>/position': the share of the network's mean map over
+      all other clips, which knows the place in the picture but not the clip;
+      '<name>/gain': mean of the difference, '<name>/gain_error' its standard error.
     """
     count = len(self._inside)
     values: dict[str, float] = {
@@ -160,15 +167,18 @@ class MotionShares:
       "empty_maps": self._counts["empty"],
     }
     for name, total in self._sums.items():
-      mean_map = (total / count)[None]
       own = np.asarray([shares[name] for shares in self._inside])
-      place = np.asarray([mass_inside(mean_map, *m)[0] for m in self._masks()])
-      gain = own - place
       values[name] = float(own.mean())
+      values[f"{name}/pointing"] = float(np.mean([x[name] for x in self._points]))
+      if count < 2:
+        continue
+      inside, whole = np.stack([_masses(total[None], *m) for m in self._masks()], 1)
+      mass = np.asarray([masses[name] for masses in self._masses])
+      place = (inside[:, 0] - own * mass) / (whole[:, 0] - mass)
+      gain = own - place
       values[f"{name}/position"] = float(place.mean())
       values[f"{name}/gain"] = float(gain.mean())
-      values[f"{name}/gain_error"] = float(gain.std() / np.sqrt(count))
-      values[f"{name}/pointing"] = float(np.mean([x[name] for x in self._points]))
+      values[f"{name}/gain_error"] = float(gain.std(ddof=1) / np.sqrt(count))
     return values
 
   def _masks(self):
