@@ -54,8 +54,23 @@ def test_motion_tells_what_a_still_picture_does_not(videos):
   # A picture is the same for both actions, and its neighbours are as many of each.
   assert found["still_knn"] == found["still_knn_groups"] == 0.5
   assert found["flow_r1"] == found["flow_r1_groups"] == 1
-  names = ["still_r1", "still_knn", "flow_r1", "flow_knn"]
+  names = [f"{n}_{key}" for n in ("still", "flow") for key in ("r1", "knn", "linear")]
   assert [*BENCHMARK.baselines(str(videos))] == names
+
+
+def test_a_still_picture_tells_scenes(tmp_path):
+  rng = np.random.default_rng(0)
+  for label in ("field", "pool", "street"):
+    (tmp_path / label).mkdir()
+    scene = cv2.resize(rng.integers(0, 256, (6, 6, 3), np.uint8), (96, 96))
+    for number in range(3):
+      path = tmp_path / label / f"{number}.mp4"
+      draw = lambda index, scene=scene, number=number: np.roll(scene, number, 0)  # noqa: E731
+      media_files.write_video(path, 6, size=(96, 96), draw=draw)
+  found = BENCHMARK.baselines(str(tmp_path))
+  assert found["still_r1"] == found["still_knn"] == found["still_linear"] == 1
+  with pytest.raises(UserError, match="both --train_list and --heldout_list"):
+    BENCHMARK.baselines(str(tmp_path), train_list="a.txt")
 
 
 def test_a_damaged_video_is_named_and_left_out(videos, tmp_path, capsys):

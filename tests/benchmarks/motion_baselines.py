@@ -3,10 +3,10 @@
   python tests/benchmarks/motion_baselines.py FOLDER [--groups=RULE]
     [--train_list=FILE --heldout_list=FILE] [--out=FILE.json]
 
-R@1 and k-NN as of encoders' features (k=200): of the middle frame, grey, 16x16, and of
-a histogram of Farneback's flow between 12 pairs of frames of 128 pixels (quarters of
-the picture, 8 directions, 3 speeds). Of classes that motion tells and scenes do not,
-the second is far above the first, and an encoder that has learned motion above both.
+R@1, k-NN (k=200) and a linear classifier as of encoders' features: of the middle frame,
+grey, 16x16, and of a histogram of Farneback's flow between 12 pairs of frames of 128
+pixels (quarters of the picture, 8 directions, 3 speeds). Of classes that motion tells
+and scenes do not, the second is far above the first, and a good encoder beside it.
 Prints and writes shares of the videos: of the held-out part, and with a rule (see
 eval.groups of configs/evaluate.py) of all, leaving one group out. Damaged videos are
 named and left out.
@@ -24,10 +24,10 @@ import numpy as np
 
 from motion_jax.config import UserError
 from motion_jax.data import media
-from motion_jax.data.labels import common_classes
+from motion_jax.data.labels import check_apart, common_classes
 from motion_jax.data.sources import DecodeError, open_source
 from motion_jax.evaluation.groups import check_groups, groups_of, without_each
-from motion_jax.evaluation.measures import retrieval
+from motion_jax.evaluation.measures import linear, retrieval
 
 PAIRS, SIDE, GRID = 12, 128, 16
 SPEEDS = (0.5, 1, 2)  # pixels between frames; slower ones do not count
@@ -57,12 +57,15 @@ def baselines(
   Raises:
     UserError: if the folder, its classes or the groups do not serve.
   """
+  if bool(train_list) != bool(heldout_list):
+    raise UserError("give both --train_list and --heldout_list, or neither")
   media.set_up_opencv()
   parts = [
     open_source(folder, split=split, list_file=file or None)
     for split, file in (("train", train_list), ("heldout", heldout_list))
   ]
   common_classes(*parts)
+  check_apart(*parts)
   records = [part[place] for part in parts for place in range(len(part))]
   labels = np.asarray([record.label for record in records])
   if groups:
@@ -84,6 +87,7 @@ def baselines(
       return {
         f"{name}_r1": retrieval.recall(*sets, ks=(1,))["r1"],
         f"{name}_knn": retrieval.knn_accuracy(*sets)["top1"],
+        f"{name}_linear": linear.linear_accuracy(*sets[2:], *sets[:2])["top1"],
       }
 
     values |= scores(heldout)
@@ -104,13 +108,13 @@ def descriptors_or_none(record) -> tuple[np.ndarray, np.ndarray] | None:
 
 def descriptors(record) -> tuple[np.ndarray, np.ndarray]:
   """The still picture [256] and the histogram of the flow [96] of a video."""
-  firsts = middle = None
 
   def choose(count, fps):
-    nonlocal firsts, middle
     firsts = np.unique(np.linspace(0, max(count - 2, 0), PAIRS).astype(int))
-    middle = count // 2
-    return [middle, *np.stack([firsts, np.minimum(firsts + 1, count - 1)], 1).ravel()]
+    return [
+      count // 2,
+      *np.stack([firsts, np.minimum(firsts + 1, count - 1)], 1).ravel(),
+    ]
 
   frames = media.read_record(record, choose, SIDE)
   grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
