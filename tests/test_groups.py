@@ -132,11 +132,27 @@ def test_a_class_of_a_single_group_is_told_once(videos, tmp_path, caplog):
   found, halves = evaluator(videos, tmp_path, "(wave|run/[a-z]+)")
   values = found.scores(drawn(halves.train, 0), drawn(halves.heldout, 1))
   assert "retrieval_r1" in values and "linear_top1" not in values
-  (line,) = [record.message for record in caplog.records]
+  (line,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+  assert "retrieval_centred_r1" not in values
   assert line == (
     "the videos of 1 of 2 classes lie in a single group each and are never right, and "
     "there is no linear_top1: wave"
   )
+
+
+def test_limits_of_a_run_are_not_those_of_other_data():
+  for recipe in ("mosi.py", "modist.py"):
+    word = {"mosi.py": None, "modist.py": "kinetics400"}[recipe]
+    stored = load(ROOT / "configs" / recipe).get_config(word).to_dict()
+    asked = load(ROOT / "configs" / "evaluate.py").get_config()
+    own = with_changes(stored, asked)[0].eval
+    assert own.max_videos == stored["eval"]["max_videos"] > 0
+    asked.data.name = "hmdb51"
+    other = with_changes(stored, asked)[0].eval
+    assert (other.max_videos, other.linear) == (0, True)
+    asked.eval.max_videos, asked.eval.linear = 7, False
+    other = with_changes(stored, asked)[0].eval
+    assert (other.max_videos, other.linear) == (7, False)
 
 
 def test_all_videos_ask_where_groups_are_left_out():

@@ -2,10 +2,19 @@
 
 import media_files
 import pytest
+from conftest import ROOT
+from test_config import load
 
 from motion_jax.config import UserError
 from motion_jax.data import open_source
-from motion_jax.data.labels import common_classes, has_labels, warn_of_gaps
+from motion_jax.data.inputs import configured_sources
+from motion_jax.data.labels import (
+  check_apart,
+  common_classes,
+  has_labels,
+  same_classes,
+  warn_of_gaps,
+)
 
 
 class _Part:
@@ -41,6 +50,33 @@ def test_a_held_out_list_may_lack_a_class():
 def test_labels_that_do_not_fit_are_refused(train, test, message):
   with pytest.raises(UserError, match=message):
     common_classes(_Part("train", *train), _Part("heldout", *test))
+
+
+def test_where_both_parts_are_searched_a_class_may_be_in_one_alone():
+  parts = _Part("train", ABC, [0, 1]), _Part("heldout", ABC, [2])
+  assert same_classes(*parts) == ABC
+
+
+def test_a_file_in_both_lists_is_named(tmp_path):
+  for name in ("walk", "jump"):
+    for number in range(3):
+      path = tmp_path / name / f"{number}.mp4"
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(media_files.video_bytes(4))
+  lists = {
+    "train": "walk/0.mp4 1\njump/0.mp4 0\nwalk/1.mp4 1",
+    "heldout": "walk/1.mp4 1",
+  }
+  config = load(ROOT / "configs" / "mosi.py").get_config("folder").data
+  config.path = str(tmp_path)
+  for part, lines in lists.items():
+    (tmp_path / f"{part}.txt").write_text(lines)
+    config[f"{part}_list"] = str(tmp_path / f"{part}.txt")
+  with pytest.raises(UserError, match=r"1 of 1 held-out files.*'walk/1\.mp4'"):
+    configured_sources(config)
+  (tmp_path / "heldout.txt").write_text("jump/1.mp4 0")
+  found = configured_sources(config)
+  check_apart(found.train, found.heldout)
 
 
 def test_a_class_with_its_only_video_held_out_is_named(tmp_path):

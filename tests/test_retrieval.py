@@ -134,5 +134,7 @@ def test_bad_input_is_named():
     retrieval.recall(query[:, :5], query_labels, gallery, gallery_labels)
   with pytest.raises(ValueError, match=r"query features must be \[N, D\].*\(0, 8\)"):
     retrieval.recall(query[:0], query_labels[:0], gallery, gallery_labels)
+  with pytest.raises(ValueError, match="a single query cannot be centred"):
+    retrieval.recall(query[:1], query_labels[:1], gallery, gallery_labels, centred=True)
   with pytest.raises(ValueError, match=r"k is 7; the gallery has 6"):
     retrieval.nearest(query, gallery, k=7)

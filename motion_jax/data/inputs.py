@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from motion_jax.config import UserError
 from motion_jax.data.clips import Sampler, Segments, Views
 from motion_jax.data.key_frames import KeyFrames
+from motion_jax.data.labels import check_apart
 from motion_jax.data.people import annotated_people, detected_people, with_detected
 from motion_jax.data.sources import Source, open_source
 from motion_jax.data.subsets import low_shot
@@ -25,8 +26,15 @@ class Sources:
 
 
 def configured_sources(config: ConfigDict) -> Sources:
-  """Opens both parts of a config's `data` section; see `configured_source`."""
-  return Sources(*(configured_source(config, part) for part in ("train", "heldout")))
+  """Opens both parts of a config's `data` section; see `configured_source`.
+
+  Raises:
+    UserError: also if a file is in both lists.
+  """
+  both = Sources(*(configured_source(config, part) for part in ("train", "heldout")))
+  if config.train_list:
+    check_apart(both.train, both.heldout)
+  return both
 
 
 def configured_source(config: ConfigDict, split: str) -> Source:

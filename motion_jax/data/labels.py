@@ -17,16 +17,11 @@ def has_labels(source: Source) -> bool:
   return source.classes is not None and min(source.labels, default=-1) >= 0
 
 
-def common_classes(train: Source, test: Source) -> tuple[str, ...]:
-  """Returns the names of the classes that both parts of a data set share.
-
-  Args:
-    train: what is trained on, or searched in.
-    test: what is tested.
+def same_classes(train: Source, test: Source) -> tuple[str, ...]:
+  """Returns the names of the classes, which both parts of a data set number alike.
 
   Raises:
-    UserError: if a record has no label, a class has no training record, or the two
-      parts number their classes differently; the message has the fix.
+    UserError: if they do not, or a record has no label; the message has the fix.
   """
   for source in (train, test):
     if not has_labels(source):
@@ -42,6 +37,20 @@ def common_classes(train: Source, test: Source) -> tuple[str, ...]:
       f"{train.name}: the training part's classes {_few(names)} are not those of the "
       f"held-out part, {_few(other)}; number them alike in both lists"
     )
+  return names
+
+
+def common_classes(train: Source, test: Source) -> tuple[str, ...]:
+  """Returns the names of the classes that both parts of a data set share.
+
+  Args:
+    train: what is trained on, or searched in.
+    test: what is tested.
+
+  Raises:
+    UserError: as `same_classes`, and if a class has no training record.
+  """
+  names, other = same_classes(train, test), test.classes
   known = np.bincount(train.labels, minlength=len(names))
   tested = {*np.asarray(test.labels).tolist()}
   lost = [
@@ -66,6 +75,20 @@ def _classes_below(source):
     "A class is a direct sub-folder of data.path: did you mean "
     f"{source.name}/{min(top)}? Or else: "
   )
+
+
+def check_apart(train: Source, test: Source) -> None:
+  """Checks that no record is in both parts: it would find itself.
+
+  Raises:
+    UserError: if one is.
+  """
+  shared = sorted({*train.ids} & {*test.ids})
+  if shared:
+    raise UserError(
+      f"{train.name}: {len(shared)} of {len(test)} held-out files are in the list to "
+      f"train on, too, as {shared[0]!r}; take them out of one of the lists"
+    )
 
 
 def warn_of_gaps(train: Source, test: Source) -> None:

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from motion_jax.data.inputs import Sources
-from motion_jax.data.labels import common_classes, warn_of_gaps
+from motion_jax.data.labels import common_classes, same_classes, warn_of_gaps
 from motion_jax.data.subsets import subset_of_size
 from motion_jax.evaluation.features import Features
 from motion_jax.evaluation.frozen import FrozenEncoder
@@ -47,10 +47,13 @@ class Retrieval(FrozenEncoder):
     train, heldout = (
       subset_of_size(part, limit) for part in (sources.train, sources.heldout)
     )
-    common_classes(train, heldout)
-    warn_of_gaps(train, heldout)
     parts = {"training": train, "held-out": heldout}
     rule = config.eval.get("groups")
+    if rule:
+      same_classes(train, heldout)
+    else:
+      common_classes(train, heldout)
+      warn_of_gaps(train, heldout)
     self._groups = [groups_of(part, rule) for part in parts.values()] if rule else []
     if rule:
       labels = np.concatenate([part.labels for part in parts.values()])
@@ -64,7 +67,7 @@ class Retrieval(FrozenEncoder):
 
     They are retrieval_r1 to retrieval_r50 (below the number of training videos),
     retrieval_centred_r1 ..., knn_top1, linear_top1. With groups they are shares of all
-    videos.
+    videos, of which those of a group are centred by themselves.
     """
     if not self._groups:
       return self._scores(
@@ -76,20 +79,22 @@ class Retrieval(FrozenEncoder):
     groups = np.concatenate(
       [g[part.positions] for g, part in zip(self._groups, found, strict=True)]
     )
+    centred = np.unique(groups, return_counts=True)[1].min() > 1
+    if not centred:
+      logger.info("no retrieval_centred: some groups have one video, which is its mean")
     return without_each(
       groups,
       lambda out: self._scores(
-        features[out], labels[out], features[~out], labels[~out]
+        features[out], labels[out], features[~out], labels[~out], centred=centred
       ),
     )
 
-  def _scores(self, *sets) -> dict[str, float]:
+  def _scores(self, *sets, centred: bool = True) -> dict[str, float]:
     """Of queries and their labels, and of a gallery and its labels."""
-    jobs = {
-      "retrieval_": lambda: retrieval.recall(*sets),
-      "retrieval_centred_": lambda: retrieval.recall(*sets, centred=True),
-      "knn_": lambda: _top1(retrieval.knn_accuracy(*sets)),
-    }
+    jobs = {"retrieval_": lambda: retrieval.recall(*sets)}
+    if centred:
+      jobs["retrieval_centred_"] = lambda: retrieval.recall(*sets, centred=True)
+    jobs["knn_"] = lambda: _top1(retrieval.knn_accuracy(*sets))
     if self._with_linear:
       jobs["linear_"] = lambda: _top1(linear.linear_accuracy(*sets[2:], *sets[:2]))
     values = {}

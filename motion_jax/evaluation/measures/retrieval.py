@@ -34,7 +34,8 @@ def nearest(
     gallery: float [G, D].
     k: number of neighbours, in [1, G].
     centred: subtract the mean of the queries from the queries, and that of the gallery
-      from the gallery (uses all queries at once: transductive).
+      from the gallery (uses all queries at once: transductive). Of videos of one person
+      it takes out what these have in common.
     batch_size: queries per step.
 
   Returns:
@@ -42,8 +43,11 @@ def nearest(
     index: int32 [Q, k]; of equal neighbours the lowest index comes first.
 
   Raises:
-    ValueError: if k is out of range or the dimensions differ.
+    ValueError: if k is out of range, the dimensions differ or a single query is to be
+      centred, of which nothing would be left.
   """
+  if centred and len(query) < 2:
+    raise ValueError("a single query cannot be centred")
   if query.shape[1:] != gallery.shape[1:]:
     raise ValueError(
       f"queries {query.shape} and gallery {gallery.shape} must have features of the"
