@@ -28,7 +28,8 @@ def get_config(arg=None):
   config = ConfigDict()
   config.name = "evaluate"  # the result's folder is runs/<name>
   config.mode = "evaluate"
-  config.seed = 0
+  # Of the random initialisation, and of draws for held-out metrics; None: the run's.
+  config.seed = placeholder(int)
   config.init_from = ""  # folder of a run, or one of its checkpoints
   config.data = data()
   config.eval = evaluation()

@@ -23,9 +23,6 @@ from motion_jax.training.records import open_sources, with_records
 
 logger = logging.getLogger("motion_jax")
 
-# Of `eval`, what scores of features depend on, in evaluation.json.
-_SHOWN = ("groups", "stage", "mirrored")
-
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   """Runs the evaluators that a config asks for; writes evaluation.json to `workdir`.
@@ -58,13 +55,22 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     _check_same_method(stored, asked, workdir)
   else:
     asked, is_other = with_changes(stored, config)
-    about = {"init_from": str(config.init_from)}
+    if config.seed is not None:
+      asked.seed = config.seed
+    given = {"data": _given(config.data), **_given(config.eval)}
+    about = {"init_from": str(config.init_from), **given}
     sources = None if "protocol" in config else open_sources(asked.data)
     reason = "other data than the run's" if is_other else "the run has no pretext head"
     alone |= is_other
     if alone:
       logger.info("%s: only its encoder is evaluated", reason)
   mesh, method = sharding.make_mesh(), make_method(asked)
+  classifies = not alone and "video_accuracy" in method.evaluators
+  if about.get("place_scores") and not classifies:
+    raise UserError(
+      "eval.place_scores is of classifiers, on the data that they were trained on; "
+      "leave it out"
+    )
   if "protocol" in config:
     make = PROTOCOLS[choose("config.protocol", config.protocol, [*PROTOCOLS])]
     videos = _all_videos(config.data)
@@ -77,7 +83,6 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   values = {}
   for evaluator in evaluators:
     values |= evaluator(*weights)
-  about |= {key: asked.eval[key] for key in _SHOWN if asked.eval.get(key)}
   path = workdir / "evaluation.json"
   path.parent.mkdir(parents=True, exist_ok=True)
   logs.write_json(path, {"step": step, **about, **values})
@@ -97,10 +102,12 @@ def with_changes(stored: dict, config: ConfigDict) -> tuple[ConfigDict, bool]:
 
   Args:
     stored: of the run.
-    config: its sections `data` and `eval` replace the run's values but for None.
+    config: its sections `data` and `eval` replace the run's values but for None. Of
+      other data all is measured, by a linear classifier, too, unless it says
+      otherwise: limits of the run are for its own data.
   """
   result = ConfigDict(stored)
-  given = {name: value for name, value in config.data.items() if value is not None}
+  given = _given(config.data)
   is_other = bool({"name", "path"} & given.keys())
   if is_other:  # lists and subsets belong to the run's own data
     reset = dict(train_list="", heldout_list="", per_class=0, fraction=1.0, path="")
@@ -110,11 +117,17 @@ def with_changes(stored: dict, config: ConfigDict) -> tuple[ConfigDict, bool]:
   result.data.update(given)
   defaults = {"linear": True, "max_videos": 0, **result.eval.to_dict()}
   result.eval.update({**defaults, "probe": True})
-  changes = {k: v for k, v in config.eval.items() if v is not None}
-  if changes.get("groups"):
-    changes.setdefault("max_videos", 0)  # all of a group are compared with all others
+  changes = _given(config.eval)
+  if is_other:
+    result.eval.linear = True
+  if is_other or changes.get("groups"):  # all of a group are compared with all others
+    result.eval.max_videos = 0
   result.eval.update(changes)
   return result, is_other
+
+
+def _given(section):
+  return {name: value for name, value in section.items() if value is not None}
 
 
 def _check_same_method(stored, config, workdir):

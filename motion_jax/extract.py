@@ -3,14 +3,15 @@
   python -m motion_jax.extract --init_from=RUN --path=~/videos --out=videos.npz
 
 The file has `features` [N, D] float32 (the mean over evenly spaced clips, of whose
-frames the middle square is used, as in all evaluations), `ids` [N] (paths in the
-folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
+frames the middle square is used, as in all evaluations of features), `ids` [N] (paths
+in the folder, or identifiers of the data set), `labels` [N] (-1 unknown) and `classes`.
 --stage=conv4 takes the mean and the deviation of an earlier stage. Of a fine-tuned
 classifier the class of every video goes to a table beside it, here videos.tsv: the mean
-of the probabilities of the clips decides; with --stage there are no classes. Videos
-that cannot be decoded are left out and named. Interrupted, the same command goes on
-where it was and ends with the same file. On several hosts the same command runs once
-per host; each decodes its share of the videos.
+of the probabilities of the clips decides (of one crop each; tests of three crops are
+for configs/evaluate.py); with --stage there are no classes. Videos that cannot be
+decoded are left out and named. Interrupted, the same command goes on where it was and
+ends with the same file. On several hosts the same command runs once per host; each
+decodes its share of the videos.
 """
 
 import collections
@@ -41,7 +42,9 @@ flags.adopt_module_key_flags(command)  # --help shows them, too
 flags.adopt_module_key_flags(processes)
 _INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run, or a checkpoint.")
 _PATH = flags.DEFINE_string("path", "", "Folder of videos, or a data set's name.")
-_SPLIT = flags.DEFINE_string("split", "all", "Or train, heldout.")
+_SPLIT = flags.DEFINE_string(
+  "split", "all", "Or train, heldout: a tenth of each class."
+)
 _OUT = flags.DEFINE_string("out", "features.npz", "File to write.")
 _CLIPS = flags.DEFINE_integer("clips", 10, "Clips per video; 0: all, no overlap.")
 _INTERVAL = flags.DEFINE_integer(
@@ -49,7 +52,7 @@ _INTERVAL = flags.DEFINE_integer(
 )
 _STAGE = flags.DEFINE_string("stage", "", "conv1 to conv5; '': the pooled features.")
 _MIRRORED = flags.DEFINE_bool(
-  "mirrored", False, "Mean of each clip's features and those of its mirror image."
+  "mirrored", False, "Mean of each clip's features, and scores, and its mirror image's."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips encoded together.")
 _THREADS = flags.DEFINE_integer("threads", -1, "That decode; -1: by the cores.")
@@ -65,7 +68,8 @@ def main() -> None:
     raise UserError("give --init_from=RUN and --path=FOLDER")
   trained = load_encoder(_INIT_FROM.value)
   config = trained.config
-  config.eval.clips = _CLIPS.value
+  # Of frames that are spread over the whole video there is one clip.
+  config.eval.clips = 1 if config.method.get("segments") else _CLIPS.value
   if _STAGE.value:
     config.eval.stage = _STAGE.value
   if _MIRRORED.value:

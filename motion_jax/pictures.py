@@ -16,8 +16,9 @@ from motion_jax.evaluation.explain import Viewer
 from motion_jax.evaluation.feature_pictures import Videos, save_clusters, save_retrieval
 from motion_jax.evaluation.features import FeatureExtractor
 from motion_jax.evaluation.map_pictures import RANDOM, TRAINED, save_maps
-from motion_jax.evaluation.measures import clusters, confusion, gradcam
+from motion_jax.evaluation.measures import clusters, confusion
 from motion_jax.methods import make_method
+from motion_jax.models.stages import STAGES
 from motion_jax.scale import sharding
 from motion_jax.training import checkpoint, runs
 from motion_jax.visualize.confusion import save_confusion
@@ -62,7 +63,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   if jax.process_count() > 1:
     raise UserError("one process draws; start it on one host, without the others")
   options = config.pictures
-  choose("pictures.stage", options.stage, gradcam.STAGES)
+  choose("pictures.stage", options.stage, STAGES)
   choose("pictures.explains", options.explains, EXPLAINED)
   _check(options)
   clusters.check_installed()
@@ -107,7 +108,8 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
 def _sources(config, is_other: bool, limit: int, seed: int) -> tuple[Source, Source]:
   """What is shown, and where its neighbours are searched: perhaps the same."""
   data = config.data
-  if is_other and data.name == "folder" and not data.heldout_list:
+  lists = data.train_list or data.heldout_list
+  if is_other and data.name == "folder" and not lists:
     source = open_source(data.path, split="all", frame_folders=data.frame_folders)
     return (subset_of_size(source, limit, seed=seed),) * 2
   sources = configured_sources(data)

@@ -113,16 +113,25 @@ def test_one_group_after_the_other_is_left_out(run, tmp_path):
       media_files.write_video(path, 12)
   config = load(CONFIGS / "evaluate.py").get_config("smoke")
   config.init_from, config.eval.groups = str(run), "/([a-z]+)_"
+  config.seed = 5
   config.data.path = str(tmp_path / "videos")
   values = evaluate.evaluate(config, tmp_path)
   assert {"eval/retrieval_r1", "eval/random_init/linear_top1"} <= values.keys()
   assert "eval/retrieval_r5" not in values  # of the four videos of two persons: all
   stored = json.loads((tmp_path / "evaluation.json").read_text())
-  assert stored["groups"] == "/([a-z]+)_"
-  for key, wrong in (("groups", "(x"), ("stage", "conv9")):
+  assert (stored["groups"], stored["clips"]) == ("/([a-z]+)_", 1)
+  assert stored["data"] == {"path": str(tmp_path / "videos")}
+  config.eval.place_scores = True
+  with pytest.raises(UserError, match="place_scores is of classifiers"):
+    evaluate.evaluate(config, tmp_path)
+  config.eval.place_scores = None
+  for key, wrong, told in (
+    ("groups", "(x", "no regular expression"),
+    ("stage", "conv9", "conv9"),
+  ):
     config.eval.update({"groups": None, "stage": None, key: wrong})
     config.data.path = None  # the run's own data, of which more is measured
-    with pytest.raises(UserError, match=wrong[-1]):
+    with pytest.raises(UserError, match=told):
       evaluate.evaluate(config, tmp_path)
 
 

@@ -12,6 +12,7 @@ from golden_weights import GOLDEN, _check, _entry, _stream, fixture
 from motion_jax import build_model
 from motion_jax.evaluation.measures import gradcam
 from motion_jax.models.conv import conv3d
+from motion_jax.models.stages import STAGES
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_every_stage_of_a_network_has_maps_of_its_own_size(name):
     maps, labels = gradcam.class_maps(network, heads, video, stage=stage)
     return maps, labels, network.until(video, stage)
 
-  for stage in gradcam.STAGES:
+  for stage in STAGES:
     look = functools.partial(maps_and_stage, stage=stage)
     maps, labels, activation = jax.eval_shape(look, arrays, weights, video)
     assert maps.shape == activation.shape[:-1]

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-STAGES = ("conv1", "conv2", "conv3", "conv4", "conv5")
-
 
 def gradcam(
   score: Callable[[jax.Array], jax.Array],
@@ -52,7 +50,7 @@ def class_maps(
     heads: classifiers, features [B, D] -> logits [B, classes]; the logits of several
       (MoSI with a label per axis) are added.
     video: [B, T, H, W, C] normalised.
-    stage: one of `STAGES`, which is looked at.
+    stage: one of `models.stages.STAGES`, which is looked at.
     still: the class of every head that stands still. What is explained is then the
       log odds of all other classes against it, of several heads (motion along x and
       along y) the sum of theirs: the evidence for 'nothing moves' lies where nothing
@@ -99,7 +97,7 @@ def attention_maps(
   Args:
     encoder: with `until`.
     video: [B, T, H, W, C] normalised.
-    stage: one of `STAGES`, which is looked at.
+    stage: one of `models.stages.STAGES`, which is looked at.
 
   Returns:
     [B, 1, H', W'] float32.
