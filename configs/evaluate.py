@@ -70,9 +70,6 @@ def evaluation():  # None: as in the run
       max_videos=placeholder(int),
       # 'conv1' to 'conv5': mean and deviation of that stage; '': the encoder's features
       stage=placeholder(str),
-      # Mean of a clip's features and those of its mirror image: where left and right
-      # tell no class.
-      mirrored=placeholder(bool),
       linear=placeholder(bool),  # a linear classifier on the features
       # Regular expression that finds in a path what its video shares with others, as a
       # person: all of a group are left out of what they are compared with. '': none.

@@ -51,9 +51,6 @@ _INTERVAL = flags.DEFINE_integer(
   "interval", 0, "Frames between a clip's; 0: the run's."
 )
 _STAGE = flags.DEFINE_string("stage", "", "conv1 to conv5; '': the pooled features.")
-_MIRRORED = flags.DEFINE_bool(
-  "mirrored", False, "Mean of each clip's features, and scores, and its mirror image's."
-)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Clips encoded together.")
 _THREADS = flags.DEFINE_integer("threads", -1, "That decode; -1: by the cores.")
 
@@ -72,8 +69,6 @@ def main() -> None:
   config.eval.clips = 1 if config.method.get("segments") else _CLIPS.value
   if _STAGE.value:
     config.eval.stage = _STAGE.value
-  if _MIRRORED.value:
-    config.eval.mirrored = True
   config.data.interval = _INTERVAL.value or config.data.interval
   config.data.threads = _THREADS.value
   out = local_path(_OUT.value)

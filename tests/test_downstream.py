@@ -373,23 +373,6 @@ def test_an_earlier_stage_gives_its_mean_and_deviation(run, videos):
     features.FeatureExtractor(trained.module, config, sharding.make_mesh(), 4)
 
 
-def test_features_of_mirrored_clips_are_those_of_both(run, videos):
-  trained = load_encoder(run)
-  config = trained.config
-  config.eval.clips = 1
-  source, views = open_source(videos, split="all"), feature_views(config)
-  found = {}
-  for mirrored in (False, True):
-    config.eval.mirrored = mirrored
-    extract = features.FeatureExtractor(trained.module, config, sharding.make_mesh(), 4)
-    (found[mirrored],) = extract([trained.module], source, views)
-  clips = views(source[0], np.random.default_rng(0))["video"][:, :, 2:34, 2:34]
-  mirror = jax.device_get(trained(clips[:, :, :, ::-1]))[0]
-  alone, both = (found[mirrored].features[0] for mirrored in (False, True))
-  np.testing.assert_allclose(both, (alone + mirror) / 2, atol=1e-4)
-  assert np.abs(alone - mirror).max() > 1e-3
-
-
 def test_a_run_copied_elsewhere_is_evaluated_there(run, tmp_path):
   shutil.copytree(run, tmp_path / "copy")
   assert load_encoder(tmp_path / "copy").step == 3

@@ -52,7 +52,7 @@ def make_evaluators(
     try:
       found.append(Retrieval(method, config, sources, mesh, workdir))
     except UserError as error:
-      if any(map(config.eval.get, ("groups", "stage", "mirrored"))):
+      if config.eval.get("groups") or config.eval.get("stage"):
         raise  # they ask for nothing else
       labelled = has_labels(sources.train) and has_labels(sources.heldout)
       logger.info("no retrieval: %s", error if labelled else "the data have no labels")

@@ -42,9 +42,8 @@ class FeatureExtractor:
     module: an encoder in evaluation mode; only its structure is kept.
     config: a whole config; `method` (size, mean, std) and `eval.crop_ratio` are read,
       and `eval.stage`, if given: the stage whose mean and standard deviation over
-      frames and places are the features, in place of the encoder's own (the mean
-      alone loses what a small part of the picture excites), and `eval.mirrored`: True
-      takes the mean of a clip's features and those of its mirror image.
+      frames and places are the features, in place of the encoder's own. (The mean
+      alone loses what a small part of the picture excites.)
     mesh: from `sharding.make_mesh`.
     batch_size: clips per call, or the next multiple of the number of devices.
   """
@@ -52,7 +51,7 @@ class FeatureExtractor:
   def __init__(self, module: nnx.Module, config: ConfigDict, mesh: Mesh, batch_size):
     graphdef, _ = nnx.split(module)
     method, ratio = config.method, config.eval.crop_ratio
-    stage, mirrored = config.eval.get("stage"), config.eval.get("mirrored")
+    stage = config.eval.get("stage")
     if stage:
       choose("eval.stage", stage, STAGES)
     self._mesh, self._batch_size = mesh, sharding.evaluation_rows(batch_size, mesh)
@@ -62,15 +61,11 @@ class FeatureExtractor:
       video = crops.resize_crops(video, boxes, size=method.size)
       video = augment.normalize(video, method.mean, method.std)
       module = nnx.merge(graphdef, arrays)
-      found = features(module, video)
-      return (found + features(module, video[:, :, :, ::-1])) / 2 if mirrored else found
-
-    def features(module, video):
-      if not stage:
-        return module(video)
-      activation = module.until(video, stage).astype(jnp.float32)
-      moments = activation.mean((1, 2, 3)), activation.std((1, 2, 3))
-      return jnp.concatenate(moments, axis=-1)
+      if stage:
+        activation = module.until(video, stage).astype(jnp.float32)
+        moments = activation.mean((1, 2, 3)), activation.std((1, 2, 3))
+        return jnp.concatenate(moments, axis=-1)
+      return module(video)
 
     rows, everywhere = sharding.split_rows(mesh), sharding.replicated(mesh)
     self._encode = jax.jit(
