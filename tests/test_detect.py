@@ -6,6 +6,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import media_files
 import numpy as np
 import paper_sets
 import pytest
@@ -17,9 +18,16 @@ from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.evaluation_batches import evaluation_batches
 from motion_jax.data.inputs import detection_sampler
-from motion_jax.data.people import annotated_people, detected_people, with_detected
+from motion_jax.data.key_frames import KeyFrames
+from motion_jax.data.people import (
+  People,
+  annotated_people,
+  detected_people,
+  with_detected,
+)
+from motion_jax.data.sources import Record
 from motion_jax.evaluation.frame_map import FrameMap
-from motion_jax.methods import make_method
+from motion_jax.methods import detect, make_method
 from motion_jax.methods.detect import move_boxes
 from motion_jax.models import resnet3d
 from motion_jax.train import train
@@ -102,6 +110,7 @@ def _batch(boxes, rows=4):
   return {
     "video": video,
     "extent": extent,
+    "whole": extent,
     "boxes": boxes[:, None].astype(np.float32),
     "actions": actions,
     "person": np.ones((rows, 1), bool),
@@ -126,6 +135,28 @@ def test_augmented_boxes_stay_on_what_they_show():
       edges = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
       np.testing.assert_allclose(box, edges, atol=1.01)
   assert seen > 4 and len({tuple(box) for box in np.asarray(moved[:, 0])}) > 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 120), (66, 40), (34, 66)])
+def test_boxes_lie_on_people_where_a_frame_is_cut(tmp_path, height, width):
+  box = np.array([0.4, 0.3, 0.7, 0.6])
+  x1, y1, x2, y2 = np.round(box * [width, height, width, height]).astype(int)
+
+  def draw(index):
+    frame = np.zeros((height, width, 3), np.uint8)
+    frame[y1:y2, x1:x2] = 255
+    return frame
+
+  path = tmp_path / "person.mp4"
+  media_files.write_video(path, 12, size=(height, width), draw=draw)
+  people = {"person": People(np.float32([box]), np.zeros((1, 80), bool))}
+  options = dict(frames=4, interval=1, short_side=32, canvas=(32, 64), fps=0.0)
+  sampler = KeyFrames(people, 4, 80, **options)
+  row = sampler(Record("person", "video", path), np.random.default_rng(0))
+  found = detect._pixels({name: array[None] for name, array in row.items()})[0, 0]
+  ys, xs = np.nonzero(row["video"][2, :, :, 0] > 127)
+  expected = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+  np.testing.assert_allclose(found, expected, atol=1.6)
 
 
 def test_boxes_are_mirrored_and_cut_off_with_their_crop():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from motion_jax.data.clips import Clip
-from motion_jax.data.media import read_record
+from motion_jax.data.media import read_record, resized_shape
 from motion_jax.data.people import People
 from motion_jax.data.sources import Record
 
@@ -37,7 +37,8 @@ class KeyFrames(Clip):
     Returns:
       video: [T, H, W, 3] uint8, zero outside the frames.
       extent: [2] int32, height and width of the frames in it.
-      boxes: [most, 4] float32, as shares of the frame's sides.
+      whole: [2] int32, the same of the frames before they were cut.
+      boxes: [most, 4] float32, as shares of the whole frame's sides.
       actions: [most, A] bool.
       person: [most] bool, False for rows without a box.
     """
@@ -50,6 +51,7 @@ class KeyFrames(Clip):
 
     out = self.empty()
     frames = read_record(record, choose, self.short_side)
+    out["whole"][:] = resized_shape(*frames[0].shape[:2], self.short_side)
     self._fill(out["video"], out["extent"], frames, (0.5, 0.5))
     people = self._people.get(record.id)
     if people is not None:
@@ -62,6 +64,7 @@ class KeyFrames(Clip):
   def empty(self) -> dict:
     return {
       **super().empty(),
+      "whole": np.ones(2, np.int32),
       "boxes": np.zeros((self._most, 4), np.float32),
       "actions": np.zeros((self._most, self._actions), bool),
       "person": np.zeros(self._most, bool),

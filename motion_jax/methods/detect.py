@@ -84,7 +84,7 @@ class Detect(Method):
       batch["video"].astype(jnp.float32) / 255, self.settings.mean, self.settings.std
     )
     inside = _inside(extent, video.shape[2:4])[:, None, :, :, None]
-    boxes = batch["boxes"] * _sides(extent)
+    boxes = jnp.clip(_pixels(batch), 0, _sides(extent))
     video = jnp.where(inside, video, 0)
     logits, _ = self.call(params, aux, video, boxes, train=False)
     person = batch["person"] & batch["valid"][:, None]
@@ -117,9 +117,7 @@ class Detect(Method):
   def _augment(self, draws, batch):
     method, (squares, flip) = self.settings, draws
     video = crops.resize_crops(batch["video"], squares, size=method.size, flip=flip)
-    boxes = move_boxes(
-      batch["boxes"] * _sides(batch["extent"]), squares, size=method.size, flip=flip
-    )
+    boxes = move_boxes(_pixels(batch), squares, size=method.size, flip=flip)
     has_area = (boxes[..., :2] < boxes[..., 2:]).all(-1)
     video = augment.normalize(video, method.mean, method.std)
     return video, boxes, batch["person"] & has_area
@@ -162,6 +160,12 @@ def move_boxes(
   x1, y1, x2, y2 = jnp.moveaxis(moved, -1, 0)
   mirrored = jnp.stack([size - x2, y1, size - x1, y2], -1)
   return jnp.where(flip[:, None, None], mirrored, moved)
+
+
+def _pixels(batch):
+  """Boxes [B, N, 4] in pixels of what the canvas shows, the middle of the frame."""
+  cut = (batch["whole"] - batch["extent"] + 1) // 2
+  return batch["boxes"] * _sides(batch["whole"]) - _sides(cut)
 
 
 def _sides(extent):
