@@ -172,6 +172,16 @@ def test_c3d_has_no_places():
     make_method(config)
 
 
+@pytest.mark.parametrize("word", ["synthetic_actions", "folder", "smoke"])
+@pytest.mark.parametrize("recipe", ["", ",recipe=modist", ",recipe=mas"])
+@pytest.mark.parametrize("frozen", ["", ",linear"])
+def test_small_recipes_are_small_whatever_is_tested(word, recipe, frozen):
+  config = load(CONFIGS / "finetune.py").get_config(word + recipe + frozen)
+  assert config.optim.name == "adam" and config.optim.learning_rate < 0.02
+  assert config.train.duration == ("3 steps" if word == "smoke" else "8 epochs")
+  assert (config.data.interval, config.data.fps) == (4, 30.0)
+
+
 @pytest.mark.parametrize(
   ("arg", "values"),
   [

@@ -23,7 +23,10 @@ _PARTS = {"train": "train", "heldout": "val"}  # as AVA calls them
 
 @flax.struct.dataclass
 class Metrics(metrics.Collection):
-  """Mean binary cross entropy over people and actions."""
+  """Mean over frames of the binary cross entropy of their people and all actions.
+
+  The gradient is that of the mean over people.
+  """
 
   loss: metrics.Average.from_output("loss")
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from motion_jax.models import heads, resnet3d
+from motion_jax.models import common, heads, resnet3d
 from motion_jax.ops.roi_align import roi_align
 
 STRIDE = 32  # sides of the video are multiples of it
@@ -81,10 +81,12 @@ def dilated_stage(encoder: resnet3d.Encoder, x: jax.Array) -> jax.Array:
   x = x.reshape(batch, time, height // 2, 2, width // 2, 2, channels)
   x = x.transpose(0, 3, 5, 1, 2, 4, 6)
   x = x.reshape(batch * 4, time, height // 2, width // 2, channels)
+  plain = type(encoder.stages[-1][0]).__call__
+  call = common.rematerialised if encoder.remat else plain
   with jax.named_scope("conv5"):
     for block in encoder.stages[-1]:
       with _without_spatial_stride(block):
-        x = block(x)
+        x = call(block, x)
   x = x.reshape(batch, 2, 2, *x.shape[1:]).transpose(0, 3, 4, 1, 5, 2, 6)
   return x.reshape(batch, x.shape[1], height, width, x.shape[-1])
 

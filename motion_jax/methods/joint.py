@@ -59,6 +59,11 @@ class Joint(Method):
     self._check_every(config.model.bn_groups, "model.bn_groups")
     self.parts = {name: self._part(name) for name in self._weights}
     self.metrics = _metrics(self.parts, self._weights)
+    self.chance = {
+      f"{name}_{key}": share
+      for name, part in self.parts.items()
+      for key, share in part.chance.items()
+    }
     pretexts = ("mosi_pretext_accuracy", "modist_pretext_accuracy", "mas_loss")
     self.headline = ("loss", *pretexts)
     shares = {"mosi": 1 / method.mosi_every}  # of the rows: its sources

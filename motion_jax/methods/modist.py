@@ -4,6 +4,7 @@ Xiao, Tighe, Modolo, MoDist: Motion Distillation for Self-supervised Video
 Representation Learning, 2021.
 """
 
+import logging
 from functools import cache, partial
 
 import jax
@@ -21,6 +22,8 @@ from motion_jax.ops import contrast
 from motion_jax.ops.draws import draw_by_row
 from motion_jax.ops.motion_inputs import CHANNELS
 from motion_jax.scale import sharding
+
+logger = logging.getLogger("motion_jax")
 
 _SMALLEST = 7  # pixels: half of the blur's 13 taps, mirrored, and one
 
@@ -230,6 +233,11 @@ class Modist(Method):
     what = "train.batch_size / train.accumulate_steps"
     devices = f"{mesh.size} devices, which share the queues"
     sharding.check_batch_size(what, self._slot, mesh.size, devices)
+    if self.settings.key_regroup and self.config.model.bn_groups == 1:
+      logger.warning(
+        "method.key_regroup has no effect with model.bn_groups=1: keys see their "
+        "queries' batch statistics, by which they can be told; set 2 groups or more"
+      )
 
   def network(self, params, aux, *, train=False):
     return self.pairs["visual"].network(params["visual"], aux["visual"])

@@ -71,8 +71,9 @@ def make_train_step(method, optimizer, key, mesh: Mesh, *, accumulate_steps: int
       stored generator.
     mesh: from `sharding.make_mesh`.
     accumulate_steps: the batch is processed in this many parts, one after the other,
-      and their gradients are averaged: less memory, same steps. BatchNorm then sees
-      one part at a time.
+      and their gradients are averaged: less memory, same steps where all rows count
+      (a part with a damaged row, or with fewer people, counts as much as others).
+      BatchNorm then sees one part at a time, and moves its averages after each.
 
   Returns:
     A function (state, batch) -> (state, loss); it donates `state`.
