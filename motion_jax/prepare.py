@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 
@@ -107,6 +108,11 @@ def prepare(
   elif name in _FOLDERS:
     description, kinds = _FOLDERS[name]
     variant = plan.require(folder_name, "name", "what the data set is to be called")
+    if not re.fullmatch(r"[\w+-][\w.+-]*", variant):
+      raise UserError(
+        f"--name={variant} must be of letters, digits and _ . + - alone: it names a "
+        "folder, and is given as --config.data.name=" + f"{name}:{variant}"
+      )
     layout = "image" if kinds == ("image",) else layout
     todo = folders.make_plan(source, kinds, heldout_fraction)
   elif name == "imagenet_subset":

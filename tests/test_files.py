@@ -1,5 +1,6 @@
 """Walks through folders: links, order, odd names, what is passed over."""
 
+import errno
 import os
 import pickle
 
@@ -11,8 +12,9 @@ import pytest
 
 from motion_jax import prepare
 from motion_jax.config import UserError
-from motion_jax.data import files, media, open_source
+from motion_jax.data import files, folders, media, open_source, storage
 from motion_jax.data.builders import plan
+from motion_jax.data.sources import StorageFault
 from motion_jax.data.video import VideoReader
 
 
@@ -211,3 +213,41 @@ def test_a_folder_of_other_files_tells_what_is_there(tmp_path, found):
   touch(tmp_path, *(f"{n}.zip" for n in range(3)), "a.rar")
   with pytest.raises(UserError, match=r"files: 3 x \.zip, 1 x \.rar"):
     found(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+def test_a_folder_whose_storage_fails_is_not_left_out(tmp_path, monkeypatch, number):
+  touch(tmp_path, "run/1.mp4", "jump/1.mp4")
+  real = os.scandir
+
+  def failing(path):
+    if os.fspath(path).endswith("jump"):
+      raise OSError(number, os.strerror(number))
+    return real(path)
+
+  monkeypatch.setattr(os, "scandir", failing)
+  with pytest.raises(StorageFault, match=r"jump cannot be read"):
+    open_source(tmp_path, split="all")
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+  touch(tmp_path, "walk/0001.jpg", "walk/._0001.jpg", "walk/0002.jpg")
+  found = folders.frame_paths(tmp_path / "walk")
+  assert [path.name for path in found] == ["0001.jpg", "0002.jpg"]
+
+
+def test_paths_of_lists_have_one_spelling(tmp_path):
+  touch(tmp_path, "run/1.mp4", "run/2.mp4")
+  listed = tmp_path / "list.txt"
+  listed.write_text("\ufeff./run/1.mp4 0\nrun//2.mp4 0\n", encoding="utf-8")
+  source = open_source(tmp_path, split="all", list_file=listed)
+  assert ids(source) == ["run/1.mp4", "run/2.mp4"]
+
+
+def test_a_link_to_what_is_gone_is_that_links_affair(tmp_path):
+  touch(tmp_path, "data/1.mp4", "elsewhere/other.mp4")
+  link = tmp_path / "data" / "2.mp4"
+  link.symlink_to(tmp_path / "elsewhere" / "gone.mp4")
+  assert not storage._fault(link, root=tmp_path / "data")
+  os.remove(tmp_path / "elsewhere" / "other.mp4")  # empty: where a mount was
+  assert storage._fault(link, root=tmp_path / "data")

@@ -17,7 +17,7 @@ def _write(folder, files, records=3):
   made = []
   for number in range(files):
     path = folder / f"{number}.array_record"
-    with disk.new_records(path, folder / "draft", "group_size:1") as store:
+    with disk.new_records(path, "group_size:1") as store:
       for record in range(records):
         store(f"{number}/{record}".encode())
     made.append((str(path), records))

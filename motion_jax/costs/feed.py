@@ -21,9 +21,10 @@ def input_rate(config: ConfigDict, seconds: float) -> dict:
   """Sources per second of the input pipeline alone; None without the data set."""
   try:
     source = configured_source(config.data, "train")
+    sampler = make_method(config).sampler("train", source)
   except UserError as error:
     return {"sources_per_second": None, "input_note": " ".join(str(error).split())}
-  sampler, data = make_method(config).sampler("train", source), config.data
+  data = config.data
   options = {"threads": data.threads, "workers": data.workers}
   rate, _ = pipeline_rate(
     source, sampler, config.train.batch_size, seconds=seconds, **options

@@ -9,12 +9,15 @@ import json
 import logging
 import os
 import pathlib
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError, local_path
+from motion_jax.data import storage
+from motion_jax.data.sources import StorageFault
 
 try:
   import fcntl
@@ -51,6 +54,12 @@ def writing(path: pathlib.Path) -> Iterator[None]:
     yield
 
 
+def check_readable(error: Exception, path: str | os.PathLike) -> None:
+  """Raises StorageFault for an error of storage: nothing is to be deleted for it."""
+  if isinstance(error, OSError) and not storage.is_of_a_file(error):
+    raise StorageFault(path, error.strerror or str(error)) from error
+
+
 def write_json(path: pathlib.Path, value) -> None:
   """Writes JSON that is there whole or not at all."""
   draft = path.with_suffix(f".{uuid.uuid4().hex}.draft")  # other hosts may write too
@@ -59,14 +68,15 @@ def write_json(path: pathlib.Path, value) -> None:
 
 
 @contextlib.contextmanager
-def new_records(
-  path: pathlib.Path, draft: pathlib.Path, options: str
-) -> Iterator[Callable[[bytes], None]]:
-  """Makes a file of records, called `draft` until it is complete.
+def new_records(path: pathlib.Path, options: str) -> Iterator[Callable[[bytes], None]]:
+  """Makes a file of records, a draft of this process until it is complete.
 
   Yields:
     A function that writes a record; OSError where that cannot be done.
   """
+
+  # Another host may write the same: a process that was thought to be lost.
+  draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
   def checked(call, *args):
     try:
@@ -111,6 +121,7 @@ def check_same(
   try:
     found = json.loads((folder / file).read_text())
   except (OSError, ValueError) as error:
+    check_readable(error, folder)
     raise UserError(f"{folder} is damaged ({error}); delete it") from error
   found = found.get(within, wanted) if within else found
   differ = [key for key in wanted if found.get(key) != wanted[key]]

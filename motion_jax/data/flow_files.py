@@ -116,8 +116,8 @@ def write_shard(path: pathlib.Path, videos: Iterable[tuple[Head, list[bytes]]]) 
   Each appears when it is complete; a shard with a table of contents is finished.
   """
   contents = {"ids": [], "firsts": [], "damaged": {}, "records": 0}
-  target, draft = path.with_suffix(".array_record"), path.with_suffix(".draft")
-  with disk.new_records(target, draft, "group_size:1,uncompressed") as store:
+  target = path.with_suffix(".array_record")
+  with disk.new_records(target, "group_size:1,uncompressed") as store:
     for head, frames in videos:
       contents["ids"].append(head.id)
       contents["firsts"].append(contents["records"])

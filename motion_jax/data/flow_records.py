@@ -55,6 +55,7 @@ class FlowRecords:
       self.description = json.loads((self.path / "description.json").read_text())
       index = json.loads((self.path / "index.json").read_text())
     except (OSError, ValueError) as error:
+      disk.check_readable(error, path)
       raise UserError(f"{path} is damaged ({error}); delete it, {again}") from error
     found = {key: self.description.get(key) for key in ("version", "limit")}
     limit = motion_codec.LIMITS.get(self.description.get("store"))

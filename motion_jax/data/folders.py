@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import posixpath
 import re
 from collections.abc import Sequence
 
@@ -100,7 +101,11 @@ def open_folder(
 
 def frame_paths(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   """Lists the images of a frame folder in the order of their numbers."""
-  names = [e.name for e in os.scandir(folder) if suffix(e.name) in IMAGE_SUFFIXES]
+  names = [
+    entry.name
+    for entry in os.scandir(folder)
+    if suffix(entry.name) in IMAGE_SUFFIXES and not entry.name.startswith(".")
+  ]
   names.sort(key=lambda name: (_frame_number(name) or 0, name))
   return tuple(folder / name for name in names)
 
@@ -157,14 +162,16 @@ def _labels(paths: list[str]) -> tuple[tuple[str, ...] | None, list[int]]:
 
 def _from_list(root: str, split: str, list_file: pathlib.Path) -> FolderSource:
   try:
-    lines = list_file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    lines = list_file.read_text(encoding="utf-8-sig", errors="surrogateescape").split(
+      "\n"
+    )
   except OSError as error:
     raise UserError(f"cannot read the list of files {list_file}: {error}") from error
   paths, labels = [], []
   for line in filter(None, map(str.strip, lines)):
     path, _, last = line.rpartition(" ")
     labelled = bool(path) and re.fullmatch(r"-?\d+", last)
-    paths.append(path.strip() if labelled else line)
+    paths.append(posixpath.normpath(path.strip() if labelled else line))
     labels.append(int(last) if labelled else -1)
   if not any(os.path.exists(os.path.join(root, path)) for path in paths[:100]):
     raise UserError(

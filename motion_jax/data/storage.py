@@ -159,8 +159,19 @@ def files_of(record: Record | None) -> list[str | os.PathLike]:
 
 def check_files(record: Record) -> None:
   """Raises StorageFault if the files of a record that has failed cannot be read now."""
-  for fault in filter(None, map(_fault, files_of(record))):
+  for path in files_of(record):
+    check_path(path)
+
+
+def check_path(path: str | os.PathLike) -> None:
+  """Raises StorageFault if a file cannot be read now, as a damaged one can."""
+  if fault := _fault(path):
     raise fault
+
+
+def is_of_a_file(error: OSError) -> bool:
+  """Whether an error may be a file's or folder's own affair, as that it is gone."""
+  return error.errno in _OF_A_FILE
 
 
 def reason_of(error: BaseException) -> str:
@@ -187,7 +198,7 @@ def _fault(
     elif stat.S_ISREG(mode):  # a pipe would wait for a writer
       _read(path, ends_only)
   except OSError as error:
-    own = error.errno in _OF_A_FILE and not ends_only and _has_others(path, root)
+    own = is_of_a_file(error) and not ends_only and _has_others(path, root)
     return None if own else StorageFault(path, error.strerror or str(error))
   except ValueError:  # no path at all
     return None
@@ -204,12 +215,15 @@ def _read(path: str | os.PathLike, ends_only: bool) -> None:
 
 
 def _has_others(path: str | os.PathLike, root: str) -> bool:
-  """Whether the root is there and not empty, and really holds the path."""
+  """Whether the root is there and not empty; of a link out of it, the link's folder."""
   folder = os.path.dirname(os.path.realpath(path))
   root = os.path.realpath(root) if root else folder
   try:
-    with os.scandir(root) as entries:
-      is_there = next(entries, None) is not None
-    return is_there and os.path.commonpath([root, folder]) == root
-  except (OSError, ValueError):  # of another drive
+    is_below = os.path.commonpath([root, folder]) == root
+  except ValueError:  # of another drive
+    is_below = False
+  try:
+    with os.scandir(root if is_below else folder) as entries:
+      return next(entries, None) is not None
+  except OSError:
     return False

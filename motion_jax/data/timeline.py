@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 
 import av
 import numpy as np
 
+from motion_jax.data import storage
 from motion_jax.data.sources import DecodeError
 
 _SEEK_GAP = 8  # frames; rolling forward over fewer is cheaper than a seek
@@ -142,9 +144,11 @@ def from_packets(packets: Iterable, container, stream) -> Timeline:
         if packet.is_keyframe:
           keys.append(len(found))
         found.append((packet.pts, packet.dts))
-  except av.FFmpegError:
+  except av.FFmpegError as error:
     if not found:  # what lies before the damage is usable
       raise
+    if isinstance(error, OSError) and os.path.isfile(container.name):
+      storage.check_path(container.name)
   if not found:
     raise DecodeError("no video frames")
   rate = stream.average_rate or stream.guessed_rate

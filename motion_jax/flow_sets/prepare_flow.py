@@ -78,7 +78,6 @@ def prepare_flow(
   target = flow_records.flow_folder(source, method, store, interval, data_dir)
   settings = {
     "version": flow_files.VERSION,
-    "dataset": source.name,
     "videos": len(source),
     "fingerprint": _fingerprint(source),
     "method": method,

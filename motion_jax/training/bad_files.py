@@ -128,7 +128,8 @@ class BadFiles:
         f"{count} of the {total} files of {self._source.name} cannot be decoded, "
         f"more than the share of {self._max_fraction:g} that data.max_bad_fraction "
         f"allows, such as {self._source.id_of(index)}: {reason}. They are listed in "
-        f"{self._path}; repair or remove them, or raise data.max_bad_fraction."
+        f"{self._path}; repair them, or raise data.max_bad_fraction, with "
+        "train.allow_config_change=True."
       )
 
 

@@ -40,6 +40,8 @@ class LossWatch:
       if not np.isfinite(value):
         raise UserError(
           f"the loss of step {step} is {value}; the last checkpoint is from before. "
-          "Try a lower --config.optim.learning_rate or --config.optim.clip_norm=1.0"
+          "Go on from it with a lower --config.optim.learning_rate and "
+          "--config.train.allow_config_change=True, or begin a new run (--workdir) "
+          "with --config.optim.clip_norm=1.0"
         )
     self._losses.clear()

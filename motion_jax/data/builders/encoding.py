@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from motion_jax.data import folders, media, pixels
+from motion_jax.data import folders, media, pixels, storage
 from motion_jax.data.builders.plan import Item
-from motion_jax.data.sources import DecodeError, Record
+from motion_jax.data.sources import DecodeError, Record, StorageFault
 from motion_jax.data.video import VideoReader
 
 KEY_EVERY = 12  # frames between key frames; bounds what a random access decodes
@@ -41,6 +41,30 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
     DecodeError: if nothing of it can be decoded.
     OSError: if it cannot be read: its storage is at fault, not the medium.
   """
+  try:
+    found = _encode(item, layout, short_side)
+    if found[1]:
+      _check_storage(item)
+    return found
+  except DecodeError:
+    _check_storage(item)
+    raise
+  except StorageFault as fault:
+    raise OSError(errno.EIO, fault.reason, fault.path) from fault
+
+
+def _check_storage(item):
+  """What storage does not give is no damage."""
+  record = Record(item.id, "video", item.path)
+  if os.path.isdir(item.path):
+    record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
+  try:
+    storage.check_files(record)
+  except StorageFault as fault:
+    raise OSError(errno.EIO, fault.reason, fault.path) from fault
+
+
+def _encode(item, layout, short_side):
   if not os.path.isdir(item.path):
     with open(item.path, "rb") as file:
       file.read(1)

@@ -52,7 +52,7 @@ def _rows(folder: pathlib.Path) -> list[dict[str, str]]:
   rows, heads = [], []
   for path in sorted(folder.glob("*.csv")):
     try:
-      with path.open(newline="", encoding="utf-8") as file:
+      with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         heads.append(f"{path.name} has {', '.join(reader.fieldnames or ['none'])}")
         rows += [

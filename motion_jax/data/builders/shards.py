@@ -17,12 +17,11 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from motion_jax.config import UserError
-from motion_jax.data import disk
+from motion_jax.data import disk, host
 from motion_jax.data.builders import encoding
 from motion_jax.data.builders.base import Dataset
 from motion_jax.data.builders.plan import Shard
@@ -47,10 +46,8 @@ def write(path: pathlib.Path, examples: Iterable[dict], serialize: Callable) -> 
   Raises:
     OSError: if it cannot be written.
   """
-  # No other process writes to the same.
-  draft = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
   part: dict[str, Any] = {"ids": [], "labels": [], "bytes": 0}
-  with disk.new_records(path, draft, "group_size:1,uncompressed") as store:
+  with disk.new_records(path, "group_size:1,uncompressed") as store:
     for example in examples:
       record = serialize(example)
       store(record)
@@ -144,7 +141,7 @@ def write_all(
       path.unlink()
   parts = {shard: job.finished(shard, strict) for shard in shards}
   todo = [shard for shard, part in parts.items() if part is None]
-  workers = min(workers or os.cpu_count() or 1, len(todo))
+  workers = min(workers or host.cores(), len(todo))
   total, left = (sum(len(shard.items) for shard in some) for some in (shards, todo))
   bar = progress_bar(total=total, initial=total - left, unit=" files", desc="encoding")
   with bar:
