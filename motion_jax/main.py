@@ -13,6 +13,8 @@ from flax.traverse_util import flatten_dict
 from motion_jax import evaluate, logs, pictures, train
 from motion_jax.commands import command, processes
 from motion_jax.config import UserError, choose, local_path
+from motion_jax.data import storage
+from motion_jax.data.storage import StorageError
 from motion_jax.scale import backend, hosts
 from motion_jax.training import starting_point
 
@@ -60,6 +62,11 @@ def _check_writable(workdir):
     with tempfile.TemporaryFile(dir=workdir):
       pass
   except OSError as error:
+    if storage.failing(error):
+      raise StorageError(
+        f"cannot write to the working directory {workdir}: {error.strerror}. The "
+        "storage fails: when it is back, the same command goes on"
+      ) from error
     raise UserError(
       f"cannot write to the working directory {workdir}: {error.strerror}; "
       "choose another --workdir"

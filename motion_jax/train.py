@@ -70,6 +70,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
       names = [f"eval/{name}" for name in method.metrics.__annotations__]
       choose("train.best", config.train.best, names)
     plan = make_plan(config, examples=len(sources.train))
+    if is_first and (resumed or 0) < plan.total_steps:
+      (workdir / "summary.json").unlink(missing_ok=True)  # of a run that was shorter
     with stop.part(interruptible=True):
       wanted = method.prepared_motion()
       hosts.first_process_first(lambda: ensure_flow(config.data, wanted))
@@ -99,8 +101,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     elif "init_from" in config:
       current = _started(config, method, current, mesh)
     step = first_step = resumed or 0
-    if is_first and first_step < plan.total_steps:
-      (workdir / "summary.json").unlink(missing_ok=True)  # of a run that was shorter
     logs.write_json(workdir / "config.json", config.to_dict())
     log = logs.Logs(workdir, step=first_step)  # drops what comes again
     clips = config.train.batch_size * method.clips_per_example

@@ -1,5 +1,7 @@
 """Checkpoints: exact, atomic, and clear when they cannot be used."""
 
+import errno
+import os
 import resource
 import shutil
 import threading
@@ -13,6 +15,7 @@ import pytest
 import tiny
 
 from motion_jax.config import UserError, completed
+from motion_jax.data.storage import StorageError
 from motion_jax.scale import hosts, sharding
 from motion_jax.training import runs, state
 from motion_jax.training.checkpoint import Checkpoints
@@ -175,3 +178,27 @@ def test_a_misspelt_run_is_answered_with_the_nearest_one(tmp_path):
     runs.locate(tmp_path / "mosi-foldr")
   with pytest.raises(UserError, match=r"give another folder$"):
     runs.locate(tmp_path / "arrow")
+
+
+@pytest.mark.parametrize(
+  ("number", "expected", "fix"),
+  [
+    (errno.ESTALE, StorageError, "when it is back"),
+    (errno.EIO, StorageError, "when it is back"),
+    (errno.ENOSPC, UserError, "free some space and run the same command again"),
+    (errno.EACCES, UserError, "; run the same command again"),
+  ],
+)
+def test_why_a_checkpoint_cannot_be_written_decides_the_fix(
+  tmp_path, number, expected, fix
+):
+  def write():
+    raise ValueError("commit failed") from OSError(number, os.strerror(number))
+
+  def told():  # libraries keep the text alone
+    raise ValueError(f"commit failed: {os.strerror(number)}")
+
+  checkpoints = Checkpoints(tmp_path)
+  for failing in (told, write):
+    with pytest.raises(expected, match=fix):
+      checkpoints._write(failing)

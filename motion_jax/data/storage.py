@@ -58,12 +58,21 @@ def reading_records(path: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    text = " ".join(str(error).split())
-    said = [words for words in _WORDS if words in text]
-    fault = StorageFault(path, said[0]) if said else _fault(path, ends_only=True)
+    said = failing(error)
+    fault = StorageFault(path, said) if said else _fault(path, ends_only=True)
     if fault:
       raise fault from error
-    raise DecodeError(f"damaged in {path}: {text}") from error
+    raise DecodeError(f"damaged in {path}: {reason_of(error)}") from error
+
+
+def failing(error: BaseException | None) -> str:
+  """How an error, or its cause, says that storage fails; '' if it does not."""
+  while error is not None:
+    for words in _WORDS:
+      if words in str(error):
+        return words
+    error = error.__cause__ or error.__context__
+  return ""
 
 
 class Patience:

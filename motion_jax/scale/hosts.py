@@ -164,10 +164,10 @@ def gathered(numbers: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def is_lost_contact(error: BaseException) -> bool:
   """Whether an error tells that another process has ended or cannot be reached."""
-  signs = ("gloo", "nccl", "heartbeat", "coordination", "unhealthy", "unavailable")
-  text = str(error).lower()
-  is_runtime = isinstance(error, jax.errors.JaxRuntimeError)
-  return is_runtime and any(sign in text for sign in signs)
+  signs = ["gloo", "nccl"]
+  if isinstance(error, jax.errors.JaxRuntimeError):  # others may name them otherwise
+    signs += ["heartbeat", "coordination", "unhealthy", "unavailable"]
+  return any(sign in str(error).lower() for sign in signs)
 
 
 def end_process(code: int) -> int:

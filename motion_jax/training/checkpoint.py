@@ -11,7 +11,10 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from motion_jax import logs
 from motion_jax.config import UserError, completed
+from motion_jax.data import storage
+from motion_jax.data.storage import StorageError
 from motion_jax.scale import hosts
 from motion_jax.training.damage import damaged_part, has_no_training
 from motion_jax.training.state import TrainState
@@ -221,6 +224,9 @@ class Checkpoints:
       return self._manager.restore(step, args=args)
     except Exception as error:
       text = (str(error).splitlines() or [type(error).__name__])[0]
+      _check_others(
+        error, f"the checkpoint of step {step} in {self._directory}", "read"
+      )
       reason, fix = self._diagnosis(step, text, "data" in dict(args.items()))
       raise UserError(
         f"the checkpoint of step {step} in {self._directory} {reason}; {fix}"
@@ -256,10 +262,24 @@ class Checkpoints:
     except Exception as error:
       complete = self.steps()
       stays = f"step {complete[-1]} is complete" if complete else "none is complete"
+      what = f"a checkpoint in {self._directory} ({stays})"
+      _check_others(error, what, "written")
+      fix = "free some space and " if logs.is_full_disk(error) else ""
       raise UserError(
-        f"a checkpoint could not be written to {self._directory} ({stays}): "
-        f"{str(error)[:300]}; free some space and run the same command again"
+        f"{what} could not be written: {str(error)[:300]}; {fix}run the same command "
+        "again"
       ) from error
+
+
+def _check_others(error, what, done):
+  """Raises another error where storage or a host is at fault, not the checkpoint."""
+  if jax.distributed.is_initialized() and hosts.is_lost_contact(error):
+    raise error
+  if storage.failing(error):
+    raise StorageError(
+      f"{what} could not be {done}: {storage.failing(error)}. The storage fails: when "
+      "it is back, the same command goes on"
+    ) from error
 
 
 def _as_stored(aux, stored):

@@ -26,7 +26,7 @@ from motion_jax.data.files import (
 logger = logging.getLogger("motion_jax")
 
 _SHOWN = 5  # missing files named in a message
-_MOST_SHARDS = 256  # of a data set, so that readers may keep all of them open
+_MOST_SHARDS = 256  # of a data set
 _LEAST_RECORDS = 8  # of a shard
 
 
