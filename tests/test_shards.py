@@ -6,12 +6,14 @@ import zipfile
 import cv2
 import media_files
 import pytest
+from failing_storage import failing
 from tensorflow_datasets.core import shuffle
 
 from motion_jax import prepare
 from motion_jax.config import UserError
 from motion_jax.data import open_source
 from motion_jax.data.builders import encoding, plan, shards
+from motion_jax.data.sources import DecodeError
 
 
 @pytest.fixture
@@ -201,3 +203,24 @@ def test_large_splits_have_a_bounded_number_of_shards():
   parts = plan.split_up(items)
   assert 200 < len(parts) <= 256
   assert [item for part in parts for item in part.items] == items
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_storage_does_not_give_is_no_damage(tmp_path, monkeypatch, lost):
+  path = tmp_path / "a.mp4"
+  media_files.write_video(path, 8)
+  item = plan.Item("a", str(path), 0, "train")
+
+  def broken(*args):  # FFmpeg calls both a file that is cut off
+    if lost:
+      raise DecodeError("no video frames")
+    return {}, "kept the first 4 frames"
+
+  monkeypatch.setattr(encoding, "_encode", broken)
+  if lost:
+    with pytest.raises(DecodeError):
+      encoding.encode(item, "video", 32)
+  else:
+    assert encoding.encode(item, "video", 32)[1] == "kept the first 4 frames"
+  with failing(path), pytest.raises(OSError, match="Input/output error"):
+    encoding.encode(item, "video", 32)

@@ -54,7 +54,9 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
 
 
 def _check_storage(item):
-  """What storage does not give is no damage."""
+  """What storage does not give is no damage. (Archives have raised by themselves.)"""
+  if item.member:
+    return
   record = Record(item.id, "video", item.path)
   if os.path.isdir(item.path):
     record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
