@@ -228,7 +228,9 @@ def test_a_run_is_measured_beside_random_initialisation(scenes, run, tmp_path):
   assert values["eval/yupenn_accuracy"] == 1
   assert values["eval/random_init/yupenn_accuracy"] < 0.55  # its features are all zero
   written = json.loads((out / "evaluation.json").read_text())
-  assert written == {"init_from": run, "step": 0, **values}
+  data = {"name": "yupenn", "data_dir": scenes, "interval": 2}
+  about = {"init_from": run, "step": 0, "data": data, "batch_size": 8}
+  assert written == about | values
 
 
 def test_what_is_missing_is_told_before_anything_is_decoded(scenes, run, tmp_path):
