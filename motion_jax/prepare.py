@@ -36,6 +36,7 @@ from motion_jax.data.builders import (
   synthetic_actions,
 )
 from motion_jax.data.disk import check_same, data_root, writing
+from motion_jax.data.sources import StorageFault
 from motion_jax.training import interrupts
 
 _SHOWN = 20  # damaged files named on the console
@@ -183,7 +184,7 @@ def main(argv: Sequence[str]) -> None:
       raise UserError(f"expected one data set name.\n{__doc__}")
     with interrupts.answered(_answer):
       path = prepare(argv[1], **{name: flag.value for name, flag in _FLAGS.items()})
-  except (UserError, OSError) as error:
+  except (UserError, StorageFault, OSError) as error:
     sys.exit(_explain(error))
   except KeyboardInterrupt:
     print(interrupts.GOES_ON, file=sys.stderr)

@@ -17,7 +17,6 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from motion_jax.config import UserError, local_path
 from motion_jax.data import storage
-from motion_jax.data.sources import StorageFault
 
 try:
   import fcntl
@@ -52,12 +51,6 @@ def writing(path: pathlib.Path) -> Iterator[None]:
         "no file locks on this system: let no other process write to %s now", path
       )
     yield
-
-
-def check_readable(error: Exception, path: str | os.PathLike) -> None:
-  """Raises StorageFault for an error of storage: nothing is to be deleted for it."""
-  if isinstance(error, OSError) and not storage.is_of_a_file(error):
-    raise StorageFault(path, error.strerror or str(error)) from error
 
 
 def write_json(path: pathlib.Path, value) -> None:
@@ -121,7 +114,7 @@ def check_same(
   try:
     found = json.loads((folder / file).read_text())
   except (OSError, ValueError) as error:
-    check_readable(error, folder)
+    storage.check_error(error, folder)  # nothing is to be deleted for it
     raise UserError(f"{folder} is damaged ({error}); delete it") from error
   found = found.get(within, wanted) if within else found
   differ = [key for key in wanted if found.get(key) != wanted[key]]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import collections
-import errno
 import heapq
 import logging
 import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 
-from motion_jax.data.sources import StorageFault
+from motion_jax.data import storage
 
 logger = logging.getLogger("motion_jax")
 
-# Why a folder cannot be listed though its storage does not fail.
-_LEFT_OUT = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 # What PyAV decodes: containers, then raw streams. An animated picture (gif, apng) is a
 # video.
@@ -108,8 +105,7 @@ def _walk(root: str) -> Iterator[str]:
           else:
             yield path
     except OSError as error:
-      if error.errno not in _LEFT_OUT:
-        raise StorageFault(where, error.strerror or str(error)) from error
+      storage.check_error(error, where)
       logger.warning("left out %s: %s", where, error.strerror)
 
 

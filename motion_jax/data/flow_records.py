@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from motion_jax.config import UserError, choose
-from motion_jax.data import disk, flow_files, motion_codec
+from motion_jax.data import disk, flow_files, motion_codec, storage
 from motion_jax.data.absent import AbsentSource
 from motion_jax.data.datasets import DatasetSource
 from motion_jax.data.flow_files import Head
@@ -55,7 +55,7 @@ class FlowRecords:
       self.description = json.loads((self.path / "description.json").read_text())
       index = json.loads((self.path / "index.json").read_text())
     except (OSError, ValueError) as error:
-      disk.check_readable(error, path)
+      storage.check_error(error, path)  # nothing is to be deleted for it
       raise UserError(f"{path} is damaged ({error}); delete it, {again}") from error
     found = {key: self.description.get(key) for key in ("version", "limit")}
     limit = motion_codec.LIMITS.get(self.description.get("store"))

@@ -178,9 +178,10 @@ def check_path(path: str | os.PathLike) -> None:
     raise fault
 
 
-def is_of_a_file(error: OSError) -> bool:
-  """Whether an error may be a file's or folder's own affair, as that it is gone."""
-  return error.errno in _OF_A_FILE
+def check_error(error: Exception, path: str | os.PathLike) -> None:
+  """Raises StorageFault for an error that cannot be the file's or folder's own."""
+  if isinstance(error, OSError) and error.errno not in _OF_A_FILE:
+    raise StorageFault(path, error.strerror or str(error)) from error
 
 
 def reason_of(error: BaseException) -> str:
@@ -207,7 +208,7 @@ def _fault(
     elif stat.S_ISREG(mode):  # a pipe would wait for a writer
       _read(path, ends_only)
   except OSError as error:
-    own = is_of_a_file(error) and not ends_only and _has_others(path, root)
+    own = error.errno in _OF_A_FILE and not ends_only and _has_others(path, root)
     return None if own else StorageFault(path, error.strerror or str(error))
   except ValueError:  # no path at all
     return None

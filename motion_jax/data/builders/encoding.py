@@ -42,15 +42,16 @@ def encode(item: Item, layout: str, short_side: int) -> tuple[dict, str]:
     OSError: if it cannot be read: its storage is at fault, not the medium.
   """
   try:
-    found = _encode(item, layout, short_side)
-    if found[1]:
+    try:
+      example, damage = _encode(item, layout, short_side)
+    except DecodeError:
       _check_storage(item)
-    return found
-  except DecodeError:
-    _check_storage(item)
-    raise
+      raise
+    if damage:
+      _check_storage(item)
   except StorageFault as fault:
     raise OSError(errno.EIO, fault.reason, fault.path) from fault
+  return example, damage
 
 
 def _check_storage(item):
@@ -60,10 +61,7 @@ def _check_storage(item):
   record = Record(item.id, "video", item.path)
   if os.path.isdir(item.path):
     record = Record(item.id, "frames", folders.frame_paths(pathlib.Path(item.path)))
-  try:
-    storage.check_files(record)
-  except StorageFault as fault:
-    raise OSError(errno.EIO, fault.reason, fault.path) from fault
+  storage.check_files(record)
 
 
 def _encode(item, layout, short_side):
