@@ -4,7 +4,7 @@
   ... --config=configs/finetune.py:synthetic_actions,linear ...    backbone frozen
   ... --config=configs/finetune.py:synthetic_actions,scratch  random initialisation
   ... --config=configs/finetune.py:folder --config.data.path=DIR  a folder per class
-  ... --config=configs/finetune.py:synthetic_actions,network=r3d_10  all but MoSI
+  ... --config=configs/finetune.py:folder,network=r2d3d_18 ...     of another network
   ... --config=configs/finetune.py:hmdb51 --config.init_from=runs/mosi-hmdb51     ucf101
   ... --config=configs/finetune.py:ucf101,network=r2plus1d_10 MoSI's other network
   ... --config=configs/finetune.py:ucf101,recipe=modist,linear    MoDist's protocol
@@ -26,13 +26,15 @@ NETWORKS = {"mosi": "r2d3d_18", "modist": "r3d_50", "mas": "c3d"}  # by recipe
 SSV2 = "something_something_v2"
 SMALL = "synthetic_actions|smoke|folder"
 WORDS = (*SMALL.split("|"), "ucf101", "hmdb51", SSV2)
+SMALL_NETWORKS = {"synthetic_actions": "r3d_10", "folder": "r3d_10"}
 NO_JITTER = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscale=0.0)
 
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, recipe="", network="", linear=False, scratch=False)
   arg.recipe = arg.recipe or {SSV2: "modist"}.get(arg.word, "mosi")
-  arg.network = arg.network or NETWORKS[choose("recipe", arg.recipe, [*NETWORKS])]
+  of_recipe = NETWORKS[choose("recipe", arg.recipe, [*NETWORKS])]
+  arg.network = arg.network or SMALL_NETWORKS.get(arg.word, of_recipe)
   name = f"finetune-{arg.word}-{arg.network}"
   name += "-linear" * arg.linear + "-scratch" * arg.scratch
   return recipe(name, arg, TABLES, CLASSIFY, SUBSET)
@@ -143,7 +145,7 @@ TABLES = {
     ),
     train=dict(batch_size=16, duration="22 epochs"),  # section 4.4
   ),
-  SMALL: dict(  # width 16 on 8x64x64 clips: minutes on two CPU cores
+  SMALL: dict(  # width 16 on 8x64x64 clips
     method=dict(frames=8, size=64),
     data=dict(short_side=80, canvas=(80, 143), interval=4, fps=30.0),
     model=dict(width=16, bn_groups=1),
@@ -153,7 +155,7 @@ TABLES = {
     train=dict(batch_size=32, duration="8 epochs", checkpoint_every="25%"),
     eval=dict(every="50%", batch_size=32, size=0),
   ),
-  f"{SMALL},network=r3d_10": dict(  # the small network of configs/modist.py
+  f"{SMALL},network=r3d_10": dict(  # width 8 on 8x32x32 clips: minutes on two CPU cores
     method=dict(size=32), model=dict(width=8),
     data=dict(short_side=40, canvas=(40, 72)),
   ),

@@ -91,13 +91,14 @@ def test_finished_runs_become_a_table_and_are_not_run_again(tmp_path):
   assert "[" not in text  # no run was started
 
   # Random initialisation stands in its network's row, even if that is not asked for.
-  finish(root, "modist/seed0-pretrain/summary.json", retrieval_r1=0.6, **{random: 0.2})
-  finish(root, "modist/seed0-finetune/summary.json", top1=0.7)
-  text = launch(f"--root={tmp_path}", "--seeds=1", "--rows=modist,mosi xy")
+  run = "mosi-xy-r2d3d_18/seed0"
+  finish(root, f"{run}-pretrain/summary.json", retrieval_r1=0.6, **{random: 0.2})
+  finish(root, f"{run}-finetune/summary.json", top1=0.7)
+  text = launch(f"--root={tmp_path}", "--seeds=1", "--rows=mosi xy r2d3d_18,mosi xy")
   assert text.splitlines()[-4:] == [
-    "| modist | - | 60.0 | - | - | 70.0 | 1 |",
+    "| mosi xy r2d3d_18 | - | 60.0 | - | - | 70.0 | 1 |",
     "| mosi xy | - | 30.0 | - | - | 40.0 | 1 |",
-    "| scratch r3d_10 | - | 20.0 | - | - | - | 1 |",
+    "| scratch r2d3d_18 | - | 20.0 | - | - | - | 1 |",
     "| scratch | - | 10.0 | - | - | - | 1 |",
   ]
 

@@ -81,7 +81,7 @@ def test_the_commands_of_the_pages_work_one_after_the_other(tmp_path):
     done.append(words[1].partition(".")[2] + " " + words[2])
   assert len(done) == 13, done
   # The classifier that is trained is asked about new videos.
-  own = r"runs/finetune-folder-r2d3d_18(-scratch)?"
+  own = r"runs/finetune-folder-r3d_10(-scratch)?"
   (new, *_) = [shlex.split(line) for line in COMMANDS if re.search(own, line)]
   new = [re.sub(own, "runs/own-classes", word) for word in new]
   new = [word.replace("~/new", str(tmp_path / "videos")) for word in new]

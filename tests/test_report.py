@@ -98,9 +98,15 @@ def test_a_run_without_labels_ends_with_how_its_features_are_had(tmp_path):
   assert "configs/visualize.py" in second
 
 
-@pytest.mark.parametrize(("name", "network"), [("mosi", "r2d3d_18"), ("mas", "r3d_10")])
-def test_a_small_run_ends_with_how_it_is_fine_tuned(name, network, tmp_path):
-  method = make_method(load(CONFIGS / f"{name}.py").get_config())
+@pytest.mark.parametrize(
+  ("name", "arg", "network"),
+  [
+    ("mosi", "synthetic_actions,network=r2d3d_18", "r2d3d_18"),
+    ("mas", "synthetic_actions", "r3d_10"),
+  ],
+)
+def test_a_small_run_ends_with_how_it_is_fine_tuned(name, arg, network, tmp_path):
+  method = make_method(load(CONFIGS / f"{name}.py").get_config(arg))
   source = Videos([Record("a", "video", b"")])
   source.name = "synthetic_actions"
   *_, last = report.next_commands(tmp_path, source, method)
