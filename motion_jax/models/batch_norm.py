@@ -50,7 +50,11 @@ class BatchNorm(nnx.Module):
     self.use_running_average = False
 
   def __call__(
-    self, x: jax.Array, frames: int = 1, moments: Moments | None = None
+    self,
+    x: jax.Array,
+    frames: int = 1,
+    moments: Moments | None = None,
+    signs: jax.Array | float = 1.0,
   ) -> jax.Array:
     """Normalises [B * frames, ..., C].
 
@@ -58,17 +62,18 @@ class BatchNorm(nnx.Module):
       x: its first axis has `frames` rows of every example.
       frames: see `x`.
       moments: from `measure`, of another array of these examples; None: of `x`.
+      signs: [C], 1 or -1: what is normalised is `signs * x`, whose moments these are.
     """
     wide = x.astype(jnp.float32)
     if self.use_running_average:
-      factor, shift = self._affine(self.mean[...], self.var[...])
+      factor, shift = self._affine(self.mean[...], self.var[...], signs)
       return (wide * factor + shift).astype(x.dtype)
     mean, var, count = moments or self.measure(x, frames)
     factor, shift = (
       jnp.broadcast_to(part, self._parts(x, frames)).reshape(
         x.shape[0], *[1] * (x.ndim - 2), x.shape[-1]
       )
-      for part in self._affine(mean, var)
+      for part in self._affine(mean, var, signs)
     )
     self._track(self.mean, mean)
     self._track(self.var, var * (count / max(count - 1, 1)))
@@ -104,9 +109,9 @@ class BatchNorm(nnx.Module):
     batch = x.shape[0] // frames
     return self.groups // dealt, batch // self.groups, dealt, frames, x.shape[-1]
 
-  def _affine(self, mean, var):
+  def _affine(self, mean, var, signs):
     factor = self.scale[...] * jax.lax.rsqrt(var + self.eps)
-    return factor, self.bias[...] - mean * factor
+    return signs * factor, self.bias[...] - mean * factor
 
   def _track(self, average, value):
     value = jax.lax.stop_gradient(value.reshape(self.groups, -1).mean(0))

@@ -97,8 +97,8 @@ class ConvPath(nnx.Module):
     """The maxima of what is normalised, found before it is: a quarter of the work.
 
     Where the scale is negative these are the minima of what is not, so that such
-    channels are turned over until they are found. No number is another one by this, but
-    for the gradient of a scale that is 0 itself.
+    channels are turned over until they are normalised. No number is another one by
+    this, but for the gradient of a scale that is 0 itself.
     """
     signs = jnp.where(normalise.scale[...] < 0, -1.0, 1.0)
     x = convolve(x, signs)
@@ -109,7 +109,7 @@ class ConvPath(nnx.Module):
     x = conv.max_pool(
       x, window=window, strides=strides, padding=padding, lowering=convolve.lowering
     )
-    return normalise(signs.astype(x.dtype) * x, frames, moments)
+    return normalise(x, frames, moments, signs)
 
 
 def uniform_fan_in(key: jax.Array, shape: Sequence[int], fan_in: int) -> jax.Array:
