@@ -96,7 +96,7 @@ def pictures():
       # stands still. With labels='separate' it is the sum of both heads' log odds, for
       # motion along x and along y.
       explains="class",
-      smallest=112,  # side of its clips, if the run's are not larger: 4x4 conv5 cells
+      smallest=112,  # side of what is shown and explained, if the run's is not larger
       examples=4,  # clips in gradcam.png or attention.png
       moving=0.2,  # share of a frame's pixels that count as moving: the fastest
       # The cameras stand still: maps are also measured by what is unlike the background

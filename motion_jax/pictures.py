@@ -121,7 +121,8 @@ def _draw_features(folder, encoder, shown, gallery, config, mesh, asked) -> None
   extract = FeatureExtractor(encoder, config, mesh, config.eval.batch_size)
   views = feature_views(config)
   config = config.copy_and_resolve_references()
-  config.eval.clips = 1
+  config.eval.clips = 1  # shown larger than the network sees them
+  config.method.size = max(config.method.size, asked.pictures.smallest)
   example = feature_views(config)
 
   def videos(source: Source) -> Videos:
