@@ -94,8 +94,8 @@ def pictures():
       # What Grad-CAM explains: the predicted 'class', as in the papers, or of MoSI
       # 'motion', the odds that anything moves: what is taken for still is seen by what
       # stands still. With labels='separate' it is the sum of both heads' log odds, for
-      # motion along x and along y.
-      explains="class",
+      # motion along x and along y. '': motion where a class stands still.
+      explains="",
       smallest=112,  # side of what is shown and explained, if the run's is not larger
       examples=4,  # clips in gradcam.png or attention.png
       moving=0.2,  # share of a frame's pixels that count as moving: the fastest

@@ -3,7 +3,7 @@
   python docs/make_maps.py RUN FOLDER NAME
 
 Of every video below FOLDER whose file begins with NAME, the frame in the middle of the
-clip in the middle: Grad-CAM of the odds that anything moves, of conv4 at 112 pixels,
+clip in the middle: Grad-CAM of the odds that anything moves, of conv3 at 112 pixels,
 and the outline of what is unlike the background, but no pixel of the video, which
 others may not have allowed to copy.
 """
@@ -31,7 +31,7 @@ from motion_jax.visualize.maps import overlay
 from motion_jax.visualize.style import GREY
 
 FILE = pathlib.Path(__file__).parent / "maps.jpg"
-STAGE, SIZE = "conv4", 112
+STAGE, SIZE = "conv3", 112
 GAP, LABELS, TOP = 4, 84, 24
 ROWS = {"trained": "trained", "random_init": "untrained"}
 

@@ -39,8 +39,7 @@ FILES = (
   "retrieval.png",
   "confusion.png",
 )
-MOTION = "motion"
-EXPLAINED = ("class", MOTION)
+CLASS, MOTION = "class", "motion"
 _MISTAKES = 12  # listed beside the confusion matrix
 
 
@@ -64,7 +63,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
     raise UserError("one process draws; start it on one host, without the others")
   options = config.pictures
   choose("pictures.stage", options.stage, STAGES)
-  choose("pictures.explains", options.explains, EXPLAINED)
+  choose("pictures.explains", options.explains, ("", CLASS, MOTION))
   _check(options)
   clusters.check_installed()
   run, step = runs.locate(config.init_from)
@@ -72,7 +71,7 @@ def visualize(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
   heads = not stored.get(checkpoint.ENCODER_ONLY, False)
   asked, is_other = evaluate.with_changes(stored, config)
   mesh, method = sharding.make_mesh(), make_method(asked)
-  still = method.still if heads and options.explains == MOTION else None
+  still = method.still if heads and options.explains != CLASS else None
   if options.explains == MOTION and still is None:
     raise UserError(
       "pictures.explains='motion' is the odds of any motion against a class that "

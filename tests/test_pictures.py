@@ -258,8 +258,7 @@ def test_a_run_is_drawn_on_any_folder(small, videos, tmp_path, caplog):
   for name in (*pictures.FILES, "mine.txt"):  # of an earlier run, and of someone
     (folder / name).touch()
   with caplog.at_level("INFO", "motion_jax"):
-    options = dict(static_camera=True, explains="motion")
-    values = draw(tmp_path / "run", tmp_path, videos, **options)
+    values = draw(tmp_path / "run", tmp_path, videos, static_camera=True)
   assert {path.name for path in folder.iterdir()} == {*FILES, "mine.txt"}
   assert all((folder / name).stat().st_size for name in FILES)
   assert values["clips"] + values["still_clips"] + values["empty_maps"] == 10
