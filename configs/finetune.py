@@ -32,9 +32,10 @@ NO_JITTER = dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0, grayscal
 
 def get_config(arg=None):
   arg = parse_arg(arg, words=WORDS, recipe="", network="", linear=False, scratch=False)
+  small = "" if arg.recipe else SMALL_NETWORKS.get(arg.word)
   arg.recipe = arg.recipe or {SSV2: "modist"}.get(arg.word, "mosi")
   of_recipe = NETWORKS[choose("recipe", arg.recipe, [*NETWORKS])]
-  arg.network = arg.network or SMALL_NETWORKS.get(arg.word, of_recipe)
+  arg.network = arg.network or small or of_recipe
   name = f"finetune-{arg.word}-{arg.network}"
   name += "-linear" * arg.linear + "-scratch" * arg.scratch
   return recipe(name, arg, TABLES, CLASSIFY, SUBSET)

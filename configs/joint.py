@@ -9,9 +9,9 @@
 
 One batch of videos serves all three. The sections `mosi`, `modist` and `mas` are the
 `method` sections of the recipes of the same word in configs/mosi.py, configs/modist.py
-and configs/mas.py, which tell what their numbers mean; what all share is in `method`.
-MoDist's motion is prepared or computed as for configs/modist.py. Numbers of this file
-are ours.
+and configs/mas.py, which tell what their numbers mean (`mosi.curriculum_steps` is the
+same share of the training); what all share is in `method`. MoDist's motion is prepared
+or computed as for configs/modist.py. Numbers of this file are ours.
 """
 
 from motion_jax.config import parse_arg
@@ -89,7 +89,7 @@ TABLES = {
     optim=dict(warmup="10 epochs"),
     train=dict(duration="100 epochs"),
   ),
-  # MoDist's small network and clips; MoSI sees twice as many as in its own recipe.
+  # MoDist's small network and clips; MoSI sees as many as in its own.
   SMALL: dict(
     method=dict(frames=8, size=64, mosi_every=4, mosi_side=128),
     mosi=dict(dropout=0.0, curriculum_steps=130),

@@ -95,7 +95,7 @@ TABLES = {
   SMALL: dict(
     method=dict(frames=8, size=64, dropout=0.0, curriculum_steps=130),
     # Clips that test the encoder are 1.1 seconds long: half of that tells less (R@1 of
-    # the embedded videos, seed 0: 26 % at an interval of 2, 34 % at 4, the paper's).
+    # the embedded videos, one run: 26 % at an interval of 2, 34 % at 4, the paper's).
     data=dict(short_side=128, canvas=(192, 192)),
     model=dict(width=16, bn_groups=1),
     optim=dict(learning_rate=2e-3, warmup="20 steps"),

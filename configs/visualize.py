@@ -27,6 +27,7 @@ python -m motion_jax.main:
 
   4  --config=configs/mosi.py:hmdb51
      --config=configs/visualize.py --config.init_from=runs/mosi-hmdb51
+       --config.pictures.explains=class
   5  --config=configs/mosi.py:hmdb51 --config.method.mask_ratio='(1.0,1.0)'
        --workdir=runs/mosi-hmdb51-unmasked
      --config=configs/visualize.py --config.init_from=runs/mosi-hmdb51-unmasked

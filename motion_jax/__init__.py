@@ -5,7 +5,7 @@ and what the pretext tasks do on the device (`ops`); `python -m motion_jax.main`
 
   >>> import motion_jax
   >>> motion_jax.load_encoder("runs/mosi-folder")
-  TrainedEncoder(r2d3d_18, step ...)
+  TrainedEncoder(r3d_10, step ...)
     takes [B, T, H, W, 3] RGB, ...
 
 Names are imported when they are first used.

@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 
 # The tests compile much and compute little: without the compiler's optimisations a step
-# of MoSI's small recipe compiles in 21 instead of 48 s of processor time, and in 11 by
+# of a small R-2D3D-18 compiles in 21 instead of 48 s of processor time, and in 11 by
 # the older way of making loops, which jax 0.12 no longer has. Set before JAX looks, for
 # child processes, too.
 _FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

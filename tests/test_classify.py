@@ -180,6 +180,9 @@ def test_small_recipes_are_small_whatever_is_tested(word, recipe, frozen):
   assert config.optim.name == "adam" and config.optim.learning_rate < 0.02
   assert config.train.duration == ("3 steps" if word == "smoke" else "8 epochs")
   assert (config.data.interval, config.data.fps) == (4, 30.0)
+  ours = "r2d3d_18" if word == "smoke" else "r3d_10"  # of a paper, if one is named
+  papers = {",recipe=modist": "r3d_50", ",recipe=mas": "c3d"}
+  assert config.model.name == papers.get(recipe, ours)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def place(tmp_path_factory):
       cv2.imwrite(str(path), np.zeros((20, 24, 3), np.uint8))
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(models, "build_model", tiny.build_model)
-    config = load(CONFIGS / "mosi.py").get_config("smoke")
+    config = load(CONFIGS / "mosi.py").get_config("smoke,network=r3d_10")
     weights = jax.jit(make_method(config).init)(jax.random.key(0))
     run = Checkpoints(home / "runs" / "mosi-folder")
     run.save_weights(*weights, config.to_dict())

@@ -62,7 +62,8 @@ class BatchNorm(nnx.Module):
       x: its first axis has `frames` rows of every example.
       frames: see `x`.
       moments: from `measure`, of another array of these examples; None: of `x`.
-      signs: [C], 1 or -1: what is normalised is `signs * x`, whose moments these are.
+      signs: [C], 1 or -1: what is normalised is `signs * x`, of which the moments must
+        be in training.
     """
     wide = x.astype(jnp.float32)
     if self.use_running_average:
