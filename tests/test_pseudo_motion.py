@@ -288,3 +288,13 @@ def test_impossible_requests_are_refused(shape, options, message):
 def test_float_images_are_refused():
   with pytest.raises(ValueError, match="found float32"):
     pseudo_motion.generate(jax.random.key(0), jnp.zeros((1, 200, 200, 3)))
+
+
+def test_clips_lie_source_by_source_on_a_tpu_alone():
+  images = jax.ShapeDtypeStruct((2, 40, 60, 3), jnp.uint8)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  options = dict(speeds=1, axes="x", frames=4, size=32, jitter=None)
+  make = jax.jit(lambda key, images: pseudo_motion.generate(key, images, **options))
+  for platform, moved in (("tpu", True), ("cpu", False)):
+    text = make.trace(key, images).lower(lowering_platforms=(platform,)).as_text()
+    assert ("LayoutConstraint" in text) == moved, platform
